@@ -1,0 +1,29 @@
+"""stillsun: from raw frames of fast solar cameras to science-ready FITS."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# The public functions are loaded when first used: `import stillsun` stays light.
+_PUBLIC = {
+    "apply_shifts": "stillsun.core.destretch",
+    "destretch": "stillsun.core.destretch",
+    "destretch_series": "stillsun.core.destretch",
+    "get_backend": "stillsun.core.backend",
+    "reconstruct": "stillsun.speckle.masking",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'stillsun' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

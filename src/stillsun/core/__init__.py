@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: calibration, destretch and geometry, with NumPy, SciPy, Numba and CuPy only."""

@@ -1,0 +1,165 @@
+"""Array backends: a name becomes one value that is passed to the functions that compute."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+
+from stillsun.errors import ConfigError
+
+NAMES = ("auto", "numpy", "cupy")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """
+    Where arrays live and which library computes with them.
+
+    Attributes
+    ----------
+    name : str
+        ``"numpy"`` or ``"cupy"``.
+    xp : module
+        Array namespace (NumPy or CuPy).
+    fft : module
+        FFT namespace with SciPy's interface; keeps float32.
+    ndimage : module
+        Namespace with the interface of `scipy.ndimage`.
+    is_gpu : bool
+        Arrays live on a device; Numba kernels cannot be used on them.
+    device : str
+        Device in words, for logs and provenance.
+    threads : int
+        Threads for Numba and FFTs on the CPU; 1 on a device.
+    """
+
+    name: str
+    xp: Any
+    fft: Any
+    ndimage: Any
+    is_gpu: bool
+    device: str
+    threads: int
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        """
+        Bring an array to this backend.
+
+        Parameters
+        ----------
+        array : array_like
+            Host or device array.
+        dtype : dtype, optional
+            Data type of the result.
+
+        Returns
+        -------
+        array
+            Array of ``self.xp``; no copy where none is needed.
+        """
+        if not self.is_gpu:
+            array = to_host(array)
+        return self.xp.asarray(array, dtype=dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Modules do not pickle; a backend is rebuilt from its name where it arrives.
+        return _rebuild, (self.name, self.threads)
+
+
+def _rebuild(name: str, threads: int) -> Backend:
+    return get_backend(name, threads=threads if name == "numpy" else None)
+
+
+def get_backend(
+    name: str | Backend | None = "auto", *, threads: int | None = None, device: int = 0
+) -> Backend:
+    """
+    Resolve a backend by name.
+
+    Parameters
+    ----------
+    name : {"auto", "numpy", "cupy"} or Backend, optional
+        ``"auto"`` (also None) takes the GPU where CuPy finds a device, else the CPU. A `Backend` is
+        returned as it is.
+    threads : int, optional
+        Threads on the CPU; all cores that this process may use by default.
+    device : int, optional
+        Number of the GPU.
+
+    Returns
+    -------
+    Backend
+        The resolved backend.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or CuPy or its device is not there.
+    """
+    if isinstance(name, Backend):
+        return name
+    name = "auto" if name is None else name
+    if name not in NAMES:
+        raise ConfigError("unknown backend", expected=" or ".join(NAMES), found=repr(name))
+    if name == "numpy":
+        return _numpy_backend(threads)
+    try:
+        return _cupy_backend(device)
+    except ConfigError:
+        if name == "cupy":
+            raise
+        return _numpy_backend(threads)
+
+
+def _numpy_backend(threads: int | None) -> Backend:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = available if threads is None else max(1, min(threads, available))
+    return Backend("numpy", np, scipy.fft, scipy.ndimage, False, f"CPU, {count} threads", count)
+
+
+def _cupy_backend(device: int) -> Backend:
+    remedy = "Use backend=numpy or backend=auto, or run on a machine with an NVIDIA GPU"
+    try:
+        import cupy
+    except ImportError as error:
+        raise ConfigError(
+            "backend=cupy: CuPy is not installed",
+            remedy=f"pip install 'stillsun[gpu]', or use backend=numpy ({error})",
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # the driver's errors have no common base class
+        raise ConfigError(f"backend=cupy: no GPU can be used ({error})", remedy=remedy) from error
+    if not 0 <= device < count:
+        raise ConfigError(
+            "backend=cupy: no such GPU", expected=f"0 to {count - 1}", found=device, remedy=remedy
+        )
+    import cupyx.scipy.fft
+    import cupyx.scipy.ndimage
+
+    cupy.cuda.Device(device).use()
+    label = cupy.cuda.runtime.getDeviceProperties(device)["name"].decode()
+    return Backend("cupy", cupy, cupyx.scipy.fft, cupyx.scipy.ndimage, True, f"GPU {device}, {label}", 1)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """
+    Bring an array to host memory.
+
+    Parameters
+    ----------
+    array : array_like
+        NumPy or CuPy array.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same values on the host; no copy of a NumPy array.
+    """
+    get = getattr(array, "get", None)
+    return np.asarray(array if get is None else get())

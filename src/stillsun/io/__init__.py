@@ -1,0 +1,1 @@
+"""Files: raw frames, telescope logs, HDF5 stores and FITS products."""

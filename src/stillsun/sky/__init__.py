@@ -1,0 +1,1 @@
+"""Where on the Sun: pointing, world coordinates and the header's keywords."""

@@ -1,0 +1,1 @@
+"""One module a stage: what it reads and writes, and one function that does it."""

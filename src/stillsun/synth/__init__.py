@@ -1,0 +1,1 @@
+"""Simulated observations with known truth, in the raw formats of the instrument."""

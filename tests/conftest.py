@@ -1,0 +1,40 @@
+"""Shared by all tests: where the real frames are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA = Path(os.environ.get("STILLSUN_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+REAL_FRAMES = {
+    "gband": "20211022_151846_gband_kisip.speckle.batch.00.{:03d}.final.fits",
+    "cak": "20211022_161846_cak_kisip.speckle.batch.00.{:03d}.final.fits",
+}
+
+
+@pytest.fixture(scope="session")
+def real_frame_path():
+    """Path of a real reconstructed frame by band and number; skips visibly where there are none."""
+
+    def path(band: str, number: int = 0) -> Path:
+        file = DATA / REAL_FRAMES[band].format(number)
+        if not file.is_file():
+            pytest.skip(f"real frames not found: {file} (set STILLSUN_TEST_DATA)")
+        return file
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_frame(real_frame_path):
+    """Pixels (rows, columns) float32 of a real frame; the left-over BZERO card is not applied."""
+    from astropy.io import fits
+
+    def read(band: str, number: int = 0) -> np.ndarray:
+        with fits.open(real_frame_path(band, number), do_not_scale_image_data=True) as hdus:
+            return np.asarray(hdus[0].data, dtype=np.float32)
+
+    return read
