@@ -1,0 +1,352 @@
+"""
+HDF5 stores that survive a kill.
+
+A store is written as ``NAME.h5.part``: all its datasets are created and allocated before the first
+value is written, so that the file's structure never changes afterwards and a killed run leaves a
+readable file. Each row of the stacks is marked when it is complete; a run that finds the part file
+of the same digest goes on with the first row that is not. A finished store gets its final name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stillsun.errors import InputError
+
+PART = ".part"
+_DONE = "row_done"
+_DIGEST = "digest"
+_LAYOUT = "layout"
+
+
+@dataclass(frozen=True)
+class Field:
+    """
+    One dataset of a store.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape; for a stack without the leading row axis.
+    dtype : str
+        NumPy data type; ``"str"`` for text (UTF-8, variable length is not used: see `length`).
+    unit : str
+        Physical unit, empty for none.
+    meaning : str
+        What it is, in a few words.
+    stack : bool
+        True: one entry a row (time), leading axis; False: one for the store.
+    length : int
+        Bytes of a text entry.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: str = "float64"
+    unit: str = ""
+    meaning: str = ""
+    stack: bool = True
+    length: int = 64
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """Data type as stored."""
+        return np.dtype(f"S{self.length}") if self.dtype == "str" else np.dtype(self.dtype)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    What a store holds, fixed before the first value is written.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the stacks.
+    fields : mapping of str to Field
+        The datasets by name; ``/`` makes groups.
+    attributes : mapping
+        Plain values that describe the store (provenance, configuration as JSON).
+    """
+
+    rows: int
+    fields: Mapping[str, Field]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def signature(self) -> str:
+        """Text that is equal for layouts with the same datasets."""
+        items = {n: [list(f.shape), f.numpy_dtype.str, f.stack] for n, f in sorted(self.fields.items())}
+        return json.dumps({"rows": self.rows, "fields": items})
+
+
+class StoreReader:
+    """
+    A finished (or, with ``partial=True``, an unfinished) store, open for reading.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError("product not found", file=self.path, remedy="Run the stage that makes it")
+        try:
+            self._file = h5py.File(self.path, "r")
+            self.digest = str(self._file.attrs[_DIGEST])
+        except (OSError, KeyError) as error:
+            raise InputError(
+                "not a store of this program, or damaged",
+                file=self.path,
+                found=error,
+                remedy="Delete it and run again",
+            ) from error
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    @property
+    def rows(self) -> int:
+        """Rows of the stacks."""
+        return int(json.loads(self._file.attrs[_LAYOUT])["rows"])
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Values that describe the store."""
+        return {k: v for k, v in self._file.attrs.items() if k not in (_DIGEST, _LAYOUT)}
+
+    def names(self) -> list[str]:
+        """Names of all datasets."""
+        found: list[str] = []
+        self._file.visititems(lambda n, o: found.append(n) if isinstance(o, h5py.Dataset) else None)
+        return [n for n in found if n != _DONE]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a dataset."""
+        return tuple(self._file[name].shape)
+
+    def unit(self, name: str) -> str:
+        """Unit of a dataset."""
+        return str(self._file[name].attrs.get("unit", ""))
+
+    def done(self) -> np.ndarray:
+        """Which rows are complete, (rows,) bool."""
+        return self._file[_DONE][()].astype(bool)
+
+    def read(self, name: str, row: int | slice | None = None) -> Any:
+        """
+        Read a dataset, or some rows of it.
+
+        Parameters
+        ----------
+        name : str
+            Dataset.
+        row : int or slice, optional
+            Rows of a stack; everything by default.
+
+        Returns
+        -------
+        numpy.ndarray or scalar
+            Values; text as str.
+        """
+        dataset = self._file[name]
+        value = dataset[()] if row is None else dataset[row]
+        if dataset.dtype.kind == "S":
+            return value.decode() if isinstance(value, bytes) else np.char.decode(value, "utf-8")
+        return value
+
+
+class StoreWriter(StoreReader):
+    """
+    An unfinished store; made by `create_store`.
+
+    Parameters
+    ----------
+    path : Path
+        Final path; what is open is the part file.
+    file : h5py.File
+        The open part file.
+    resumed : bool
+        The part file of an earlier run was taken over.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, resumed: bool) -> None:
+        self.path = path
+        self._file = file
+        self.digest = str(file.attrs[_DIGEST])
+        self.resumed = resumed
+
+    def write(self, name: str, value: Any, row: int | None = None) -> None:
+        """
+        Write a dataset, or one row of a stack.
+
+        Parameters
+        ----------
+        name : str
+            Dataset, declared in the layout.
+        value : array_like
+            Values; text as str.
+        row : int, optional
+            Row of a stack; the whole dataset by default.
+        """
+        dataset = self._file[name]
+        if dataset.dtype.kind == "S":
+            value = np.char.encode(np.asarray(value, dtype=str), "utf-8")
+            if value.dtype.itemsize > dataset.dtype.itemsize:
+                raise ValueError(f"{name}: text longer than {dataset.dtype.itemsize} bytes: {value}")
+        dataset[() if row is None else row] = value
+
+    def mark(self, row: int | slice) -> None:
+        """
+        Mark rows as complete; their values reach the file first.
+
+        Parameters
+        ----------
+        row : int or slice
+            Rows.
+        """
+        self._file.flush()
+        self._file[_DONE][row] = 1
+        self._file.flush()
+
+
+@contextmanager
+def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWriter]:
+    """
+    Write a store: under a part name first, under its own name when the block ends without error.
+
+    A part file with the same digest and layout is taken over, with the rows marked in it.
+
+    Parameters
+    ----------
+    path : Path
+        Final path.
+    layout : Layout
+        Everything the store will hold.
+    digest : str
+        What the store is made from; see `stillsun.pipeline.digest`.
+
+    Yields
+    ------
+    StoreWriter
+        The open store.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    resumed = _resumable(part, layout, digest)
+    if not resumed:
+        _allocate(part, layout, digest)
+    file = h5py.File(part, "r+")
+    try:
+        yield StoreWriter(path, file, resumed)
+        file.flush()
+    finally:
+        file.close()
+    with part.open("rb") as handle:
+        os.fsync(handle.fileno())
+    part.replace(path)
+
+
+def stored_digest(path: Path) -> str | None:
+    """
+    Digest of a finished store.
+
+    Parameters
+    ----------
+    path : Path
+        Final path.
+
+    Returns
+    -------
+    str or None
+        None where there is no readable store.
+    """
+    try:
+        with StoreReader(path) as store:
+            return store.digest
+    except InputError:
+        return None
+
+
+def part_progress(path: Path) -> tuple[int, int] | None:
+    """
+    How far an unfinished store is.
+
+    Parameters
+    ----------
+    path : Path
+        Final path of the store.
+
+    Returns
+    -------
+    tuple of int or None
+        Rows done and rows in all; None where there is no part file.
+    """
+    part = Path(path).with_name(Path(path).name + PART)
+    try:
+        with StoreReader(part) as store:
+            done = store.done()
+            return int(done.sum()), done.size
+    except InputError:
+        return None
+
+
+def _resumable(part: Path, layout: Layout, digest: str) -> bool:
+    if not part.is_file():
+        return False
+    try:
+        with h5py.File(part, "r") as file:
+            return str(file.attrs[_DIGEST]) == digest and str(file.attrs[_LAYOUT]) == layout.signature()
+    except (OSError, KeyError):
+        return False
+
+
+def _allocate(part: Path, layout: Layout, digest: str) -> None:
+    part.unlink(missing_ok=True)
+    fresh = part.with_name(part.name + ".new")
+    # The oldest file format has no "open for writing" mark that a kill would leave behind.
+    with h5py.File(fresh, "w", libver=("earliest", "v108")) as file:
+        for name, item in {
+            **layout.fields,
+            _DONE: Field(dtype="uint8", meaning="1: this row is complete"),
+        }.items():
+            shape = (layout.rows, *item.shape) if item.stack else item.shape
+            create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            create.set_layout(h5py.h5d.CONTIGUOUS)
+            links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+            links.set_create_intermediate_group(True)
+            dtype = h5py.h5t.py_create(item.numpy_dtype, logical=True)
+            space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+            dataset = h5py.Dataset(
+                h5py.h5d.create(file.id, name.encode(), dtype, space, dcpl=create, lcpl=links)
+            )
+            dataset.attrs["unit"] = item.unit
+            dataset.attrs["meaning"] = item.meaning
+        for name, value in layout.attributes.items():
+            file.attrs[name] = value
+        file.attrs[_LAYOUT] = layout.signature()
+        file.attrs[_DIGEST] = digest
+    fresh.replace(part)
