@@ -1,0 +1,167 @@
+"""What a stage is: a declaration, and a function of a context that holds all it may use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillsun.config.schema import ChannelConfig, ObservationConfig
+from stillsun.core.backend import Backend
+from stillsun.io.store import Field, StoreReader, StoreWriter
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ChannelPaths:
+    """
+    The places of one channel that are not stores.
+
+    Attributes
+    ----------
+    directory : Path
+        The channel's directory; an external program is started here.
+    speckle_bursts, speckle_output : Path
+        Binary bursts for an external program, and its output.
+    post_speckle, destretched : Path
+        FITS files before and after destretch.
+    """
+
+    directory: Path
+
+    @property
+    def speckle_bursts(self) -> Path:
+        """Binary bursts."""
+        return self.directory / "preSpeckle"
+
+    @property
+    def speckle_output(self) -> Path:
+        """Output of an external program."""
+        return self.directory / "speckle"
+
+    @property
+    def post_speckle(self) -> Path:
+        """FITS files of reconstructed frames."""
+        return self.directory / "postSpeckle"
+
+    @property
+    def destretched(self) -> Path:
+        """FITS files of the final frames."""
+        return self.directory / "splineDestretch"
+
+
+@dataclass
+class StageContext:
+    """
+    All that a stage may use.
+
+    Attributes
+    ----------
+    channel : str
+        Name of the channel.
+    settings : ChannelConfig
+        The channel's settings.
+    config : object
+        The stage's own options, with the channel's overrides.
+    observation : ObservationConfig
+        The observation.
+    backend : Backend
+        Where to compute.
+    inputs : mapping of str to StoreReader
+        The channel's products that the stage declared, open.
+    reference : mapping of str to StoreReader
+        The reference channel's products that the stage declared, open; missing ones are left out.
+    is_reference : bool
+        This channel is the reference channel.
+    paths : ChannelPaths
+        Places that are not stores.
+    create : callable
+        ``create(rows, fields, attributes={})`` is a context manager that gives the stage's
+        `StoreWriter`; a part file of the same digest is taken over.
+    progress : callable
+        ``progress(done, total)``.
+    digest : str
+        Digest of what the stage is about to make.
+    provenance : mapping
+        Program and version that made each step so far, for the products.
+    notes : list of str
+        What was assumed, dropped, retried or refused.
+    """
+
+    channel: str
+    settings: ChannelConfig
+    config: Any
+    observation: ObservationConfig
+    backend: Backend
+    inputs: Mapping[str, StoreReader]
+    reference: Mapping[str, StoreReader]
+    is_reference: bool
+    paths: ChannelPaths
+    create: Callable[..., AbstractContextManager[StoreWriter]]
+    progress: Progress
+    digest: str
+    provenance: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """
+        Record something that a person should know: assumed, dropped, retried, refused.
+
+        Parameters
+        ----------
+        text : str
+            One sentence.
+        """
+        self.notes.append(text)
+        logging.getLogger("stillsun.notes").warning("%s: %s", self.channel, text)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    Declaration of a stage.
+
+    Attributes
+    ----------
+    name : str
+        Name as in the configuration.
+    version : int
+        Raised whenever the stage's result changes for the same input.
+    run : callable
+        Does the work.
+    writes : str
+        Product; ``""`` for a stage whose result is no store.
+    reads : tuple of str
+        Products of the same channel.
+    optional : tuple of str
+        Products of the same channel that are used where they exist.
+    reads_reference : tuple of str
+        Products of the reference channel.
+    raw : tuple of str
+        Roles of the raw files that are read.
+    settings : tuple of str
+        Keys of the channel's settings that the result depends on.
+    observation : tuple of str
+        Keys of the observation that the result depends on.
+    ignores : tuple of str
+        Keys of the stage's options that do not change the result.
+    """
+
+    name: str
+    version: int
+    run: Callable[[StageContext], None]
+    writes: str = ""
+    reads: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    reads_reference: tuple[str, ...] = ()
+    raw: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    observation: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+
+
+__all__ = ["ChannelPaths", "Field", "Progress", "Stage", "StageContext"]
