@@ -13,9 +13,13 @@ from enum import Enum
 from typing import Any
 
 
+# What OmegaConf takes for "must be given".
+REQUIRED: Any = "???"
+
+
 def opt(
-    default: Any = dataclasses.MISSING,
-    meaning: str = "",
+    default: Any,
+    meaning: str,
     *,
     unit: str = "",
     ge: float | None = None,
@@ -182,17 +186,17 @@ class ChannelConfig:
     """One channel: a camera behind a filter, its raw files, geometry and stage overrides."""
 
     camera: CameraConfig = opt(CameraConfig, "the camera")
-    wavelength_nm: float = opt(dataclasses.MISSING, "wavelength", unit="nm", gt=0)
+    wavelength_nm: float = opt(REQUIRED, "wavelength", unit="nm", gt=0)
     wavelength_width_nm: float = opt(0.1, "full width of the filter", unit="nm", gt=0)
     filter: str = opt("", "filter in words, for the header")
     plate_scale: list[float] = opt(
-        dataclasses.MISSING,
+        REQUIRED,
         "approximate plate scale (x, y) in camera orientation",
         unit="arcsec/px",
         gt=0,
         length=2,
     )
-    exposure_ms: float = opt(dataclasses.MISSING, "exposure of one frame", unit="ms", gt=0)
+    exposure_ms: float = opt(REQUIRED, "exposure of one frame", unit="ms", gt=0)
     frame_interval_ms: float | None = opt(
         None,
         "time from frame to frame, for cameras without time stamps; the exposure by default",
