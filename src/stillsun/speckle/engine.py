@@ -1,0 +1,86 @@
+"""What every speckle engine returns, and how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from stillsun.core.backend import Backend
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """
+    One image made of a burst, and what is known about it.
+
+    Attributes
+    ----------
+    image : numpy.ndarray
+        Reconstructed image, (rows, columns) float32, in the units of the burst and at the photometric
+        level of its mean; finite everywhere.
+    r0 : float
+        Fried parameter of the frame at the observed wavelength, metres; NaN where the engine gives none.
+    r0_map : numpy.ndarray or None
+        The same for each subfield, (subfields y, subfields x) float32, metres; NaN where it could not be
+        found.
+    shifts : numpy.ndarray or None
+        Subfield tracking, (frames, 2, subfields y, subfields x) float32, pixels, order y, x: the content
+        of the frame moves by +shift to lie where the burst's mean has it.
+    convergence : numpy.ndarray or None
+        Rms change of the phases in the last sweep, radians, (subfields y, subfields x) float32.
+    centres : tuple of numpy.ndarray or None
+        Rows and columns of the subfields' centres, pixels, zero-based.
+    notes : tuple of str
+        What a person should know: frames left out, pixels filled, a fit that ended at the edge of its
+        models.
+    """
+
+    image: np.ndarray
+    r0: float = float("nan")
+    r0_map: np.ndarray | None = None
+    shifts: np.ndarray | None = None
+    convergence: np.ndarray | None = None
+    centres: tuple[np.ndarray, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """
+    A speckle engine: all its options bound, it turns one burst into one image.
+
+    Engines keep no state between bursts, so that bursts may be given to them in any order and from
+    several threads or processes.
+    """
+
+    def __call__(
+        self,
+        burst: np.ndarray,
+        *,
+        noise: np.ndarray | None = None,
+        backend: Backend | str | None = None,
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """
+        Reconstruct one burst.
+
+        Parameters
+        ----------
+        burst : array_like
+            Calibrated frames, (frames, rows, columns).
+        noise : array_like, optional
+            Burst of calibrated flat frames; the noise is estimated from the data without it.
+        backend : Backend or str, optional
+            Where to compute.
+        progress : callable, optional
+            Called with (subfields done, subfields in all).
+
+        Returns
+        -------
+        Reconstruction
+            The image and what is known about it.
+        """
