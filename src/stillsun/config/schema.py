@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-
 # What OmegaConf takes for "must be given".
 REQUIRED: Any = "???"
 

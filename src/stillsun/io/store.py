@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ from stillsun.errors import InputError
 
 PART = ".part"
 _DONE = "row_done"
+_NOTES = "notes"
+_NOTES_LENGTH = 65536
 _DIGEST = "digest"
 _LAYOUT = "layout"
 
@@ -87,6 +89,17 @@ class Layout:
         return json.dumps({"rows": self.rows, "fields": items})
 
 
+_OWN_FIELDS = {
+    _DONE: Field(dtype="uint8", meaning="1: this row is complete"),
+    _NOTES: Field(
+        dtype="str",
+        length=_NOTES_LENGTH,
+        stack=False,
+        meaning="what was assumed, dropped, retried or refused",
+    ),
+}
+
+
 class StoreReader:
     """
     A finished (or, with ``partial=True``, an unfinished) store, open for reading.
@@ -95,6 +108,8 @@ class StoreReader:
     ----------
     path : Path
         File to read.
+    group : str
+        Section of a file that several stages share.
 
     Raises
     ------
@@ -102,12 +117,13 @@ class StoreReader:
         If the file is missing or no store.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, group: str = "/") -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError("product not found", file=self.path, remedy="Run the stage that makes it")
         try:
-            self._file = h5py.File(self.path, "r")
+            self._handle = h5py.File(self.path, "r")
+            self._file = self._handle[group]
             self.digest = str(self._file.attrs[_DIGEST])
         except (OSError, KeyError) as error:
             raise InputError(
@@ -121,7 +137,11 @@ class StoreReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
 
     def __contains__(self, name: str) -> bool:
         return name in self._file
@@ -140,7 +160,12 @@ class StoreReader:
         """Names of all datasets."""
         found: list[str] = []
         self._file.visititems(lambda n, o: found.append(n) if isinstance(o, h5py.Dataset) else None)
-        return [n for n in found if n != _DONE]
+        return [n for n in found if n not in (_DONE, _NOTES)]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the stage assumed, dropped, retried or refused."""
+        return [line for line in self._file[_NOTES][()].decode().splitlines() if line]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a dataset."""
@@ -193,7 +218,7 @@ class StoreWriter(StoreReader):
 
     def __init__(self, path: Path, file: h5py.File, resumed: bool) -> None:
         self.path = path
-        self._file = file
+        self._handle = self._file = file
         self.digest = str(file.attrs[_DIGEST])
         self.resumed = resumed
 
@@ -212,7 +237,7 @@ class StoreWriter(StoreReader):
         """
         dataset = self._file[name]
         if dataset.dtype.kind == "S":
-            value = np.char.encode(np.asarray(value, dtype=str), "utf-8")
+            value = np.char.encode(np.asarray(value).astype(str), "utf-8")
             if value.dtype.itemsize > dataset.dtype.itemsize:
                 raise ValueError(f"{name}: text longer than {dataset.dtype.itemsize} bytes: {value}")
         dataset[() if row is None else row] = value
@@ -226,9 +251,21 @@ class StoreWriter(StoreReader):
         row : int or slice
             Rows.
         """
-        self._file.flush()
+        self._handle.flush()
         self._file[_DONE][row] = 1
-        self._file.flush()
+        self._handle.flush()
+
+    def write_notes(self, notes: Sequence[str]) -> None:
+        """
+        Keep what the stage assumed, dropped, retried or refused.
+
+        Parameters
+        ----------
+        notes : sequence of str
+            One line each; what goes beyond 64 kB is cut.
+        """
+        kept = [*self.notes, *(n for n in notes if n not in self.notes)]
+        self._file[_NOTES][()] = "\n".join(kept).encode()[:_NOTES_LENGTH]
 
 
 @contextmanager
@@ -269,7 +306,45 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
     part.replace(path)
 
 
-def stored_digest(path: Path) -> str | None:
+@contextmanager
+def create_section(path: Path, group: str, layout: Layout, digest: str) -> Iterator[StoreWriter]:
+    """
+    Write one section of a file that several stages share; the other sections are kept.
+
+    Parameters
+    ----------
+    path : Path
+        The shared file.
+    group : str
+        Section.
+    layout : Layout
+        Everything the section will hold.
+    digest : str
+        What the section is made from.
+
+    Yields
+    ------
+    StoreWriter
+        The open section.
+    """
+    path = Path(path)
+    own = path.with_name(f"{path.stem}.{group}{path.suffix}")
+    with create_store(own, layout, digest) as store:
+        yield store
+    fresh = path.with_name(path.name + PART)
+    with h5py.File(fresh, "w", libver=("earliest", "v108")) as file:
+        if path.is_file():
+            with h5py.File(path, "r") as old:
+                for name in old:
+                    if name != group:
+                        old.copy(name, file)
+        with h5py.File(own, "r") as section:
+            section.copy("/", file, name=group)
+    fresh.replace(path)
+    own.unlink()
+
+
+def stored_digest(path: Path, group: str = "/") -> str | None:
     """
     Digest of a finished store.
 
@@ -277,6 +352,8 @@ def stored_digest(path: Path) -> str | None:
     ----------
     path : Path
         Final path.
+    group : str
+        Section of a shared file.
 
     Returns
     -------
@@ -284,7 +361,7 @@ def stored_digest(path: Path) -> str | None:
         None where there is no readable store.
     """
     try:
-        with StoreReader(path) as store:
+        with StoreReader(path, group) as store:
             return store.digest
     except InputError:
         return None
@@ -328,10 +405,7 @@ def _allocate(part: Path, layout: Layout, digest: str) -> None:
     fresh = part.with_name(part.name + ".new")
     # The oldest file format has no "open for writing" mark that a kill would leave behind.
     with h5py.File(fresh, "w", libver=("earliest", "v108")) as file:
-        for name, item in {
-            **layout.fields,
-            _DONE: Field(dtype="uint8", meaning="1: this row is complete"),
-        }.items():
+        for name, item in {**layout.fields, **_OWN_FIELDS}.items():
             shape = (layout.rows, *item.shape) if item.stack else item.shape
             create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

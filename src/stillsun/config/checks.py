@@ -1,0 +1,300 @@
+"""
+Checks of the configuration against the schema, and across stages; all findings at once.
+
+Nothing here raises: each check returns findings, one line each, that name the key, what is wrong
+and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from stillsun.config.schema import (
+    REQUIRED,
+    AlignEngine,
+    ChannelConfig,
+    RunConfig,
+    SpeckleEngine,
+    StageName,
+)
+
+# Stages whose options a channel may override.
+STAGE_SCHEMAS: dict[str, Any] = {
+    name: hint
+    for name, hint in typing.get_type_hints(RunConfig).items()
+    if name in StageName.__members__ and dataclasses.is_dataclass(hint)
+}
+
+
+@cache
+def schema_fields(schema: type) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+    """
+    Fields of a dataclass of the schema.
+
+    Parameters
+    ----------
+    schema : type
+        Dataclass.
+
+    Returns
+    -------
+    dict
+        Name to (type, metadata).
+    """
+    hints = typing.get_type_hints(schema)
+    return {f.name: (hints[f.name], f.metadata) for f in dataclasses.fields(schema)}
+
+
+def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
+    """
+    Compare a tree of plain values with a dataclass.
+
+    Parameters
+    ----------
+    values : mapping
+        Plain values: mappings, lists, numbers, text.
+    schema : type
+        Dataclass that says what is allowed.
+    prefix : str
+        Key of the tree, for the messages.
+
+    Yields
+    ------
+    str
+        One finding each.
+    """
+    fields = schema_fields(schema)
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in fields:
+            yield f"{key}: unknown key; {_suggest(str(name), fields)}"
+            continue
+        hint, limits = fields[name]
+        yield from check_value(key, value, hint, limits)
+        if schema is ChannelConfig and name in STAGE_SCHEMAS and isinstance(value, Mapping):
+            yield from check_tree(value, STAGE_SCHEMAS[name], f"{key}.")
+
+
+def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """
+    Compare one value with its type and limits.
+
+    Parameters
+    ----------
+    key : str
+        Key, for the messages.
+    value : object
+        Plain value.
+    hint : type
+        Type from the schema.
+    limits : mapping, optional
+        Metadata of the field.
+
+    Yields
+    ------
+    str
+        One finding each.
+    """
+    limits = limits or {}
+    if value == REQUIRED:
+        yield f"{key}: must be given ({limits.get('meaning', '')})"
+        return
+    if isinstance(value, str) and "${" in value:
+        return
+    inner, optional = _strip_optional(hint)
+    if value is None:
+        if not optional:
+            yield f"{key}: a value is needed, found null"
+        return
+    origin, arguments = typing.get_origin(inner), typing.get_args(inner)
+    if dataclasses.is_dataclass(inner):
+        if not isinstance(value, Mapping):
+            yield f"{key}: expected a mapping, found {value!r}"
+            return
+        yield from check_tree(value, typing.cast(type, inner), f"{key}.")
+    elif origin is list:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            yield f"{key}: expected a list such as [a,b], found {value!r}"
+            return
+        if "length" in limits and len(value) != limits["length"]:
+            yield f"{key}: expected {limits['length']} entries, found {len(value)}"
+        rest = {k: v for k, v in limits.items() if k != "length"}
+        for index, entry in enumerate(value):
+            yield from check_value(f"{key}[{index}]", entry, arguments[0], rest)
+    elif origin is dict:
+        if not isinstance(value, Mapping):
+            yield f"{key}: expected a mapping, found {value!r}"
+            return
+        if dataclasses.is_dataclass(arguments[1]):
+            for name, entry in value.items():
+                yield from check_value(f"{key}.{name}", entry, arguments[1])
+    else:
+        yield from _check_scalar(key, value, inner, limits)
+
+
+def _check_scalar(key: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Iterator[str]:
+    if kind is Any:
+        return
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        name = value.name if isinstance(value, Enum) else value
+        if name not in kind.__members__:
+            yield f"{key}: {value!r} is not a choice; allowed: {', '.join(kind.__members__)}"
+        return
+    if kind is bool:
+        if not isinstance(value, bool):
+            yield f"{key}: expected true or false, found {value!r}"
+        return
+    if kind in (int, float):
+        good = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+        if not good:
+            noun = "a number" if kind is float else "a whole number"
+            yield f"{key}: expected {noun}{_unit(limits)}, found {value!r}"
+            return
+        for name, text, fails in (
+            ("ge", "at least", lambda v, x: v < x),
+            ("gt", "above", lambda v, x: v <= x),
+            ("le", "at most", lambda v, x: v > x),
+        ):
+            if name in limits and fails(value, limits[name]):
+                yield f"{key}: must be {text} {limits[name]}{_unit(limits)}, found {value!r}"
+        return
+    if kind is str and isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
+        yield f"{key}: expected text, found {value!r}"
+
+
+def check_key(key: str, value: Any) -> Iterator[str]:
+    """
+    Check one assignment of the command line, such as ``destretch.window`` and 5.
+
+    Parameters
+    ----------
+    key : str
+        Dotted key below the root.
+    value : object
+        Plain value.
+
+    Yields
+    ------
+    str
+        One finding each.
+    """
+    hint: Any = RunConfig
+    limits: Mapping[str, Any] = {}
+    parts = key.split(".")
+    inside_channel = False
+    for index, part in enumerate(parts):
+        here, _ = _strip_optional(hint)
+        if typing.get_origin(here) is dict:
+            if inside_channel:
+                # A stage's keys below a channel.
+                hint, limits = STAGE_SCHEMAS[parts[index - 1]], {}
+                here = hint
+            else:
+                hint, limits = typing.get_args(here)[1], {}
+                inside_channel = hint is ChannelConfig
+                continue
+        if not dataclasses.is_dataclass(here):
+            yield f"{key}: {'.'.join(parts[:index])} has no keys below it"
+            return
+        fields = schema_fields(typing.cast(type, here))
+        if part not in fields:
+            yield f"{key}: unknown key; {_suggest(part, fields)}"
+            return
+        hint, limits = fields[part]
+    yield from check_value(key, value, hint, limits)
+
+
+def check_run(config: RunConfig, stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """
+    Rules that join several keys.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The whole configuration.
+    stages : mapping
+        Channel to stage name to the stage's options, overrides applied.
+
+    Yields
+    ------
+    str
+        One finding each.
+    """
+    channels = config.observation.channels
+    if not channels:
+        yield (
+            "observation.channels: no channel; give an observation with observation_file=PATH, "
+            "or with --config-dir DIR observation=NAME"
+        )
+        return
+    known = ", ".join(channels)
+    yield from (f"channels: no channel {c!r}; allowed: {known}" for c in config.channels if c not in channels)
+    reference = config.observation.reference_channel
+    if reference is not None and reference not in channels:
+        yield f"observation.reference_channel: no channel {reference!r}; allowed: {known}"
+    if config.observation.telescope.guider_sign == 0:
+        yield "observation.telescope.guider_sign: must be 1 or -1, found 0"
+    yield from (
+        f"observation.channels.{c}.data.pattern: must be given (shell pattern of the science frames)"
+        for c in _selected(config)
+        if channels[c].data.pattern is None
+    )
+    for name, options in stages.items():
+        if name in _selected(config):
+            yield from _check_stages(name, channels[name], options)
+
+
+def _check_stages(name: str, settings: ChannelConfig, options: Mapping[str, Any]) -> Iterator[str]:
+    where = f"(channel {name})"
+    kernels = options["destretch"].kernels
+    sides = [k for k in kernels if k > 0]
+    if not kernels:
+        yield f"destretch.kernels {where}: must not be empty"
+    elif 0 in kernels[1:]:
+        yield f"destretch.kernels {where}: 0 (the whole frame) can only come first, found {kernels}"
+    elif sorted(sides, reverse=True) != sides:
+        yield f"destretch.kernels {where}: sides must not grow, found {kernels}"
+    if any(0 < k < 4 for k in kernels):
+        yield f"destretch.kernels {where}: a subfield needs at least 4 px, found {kernels}"
+    speckle = options["speckle"]
+    if speckle.engine is SpeckleEngine.kisip and speckle.kisip.bin is None:
+        yield f"speckle.kisip.bin {where}: speckle=kisip needs the directory of the program and its mpirun"
+    if settings.camera.file_shape is not None and any(
+        f < s for f, s in zip(settings.camera.file_shape, settings.camera.shape, strict=True)
+    ):
+        yield (
+            f"observation.channels.{name}.camera.file_shape: smaller than shape: "
+            f"{settings.camera.file_shape} and {settings.camera.shape}"
+        )
+    align = options["align"]
+    if align.engine is AlignEngine.none and (align.file is not None or align.verify):
+        yield f"align.file, align.verify {where}: only used with align=hmi"
+
+
+def _selected(config: RunConfig) -> list[str]:
+    every = list(config.observation.channels)
+    return [c for c in every if c in config.channels] or every
+
+
+def _strip_optional(hint: Any) -> tuple[Any, bool]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [a for a in typing.get_args(hint) if a is not type(None)]
+        return rest[0], True
+    return hint, False
+
+
+def _suggest(name: str, allowed: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}allowed: {', '.join(allowed)}"
+
+
+def _unit(limits: Mapping[str, Any]) -> str:
+    return f" ({limits['unit']})" if limits.get("unit") else ""
