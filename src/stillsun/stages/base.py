@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +87,7 @@ class StageContext:
     digest : str
         Digest of what the stage is about to make.
     provenance : mapping
-        Program and version that made each step so far, for the products.
+        ``program`` and ``version`` of what runs.
     notes : list of str
         What was assumed, dropped, retried or refused.
     """
@@ -121,6 +121,67 @@ class StageContext:
 
 
 @dataclass(frozen=True)
+class ChannelView:
+    """
+    What a stage of the whole observation sees of one channel.
+
+    Attributes
+    ----------
+    settings : ChannelConfig
+        The channel's settings.
+    options : mapping of str to object
+        The options of every stage for this channel.
+    inputs : mapping of str to StoreReader
+        The products that the stage declared and that exist, open.
+    paths : ChannelPaths
+        Places that are not stores.
+    """
+
+    settings: ChannelConfig
+    options: Mapping[str, Any]
+    inputs: Mapping[str, StoreReader]
+    paths: ChannelPaths
+
+
+@dataclass
+class ObservationContext:
+    """
+    All that a stage of the whole observation may use.
+
+    Attributes
+    ----------
+    config : object
+        The stage's options.
+    observation : ObservationConfig
+        The observation.
+    channels : mapping of str to ChannelView
+        The channels of the run, the reference channel first.
+    directory : Path
+        The work directory.
+    notes : mapping of str to list of str
+        What every stage noted so far, by ``CHANNEL/stage``.
+    seconds : mapping of str to float
+        Time that every stage took, by ``CHANNEL/stage``, where it ran in this run.
+    progress : callable
+        ``progress(done, total)``.
+    digest : str
+        Digest of what the stage is about to make.
+    provenance : mapping
+        ``program`` and ``version`` of what runs.
+    """
+
+    config: Any
+    observation: ObservationConfig
+    channels: Mapping[str, ChannelView]
+    directory: Path
+    notes: Mapping[str, Sequence[str]]
+    seconds: Mapping[str, float]
+    progress: Progress
+    digest: str
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Stage:
     """
     Declaration of a stage.
@@ -132,13 +193,13 @@ class Stage:
     version : int
         Raised whenever the stage's result changes for the same input.
     run : callable
-        Does the work.
+        Does the work with its context; a stage that writes no store returns the files it wrote.
     writes : str
-        Product; ``""`` for a stage whose result is no store.
+        Product, a store; ``""`` for a stage whose result is files.
     reads : tuple of str
-        Products of the same channel.
+        Products of the same channel; for a stage of the whole observation, of every channel.
     optional : tuple of str
-        Products of the same channel that are used where they exist.
+        Products that are used where they exist.
     reads_reference : tuple of str
         Products of the reference channel.
     raw : tuple of str
@@ -147,13 +208,17 @@ class Stage:
         Keys of the channel's settings that the result depends on.
     observation : tuple of str
         Keys of the observation that the result depends on.
+    files : tuple of str
+        Keys of the observation or of the stage's options that name files the result depends on.
     ignores : tuple of str
         Keys of the stage's options that do not change the result.
+    whole : bool
+        True: runs once for the whole observation, with an `ObservationContext`.
     """
 
     name: str
     version: int
-    run: Callable[[StageContext], None]
+    run: Callable[[Any], Sequence[Path] | None]
     writes: str = ""
     reads: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -161,7 +226,9 @@ class Stage:
     raw: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     observation: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
+    whole: bool = False
 
 
-__all__ = ["ChannelPaths", "Field", "Progress", "Stage", "StageContext"]
+__all__ = ["ChannelPaths", "ChannelView", "Field", "ObservationContext", "Progress", "Stage", "StageContext"]
