@@ -1,0 +1,178 @@
+"""The command `stillsun` and its verbs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stillsun import __version__
+from stillsun.errors import ConfigError, StillsunError
+
+_DESCRIPTION = """\
+Reduces fast solar imaging from raw camera files to science-ready FITS.
+
+  stillsun simulate OUT                                  make an observation with known truth
+  stillsun run observation_file=OUT/observation.yaml     reduce it
+  stillsun run --help                                    every key of the configuration
+"""
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done, 1 the run failed, 2 wrong usage or configuration.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] in (["-sc"], ["--shell-completion"], ["--shell_completion"]):
+        return _guarded(lambda: _complete(arguments))
+    if arguments[:1] == ["run"]:
+        # Hydra reads its arguments itself.
+        return _guarded(lambda: _run(arguments[1:]))
+    from stillsun.synth import command as simulator
+
+    parser = argparse.ArgumentParser(
+        prog="stillsun", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"stillsun {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs.add_parser("run", help="reduce an observation (a Hydra application)", add_help=False)
+    simulator.configure(verbs.add_parser("simulate", help="write a simulated observation with known truth"))
+    options = parser.parse_args(arguments)
+    return _guarded(lambda: _simulate(options))
+
+
+def _guarded(action: Callable[[], int]) -> int:
+    """Turn errors into one short message and an exit status."""
+    try:
+        return action()
+    except StillsunError as error:
+        if os.environ.get(_FULL_ERROR) == "1":
+            raise
+        print(f"stillsun: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("stillsun: interrupted; the same command goes on from here", file=sys.stderr)
+        return 1
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from stillsun.pipeline.console import Progress, bars_wanted
+    from stillsun.synth import command
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with Progress("simulate", bars=bars_wanted(True)) as progress:
+        command.run(options, progress)
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
+    """Check the configuration, then hand over to Hydra."""
+    import hydra
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    from stillsun.config.compose import config_directory, register_schema, settings_from, use_observation_file
+
+    options = get_args_parser().parse_args(arguments)
+    asks = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
+    if not asks:
+        _check(options.overrides, options.config_dir, options.multirun)
+    register_schema()
+    chosen = [o for o in use_observation_file(options.overrides) if o not in options.overrides]
+
+    def task(composed: Any) -> float | None:
+        from stillsun.pipeline.score import score
+        from stillsun.pipeline.session import reduce
+
+        here = HydraConfig.get()
+        sweep = here.mode is RunMode.MULTIRUN
+        job = Path(here.runtime.output_dir) if sweep else None
+        outcome = reduce(settings_from(composed), job, list(here.overrides.task) if sweep else [])
+        return None if outcome is None else score(outcome)
+
+    application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
+        task
+    )
+    with _arguments(["stillsun", *arguments, *chosen]):
+        try:
+            application()
+        except (HydraException, OmegaConfBaseException) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise ConfigError("; ".join(lines[:3])) from error
+    return 0
+
+
+def _check(overrides: list[str], config_dir: str | None, multirun: bool) -> None:
+    """Find every fault before Hydra starts and anything is written."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from stillsun.config.compose import load_settings
+    from stillsun.pipeline.session import prepare
+
+    jobs = [overrides]
+    if multirun:
+        try:
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            plain = [o.input_line or "" for o in parsed if not o.is_hydra_override()]
+            jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(plain), None)[0]
+        except HydraException as error:
+            raise ConfigError(str(error).splitlines()[0]) from error
+    findings: dict[str, None] = {}
+    for job in jobs:
+        try:
+            prepare(load_settings(job, config_dir))
+        except ConfigError as error:
+            findings.update(dict.fromkeys(error.findings or [str(error)]))
+    if findings:
+        raise ConfigError(findings=list(findings))
+
+
+@contextmanager
+def _arguments(arguments: list[str]) -> Iterator[None]:
+    """Arguments of the process as Hydra sees them; Hydra raises its errors instead of leaving."""
+    before, full = sys.argv, os.environ.get(_FULL_ERROR)
+    sys.argv = arguments
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if full is None:
+            del os.environ[_FULL_ERROR]
+        else:
+            os.environ[_FULL_ERROR] = full
+
+
+def _complete(arguments: list[str]) -> int:
+    # The shell completes "stillsun run KEY": Hydra must see it without the verb.
+    line = os.environ.get("COMP_LINE", "")
+    head, verb, rest = line.partition(" run ")
+    if verb:
+        os.environ["COMP_LINE"] = f"{head} {rest}"
+        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    return _run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Logging set-up and progress: a log file with everything, a quiet console, bars on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+_LOG = logging.getLogger(__name__)
+_LINE_INTERVAL = 30.0
+
+
+class _BarHandler(logging.StreamHandler):
+    """Writes above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def logging_to(file: Path, *, quiet: bool) -> Iterator[None]:
+    """
+    Send everything to a log file and the essential to the console, while the block runs.
+
+    Parameters
+    ----------
+    file : Path
+        Log file; appended to.
+    quiet : bool
+        Only warnings on the console, because bars show the rest.
+
+    Yields
+    ------
+    None
+        The block runs.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(file, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    to_console = _BarHandler(sys.stderr)
+    to_console.setLevel(logging.WARNING if quiet else logging.INFO)
+    to_console.setFormatter(logging.Formatter("%(message)s"))
+    to_console.addFilter(logging.Filter("stillsun"))
+    root, own = logging.getLogger(), logging.getLogger("stillsun")
+    before = own.level, root.level
+    root.addHandler(to_file)
+    root.addHandler(to_console)
+    root.setLevel(logging.WARNING)
+    own.setLevel(logging.DEBUG)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(to_file)
+        root.removeHandler(to_console)
+        to_file.close()
+        own.setLevel(before[0])
+        root.setLevel(before[1])
+
+
+class Progress:
+    """
+    Progress of one task: a bar on a terminal, a log line now and then elsewhere.
+
+    Parameters
+    ----------
+    label : str
+        What is under way.
+    bars : bool
+        Show a bar.
+    """
+
+    def __init__(self, label: str, *, bars: bool) -> None:
+        self.label = label
+        self._bars = bars
+        self._bar: tqdm | None = None
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        """
+        Show how far the task is.
+
+        Parameters
+        ----------
+        done, total : int
+            Units done, and in all.
+        """
+        if self._bars:
+            if self._bar is None:
+                self._bar = tqdm(
+                    total=total, desc=self.label, dynamic_ncols=True, leave=False, file=sys.stderr
+                )
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+        elif time.monotonic() - self._last > _LINE_INTERVAL:
+            self._last = time.monotonic()
+            _LOG.info("%s: %d of %d", self.label, done, total)
+
+
+def bars_wanted(progress: bool) -> bool:
+    """
+    Decide whether bars are shown.
+
+    Parameters
+    ----------
+    progress : bool
+        The configuration's choice.
+
+    Returns
+    -------
+    bool
+        True only if standard error is a terminal too.
+    """
+    return progress and sys.stderr.isatty()

@@ -1,0 +1,264 @@
+"""From the configuration to tasks: what is made, what is reused, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from stillsun.config.settings import Settings
+from stillsun.core.backend import Backend
+from stillsun.errors import ConfigError
+from stillsun.io import inventory
+from stillsun.pipeline.digest import digest, files_digest
+from stillsun.pipeline.layout import Layout
+from stillsun.pipeline.workspace import Workspace
+from stillsun.stages.base import Stage
+
+
+class Action(Enum):
+    """What is done about a task."""
+
+    make = "make"
+    reuse = "reuse"
+    take = "take as it is"
+
+
+@dataclass
+class Task:
+    """
+    One stage for one channel.
+
+    Attributes
+    ----------
+    stage : Stage
+        What is done.
+    channel : str
+        For which channel; empty for a stage of the whole observation.
+    digest : str
+        What the result is made from.
+    action : Action
+        Make, reuse (same digest), or take (stage not chosen: whatever is there).
+    layout : Layout
+        Where the result is, or will be.
+    """
+
+    stage: Stage
+    channel: str
+    digest: str
+    action: Action
+    layout: Layout
+
+    @property
+    def name(self) -> str:
+        """Channel and stage."""
+        return f"{self.channel}/{self.stage.name}" if self.channel else self.stage.name
+
+
+@dataclass
+class Plan:
+    """
+    All tasks of a run in the order in which they can be done.
+
+    Attributes
+    ----------
+    tasks : list of Task
+        The tasks.
+    findings : list of str
+        What stands in the way; empty for a plan that can be carried out.
+    """
+
+    tasks: list[Task] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+    def lookup(self, stage: str, channel: str) -> Task | None:
+        """
+        Find a task.
+
+        Parameters
+        ----------
+        stage, channel : str
+            Names.
+
+        Returns
+        -------
+        Task or None
+            The task, where there is one.
+        """
+        return next((t for t in self.tasks if t.stage.name == stage and t.channel == channel), None)
+
+    def producer(self, product: str, channel: str) -> Task | None:
+        """
+        Find the task that writes a product.
+
+        Parameters
+        ----------
+        product, channel : str
+            Names.
+
+        Returns
+        -------
+        Task or None
+            The task, where there is one.
+        """
+        return next((t for t in self.tasks if t.stage.writes == product and t.channel == channel), None)
+
+    def table(self) -> str:
+        """
+        The plan as text.
+
+        Returns
+        -------
+        str
+            One line a task.
+        """
+        width = max((len(t.name) for t in self.tasks), default=0)
+        lines = [f"{t.name:<{width}}  {t.action.value:<13}  {self._result(t)}" for t in self.tasks]
+        return "\n".join(lines)
+
+    @staticmethod
+    def _result(task: Task) -> str:
+        if not task.stage.writes:
+            return f"{task.layout.work}: files"
+        path, group = task.layout.store(task.channel, task.stage.writes)
+        return str(path) if group == "/" else f"{path} ({group})"
+
+
+def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: Backend) -> Plan:
+    """
+    Decide for every stage and channel what is to be done; nothing but raw files' sizes is looked at.
+
+    Parameters
+    ----------
+    settings : Settings
+        Checked configuration.
+    stages : mapping of str to Stage
+        All stages in order.
+    space : Workspace
+        Where products are.
+    backend : Backend
+        Resolved backend.
+
+    Returns
+    -------
+    Plan
+        Tasks and findings.
+    """
+    chosen = {s.name for s in settings.run.stages}
+    forced = {s.name for s in settings.run.force}
+    plan = Plan()
+    for stage in stages.values():
+        channels = [""] if stage.whole else settings.channels
+        for channel in channels:
+            task = _task(plan, settings, stage, channel, space, backend, chosen, forced)
+            if task is not None:
+                plan.tasks.append(task)
+    return plan
+
+
+def _task(
+    plan: Plan,
+    settings: Settings,
+    stage: Stage,
+    channel: str,
+    space: Workspace,
+    backend: Backend,
+    chosen: set[str],
+    forced: set[str],
+) -> Task | None:
+    if stage.name not in chosen:
+        found = space.find(stage, channel, None)
+        if found is None:
+            return None
+        return Task(stage, channel, found[1], Action.take, found[0])
+    inputs: dict[str, str] = {}
+    remade = False
+    for product, source in input_tasks(plan, settings, stage, channel).items():
+        if source is None:
+            if product.partition(":")[2] not in stage.optional:
+                plan.findings.append(_missing(settings, stage, channel, product, chosen))
+            continue
+        inputs[product] = source.digest
+        remade |= source.action is Action.make
+    try:
+        wanted = digest(_ingredients(settings, stage, channel, backend, inputs))
+    except ConfigError as error:
+        plan.findings.append(str(error))
+        return None
+    found = space.find(stage, channel, wanted)
+    if found is not None and stage.name not in forced and not remade:
+        return Task(stage, channel, wanted, Action.reuse, found[0])
+    return Task(stage, channel, wanted, Action.make, space.target(stage))
+
+
+def input_tasks(plan: Plan, settings: Settings, stage: Stage, channel: str) -> dict[str, Task | None]:
+    """
+    Tasks whose results a task reads.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan so far.
+    settings : Settings
+        Checked configuration.
+    stage : Stage
+        Stage that reads.
+    channel : str
+        Its channel.
+
+    Returns
+    -------
+    dict
+        ``CHANNEL:product`` to the task that writes it, or None.
+    """
+    channels = settings.channels if stage.whole else [channel]
+    pairs = [(c, p) for c in channels for p in (*stage.reads, *stage.optional)]
+    if channel != settings.reference:
+        pairs += [(settings.reference, p) for p in stage.reads_reference]
+    return {f"{c}:{p}": plan.producer(p, c) for c, p in pairs}
+
+
+def _missing(settings: Settings, stage: Stage, channel: str, product: str, chosen: set[str]) -> str:
+    owner, _, name = product.partition(":")
+    return (
+        f"stages: {stage.name} of {channel or 'the observation'} needs the product {name!r} of {owner}, which is "
+        f"not in {settings.run.observation.work_dir}; add the stage that makes it to stages "
+        f"(chosen: {', '.join(sorted(chosen))})"
+    )
+
+
+def _ingredients(
+    settings: Settings, stage: Stage, channel: str, backend: Backend, inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    run = settings.run
+    options = getattr(run, stage.name) if stage.whole else settings.stages[channel][stage.name]
+    kept = {k: v for k, v in vars(options).items() if k not in stage.ignores}
+    found: dict[str, Any] = {
+        "stage": stage.name,
+        "version": stage.version,
+        "backend": backend.name,
+        "options": kept,
+        "observation": {k: getattr(run.observation, k) for k in stage.observation},
+        "inputs": dict(inputs),
+        "files": [_file_digest(run, options, key) for key in stage.files],
+    }
+    if not stage.whole:
+        settings_of = settings.channel(channel)
+        found["channel"] = {"name": channel, "reference": channel == settings.reference}
+        found["settings"] = {k: getattr(settings_of, k) for k in stage.settings}
+        found["raw"] = {
+            role: files_digest(inventory.find_files(run.observation, settings_of, role)) for role in stage.raw
+        }
+    return found
+
+
+def _file_digest(run: Any, options: Any, key: str) -> str:
+    value = getattr(options, key, None) or getattr(run.observation, key, None)
+    if value is None:
+        return "none"
+    path = Path(value)
+    if not path.is_file():
+        raise ConfigError(f"{key}: no such file", file=path, remedy="Correct the path or set the key to null")
+    return files_digest([path])

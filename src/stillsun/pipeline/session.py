@@ -1,0 +1,179 @@
+"""One run from checked settings to an outcome: backend, plan, logging, execution."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from stillsun.config.schema import BackendName
+from stillsun.config.settings import Settings
+from stillsun.core.backend import Backend, get_backend
+from stillsun.errors import ConfigError, StillsunError
+from stillsun.io import inventory
+from stillsun.pipeline.console import bars_wanted, logging_to
+from stillsun.pipeline.layout import Layout
+from stillsun.pipeline.plan import Plan, make_plan
+from stillsun.pipeline.run import PROVENANCE, Outcome, execute
+from stillsun.pipeline.workspace import Workspace
+from stillsun.stages.base import Stage
+from stillsun.stages.registry import all_stages
+
+_LOG = logging.getLogger(__name__)
+
+
+class RunFailed(StillsunError):
+    """Some tasks of a run failed."""
+
+
+def changed_by(overrides: list[str], stages: Mapping[str, Stage]) -> frozenset[str]:
+    """
+    Stages whose results a sweep's job may change.
+
+    Parameters
+    ----------
+    overrides : list of str
+        Overrides of the job.
+    stages : mapping of str to Stage
+        All stages in order.
+
+    Returns
+    -------
+    frozenset of str
+        The stages that an override names, and all that follow from them.
+    """
+    changed: set[str] = set()
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        parts = key.split(".")
+        if parts[0] in stages:
+            changed.add(parts[0])
+        elif parts[:2] == ["observation", "channels"] and len(parts) > 3 and parts[3] in stages:
+            changed.add(parts[3])
+        elif parts[0] == "backend" or (
+            parts[0] == "observation" and len(parts) > 1 and parts[1] != "work_dir"
+        ):
+            changed.update(stages)
+    products = {s.writes: s.name for s in stages.values() if s.writes}
+    for stage in stages.values():
+        sources = {products[p] for p in (*stage.reads, *stage.optional, *stage.reads_reference)}
+        if sources & changed:
+            changed.add(stage.name)
+    return frozenset(changed)
+
+
+def prepare(
+    settings: Settings, job: Path | None = None, overrides: list[str] | None = None
+) -> tuple[Plan, Workspace, Backend]:
+    """
+    Resolve the backend and plan; nothing is written.
+
+    Parameters
+    ----------
+    settings : Settings
+        Checked configuration.
+    job : Path, optional
+        Directory of a sweep's job.
+    overrides : list of str, optional
+        Overrides of the sweep's job.
+
+    Returns
+    -------
+    plan : Plan
+        What would be done.
+    space : Workspace
+        Where.
+    backend : Backend
+        With what.
+
+    Raises
+    ------
+    ConfigError
+        With all that stands in the way.
+    """
+    options = settings.run.backend
+    backend = get_backend(options.name.name, threads=options.threads, device=options.device)
+    stages = all_stages()
+    changed = changed_by(overrides or [], stages)
+    space = Workspace(
+        Path(settings.run.observation.work_dir).resolve(), job, lambda stage: stage.name in changed
+    )
+    findings = _check_files(settings, stages)
+    plan = Plan() if findings else make_plan(settings, stages, space, backend)
+    findings += plan.findings
+    if findings:
+        raise ConfigError(findings=list(dict.fromkeys(findings)))
+    return plan, space, backend
+
+
+def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | None = None) -> Outcome | None:
+    """
+    Run the pipeline.
+
+    Parameters
+    ----------
+    settings : Settings
+        Checked configuration.
+    job : Path, optional
+        Directory of a sweep's job.
+    overrides : list of str, optional
+        Overrides of the sweep's job.
+
+    Returns
+    -------
+    Outcome or None
+        None if only the plan was asked for.
+
+    Raises
+    ------
+    RunFailed
+        If a task failed; the others are done.
+    """
+    plan, space, backend = prepare(settings, job, overrides)
+    if settings.run.plan:
+        print(plan.table())
+        return None
+    bars = bars_wanted(settings.run.progress)
+    log = Layout(space.directory).log
+    with logging_to(log, quiet=bars):
+        _LOG.info(
+            "stillsun %s: %s in %s", PROVENANCE["version"], settings.run.observation.name, space.directory
+        )
+        fallback = " (no GPU found)" if options_auto(settings) and not backend.is_gpu else ""
+        _LOG.info("backend %s: %s%s", backend.name, backend.device, fallback)
+        _LOG.debug("plan:\n%s", plan.table())
+        outcome = execute(plan, settings, space, backend, bars=bars)
+        _LOG.info("%d tasks done, %d up to date; log: %s", len(outcome.made), len(outcome.reused), log)
+    if outcome.failed:
+        first = "; ".join(f"{name}: {error}" for name, error in outcome.failed.items())
+        raise RunFailed(
+            f"{len(outcome.failed)} of {len(plan.tasks)} tasks failed: {first}",
+            remedy=f"The log has the details: {log}. What was finished stays; the same command goes on from there",
+        )
+    return outcome
+
+
+def options_auto(settings: Settings) -> bool:
+    """
+    Tell whether the backend was left to the program.
+
+    Parameters
+    ----------
+    settings : Settings
+        Checked configuration.
+
+    Returns
+    -------
+    bool
+        True for ``backend=auto``.
+    """
+    return settings.run.backend.name is BackendName.auto
+
+
+def _check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
+    chosen = {s.name for s in settings.run.stages}
+    roles = {role for name, stage in stages.items() if name in chosen for role in stage.raw}
+    findings: list[str] = []
+    for name in settings.channels if roles else []:
+        findings += inventory.check(settings.run.observation, name, sorted(roles))
+    return findings

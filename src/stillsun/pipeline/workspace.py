@@ -1,0 +1,157 @@
+"""Where products of a run are looked for and written: the work directory, or a sweep's job in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillsun.io.store import stored_digest
+from stillsun.pipeline.layout import Layout
+from stillsun.stages.base import Stage
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """
+    The places of one run.
+
+    A sweep's job writes what its overrides change into its own directory, and everything else into
+    the work directory, where all jobs find it. A product is reused from wherever its digest stands.
+
+    Attributes
+    ----------
+    work : Path
+        The work directory.
+    job : Path or None
+        Directory of a sweep's job.
+    changed : callable
+        ``changed(stage)``: the job's overrides change this stage's result.
+    """
+
+    work: Path
+    job: Path | None = None
+    changed: Callable[[Stage], bool] = lambda stage: False
+
+    @property
+    def directory(self) -> Path:
+        """Where the run as a whole belongs."""
+        return self.job or self.work
+
+    def target(self, stage: Stage) -> Layout:
+        """
+        Where a stage's result is written.
+
+        Parameters
+        ----------
+        stage : Stage
+            Stage.
+
+        Returns
+        -------
+        Layout
+            Its places.
+        """
+        return Layout(self.job if self.job is not None and self.changed(stage) else self.work)
+
+    def find(self, stage: Stage, channel: str, wanted: str | None) -> tuple[Layout, str] | None:
+        """
+        Look for a stage's result.
+
+        Parameters
+        ----------
+        stage : Stage
+            Stage.
+        channel : str
+            Channel.
+        wanted : str or None
+            Digest that it must have; None: any.
+
+        Returns
+        -------
+        tuple or None
+            Its places and digest.
+        """
+        for layout in self._candidates(stage):
+            if stage.writes:
+                found = stored_digest(*layout.store(channel, stage.writes))
+            else:
+                found = read_stamp(layout.stamp(channel, stage.name), layout.work).get("digest")
+            if found is not None and wanted in (None, found):
+                return layout, found
+        return None
+
+    def _candidates(self, stage: Stage) -> Iterator[Layout]:
+        places = [self.target(stage).work, self.work]
+        if self.job is not None and self.job.parent.is_dir():
+            places += sorted(p for p in self.job.parent.iterdir() if p.is_dir())
+        seen: set[Path] = set()
+        for place in places:
+            if place not in seen:
+                seen.add(place)
+                yield Layout(place)
+
+
+def read_stamp(path: Path, work: Path) -> dict[str, Any]:
+    """
+    Read the record of a stage whose result is files.
+
+    Parameters
+    ----------
+    path : Path
+        JSON file.
+    work : Path
+        Directory that the files' names are relative to.
+
+    Returns
+    -------
+    dict
+        The record; empty if there is none or a file is missing or of another size.
+    """
+    try:
+        stamp: dict[str, Any] = json.loads(path.read_text())
+        intact = all((work / name).stat().st_size == size for name, size in stamp["files"].items())
+    except (OSError, ValueError, KeyError):
+        return {}
+    return stamp if intact else {}
+
+
+def write_stamp(path: Path, work: Path, digest: str, files: Sequence[Path], notes: Sequence[str]) -> None:
+    """
+    Record a finished stage whose result is files.
+
+    Parameters
+    ----------
+    path : Path
+        JSON file.
+    work : Path
+        Directory that the files' names are kept relative to.
+    digest : str
+        What they are made from.
+    files : sequence of Path
+        The files.
+    notes : sequence of str
+        What the stage noted.
+    """
+    names = {str(f.relative_to(work)): f.stat().st_size for f in files}
+    write_json(path, {"digest": digest, "files": names, "notes": list(notes)})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """
+    Write JSON under a temporary name and rename it.
+
+    Parameters
+    ----------
+    path : Path
+        File.
+    value : object
+        Plain value.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
+    fresh.write_text(json.dumps(value, indent=1) + "\n")
+    fresh.replace(path)

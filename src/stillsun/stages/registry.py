@@ -1,0 +1,57 @@
+"""The stages by name, in the order of the data's walk."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+
+from stillsun.config.schema import StageName
+from stillsun.stages.base import Stage
+
+
+def all_stages() -> dict[str, Stage]:
+    """
+    Load every stage.
+
+    Returns
+    -------
+    dict
+        Name to declaration, in order.
+
+    Raises
+    ------
+    RuntimeError
+        If a stage reads what no stage before it writes.
+    """
+    stages = {
+        name: importlib.import_module(f"stillsun.stages.{name}").STAGE for name in StageName.__members__
+    }
+    check_wiring(stages.values())
+    return stages
+
+
+def check_wiring(stages: Iterable[Stage]) -> None:
+    """
+    Check that every product is written before it is read, and by one stage only.
+
+    Parameters
+    ----------
+    stages : iterable of Stage
+        Stages in their order.
+
+    Raises
+    ------
+    RuntimeError
+        If that is not so.
+    """
+    written: set[str] = set()
+    for stage in stages:
+        missing = {*stage.reads, *stage.optional, *stage.reads_reference} - written
+        if missing:
+            raise RuntimeError(f"stage {stage.name} reads {sorted(missing)}, which no stage before it writes")
+        if stage.writes in written:
+            raise RuntimeError(
+                f"stage {stage.name} writes {stage.writes}, which another stage writes already"
+            )
+        if stage.writes:
+            written.add(stage.writes)
