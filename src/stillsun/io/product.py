@@ -1,0 +1,95 @@
+"""One FITS file from an array and a header: checksums, check, and only then its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from stillsun.errors import InputError
+
+PART = ".part"
+
+
+def write_product(
+    path: Path,
+    image: Any,
+    header: fits.Header,
+    check: Callable[[fits.Header], Sequence[str]] | None = None,
+) -> Path:
+    """
+    Write a one-HDU FITS file under a temporary name, and rename it when it is right.
+
+    The bytes depend on image and header only: the checksum cards carry no time.
+
+    Parameters
+    ----------
+    path : Path
+        Final path; an existing file is replaced in one step.
+    image : array_like, shape (y, x)
+        Pixels, written as float32.
+    header : astropy.io.fits.Header
+        Cards; the structural ones are set here.
+    check : callable, optional
+        Takes the complete header and returns findings; see `stillsun.sky.validate.check_header`.
+
+    Returns
+    -------
+    Path
+        The path.
+
+    Raises
+    ------
+    InputError
+        If the image is not two-dimensional and finite, or the check finds something.
+    """
+    path = Path(path)
+    pixels = np.asarray(image, dtype=np.float32)
+    if pixels.ndim != 2 or not np.isfinite(pixels.sum(dtype=np.float64)):
+        raise InputError(
+            "not an image that can be written", file=path, expected="finite values (y, x)", found=pixels.shape
+        )
+    hdu = fits.PrimaryHDU(pixels.astype(">f4"), header=header)
+    # The default comment would be the time of day.
+    hdu.add_checksum(when="of this HDU")
+    if check is not None and (findings := check(hdu.header)):
+        raise InputError("the header is not complete: " + "; ".join(findings), file=path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    with part.open("wb") as handle:
+        handle.write(hdu.header.tostring().encode("ascii"))
+        hdu.data.tofile(handle)
+        handle.write(b"\0" * (-hdu.data.nbytes % 2880))
+    part.replace(path)
+    return path
+
+
+def read_card(path: Path, name: str) -> Any:
+    """
+    Value of one card of a file's first header, quickly; for telling whether a file is up to date.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file.
+    name : str
+        Keyword.
+
+    Returns
+    -------
+    object or None
+        None where there is no such file or card, or the file is not as long as its header says.
+    """
+    try:
+        with Path(path).open("rb") as handle:
+            header = fits.Header.fromfile(handle)
+            size = abs(header["BITPIX"]) // 8 * header["NAXIS1"] * header["NAXIS2"]
+            if os.fstat(handle.fileno()).st_size != handle.tell() + size + (-size % 2880):
+                return None
+            return header.get(name)
+    except (OSError, KeyError, ValueError):
+        return None

@@ -1,0 +1,194 @@
+"""World coordinates of a frame: pointing, plate scale and channel registration in FITS's convention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stillsun.sky.observer import Site
+from stillsun.sky.pointing import Pointing
+
+
+@dataclass(frozen=True)
+class ChannelGeometry:
+    """
+    How an oriented channel lies on the reference channel's field.
+
+    Attributes
+    ----------
+    crpix : tuple of float
+        Pixel (x, y) that sees the centre of the reference channel, FITS style: the centre of the
+        first pixel is 1.
+    cdelt : tuple of float
+        Plate scale along (x, y), arcsec per pixel, positive.
+    rotation_deg : float
+        ``CROTA2`` of the channel less that of the reference channel.
+    uncertainty : float
+        Error of the offset between the channels, arcsec.
+    """
+
+    crpix: tuple[float, float]
+    cdelt: tuple[float, float]
+    rotation_deg: float = 0.0
+    uncertainty: float = 0.0
+
+
+def centre_pixel(shape: Sequence[int]) -> tuple[float, float]:
+    """
+    Centre of an image, FITS style.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape (..., rows, columns).
+
+    Returns
+    -------
+    tuple of float
+        Pixel (x, y), ``(NAXIS + 1) / 2``.
+    """
+    return (shape[-1] + 1) / 2, (shape[-2] + 1) / 2
+
+
+def rotation(angle_deg: float) -> np.ndarray:
+    """
+    Matrix that turns (x, y) counter-clockwise.
+
+    Parameters
+    ----------
+    angle_deg : float
+        Angle, degrees.
+
+    Returns
+    -------
+    numpy.ndarray, shape (2, 2)
+        ``[[cos, -sin], [sin, cos]]``.
+    """
+    cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def register_channel(
+    shape: Sequence[int],
+    plate_scale: Sequence[float],
+    translation: Sequence[float] = (0.0, 0.0),
+    rotation_deg: float = 0.0,
+    uncertainty: float = 0.0,
+) -> ChannelGeometry:
+    """
+    Geometry of a channel from its similarity to the reference channel.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape (rows, columns) of the oriented frame.
+    plate_scale : sequence of float
+        Plate scale along its (x, y), arcsec per pixel.
+    translation : sequence of float, optional
+        Where the centre of this channel lies in the reference channel, (x, y) in arcsec from the
+        reference channel's centre; nothing for the reference channel itself.
+    rotation_deg : float, optional
+        This channel's +y points so many degrees counter-clockwise of the reference channel's.
+    uncertainty : float, optional
+        Error of the translation, arcsec.
+
+    Returns
+    -------
+    ChannelGeometry
+        Reference pixel, scale and angle.
+
+    Notes
+    -----
+    Pixel p of the channel sees the point u = t + R(d) S (p - p0) of the reference channel's field, with
+    p0 the channel's centre and S its scales. The reference pixel is where u = 0:
+    CRPIX = p0 - S^-1 R(-d) t.
+    """
+    scale = np.asarray(plate_scale, dtype=np.float64)
+    x, y = centre_pixel(shape) - rotation(-rotation_deg) @ np.asarray(translation, np.float64) / scale
+    return ChannelGeometry(
+        (float(x), float(y)), (float(scale[0]), float(scale[1])), float(rotation_deg), float(uncertainty)
+    )
+
+
+def frame_cards(geometry: ChannelGeometry, pointing: Pointing, frame: int) -> dict[str, Any]:
+    """
+    Values of the coordinate cards that belong to one frame.
+
+    Parameters
+    ----------
+    geometry : ChannelGeometry
+        The channel on the reference channel's field.
+    pointing : Pointing
+        Helioprojective coordinates of the reference channel's centre, for each frame.
+    frame : int
+        Row of `pointing`.
+
+    Returns
+    -------
+    dict
+        ``CRPIXi``, ``CDELTi``, ``CRVALi``, ``CROTA2`` and ``CSYERi``.
+
+    Notes
+    -----
+    World = CRVAL (+) R(CROTA2) S (p - CRPIX), gnomonic. The two channels share the reference point,
+    so that only CRPIX, CDELT and CROTA2 differ.
+    """
+    error = float(np.hypot(pointing.uncertainty[frame], geometry.uncertainty))
+    return {
+        "CRPIX1": geometry.crpix[0],
+        "CRPIX2": geometry.crpix[1],
+        "CDELT1": geometry.cdelt[0],
+        "CDELT2": geometry.cdelt[1],
+        "CRVAL1": float(pointing.crval[frame, 0]),
+        "CRVAL2": float(pointing.crval[frame, 1]),
+        "CROTA2": float(pointing.crota2[frame]) + geometry.rotation_deg,
+        "CSYER1": error,
+        "CSYER2": error,
+    }
+
+
+def site_cards(site: Site) -> dict[str, float]:
+    """
+    Values of the cards that tell where on Earth the telescope stands.
+
+    Parameters
+    ----------
+    site : Site
+        The telescope's site.
+
+    Returns
+    -------
+    dict
+        ``OBSGEO-X/Y/Z`` in metres (ITRS) and ``OBSGEO-L/B/H`` in degrees and metres.
+
+    Notes
+    -----
+    wcslib compares both and takes L/B/H on the ellipsoid of IAU (1976), a = 6378140 m,
+    1/f = 298.2577, whatever the datum of the site; so they are computed back from X/Y/Z there.
+    """
+    from astropy import units as u
+
+    x, y, z = (float(v.to_value(u.m)) for v in site.location().geocentric)
+    latitude, height = _geodetic(float(np.hypot(x, y)), z)
+    return {
+        "OBSGEO-X": x,
+        "OBSGEO-Y": y,
+        "OBSGEO-Z": z,
+        "OBSGEO-L": float(np.degrees(np.arctan2(y, x))),
+        "OBSGEO-B": float(np.degrees(latitude)),
+        "OBSGEO-H": height,
+    }
+
+
+def _geodetic(axis_distance: float, z: float) -> tuple[float, float]:
+    radius, flattening = 6378140.0, 1.0 / 298.2577
+    e2 = flattening * (2.0 - flattening)
+    latitude = np.arctan2(z, axis_distance * (1.0 - e2))
+    for _ in range(8):
+        normal = radius / np.sqrt(1.0 - e2 * np.sin(latitude) ** 2)
+        latitude = np.arctan2(z + e2 * normal * np.sin(latitude), axis_distance)
+    normal = radius / np.sqrt(1.0 - e2 * np.sin(latitude) ** 2)
+    return float(latitude), float(axis_distance / np.cos(latitude) - normal)
