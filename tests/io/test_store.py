@@ -1,0 +1,153 @@
+"""Stores: complete under their own name only, readable after a kill, resumed row by row."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stillsun.errors import InputError
+from stillsun.io.store import (
+    Field,
+    Layout,
+    StoreReader,
+    create_section,
+    create_store,
+    part_progress,
+    stored_digest,
+)
+
+ROWS = 6
+LAYOUT = Layout(
+    ROWS,
+    {
+        "image": Field((20, 30), "float32", "DN", "frames"),
+        "telescope/light_level": Field((), "float64", "V"),
+        "file": Field((), "str", length=20),
+        "dark": Field((20, 30), "float32", "DN", stack=False),
+    },
+    {"program": "stillsun"},
+)
+
+
+def _fill(store, rows=range(ROWS)):
+    for row in rows:
+        store.write("image", np.full((20, 30), row, np.float32), row)
+        store.write("telescope/light_level", 0.5 * row, row)
+        store.write("file", f"spööl{row}", row)
+        store.mark(row)
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "a.h5"
+    with create_store(path, LAYOUT, "d1") as store:
+        assert not path.exists()
+        _fill(store)
+        store.write_notes(["one", "two"])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
+    with StoreReader(path) as store:
+        assert store.digest == "d1"
+        assert store.rows == ROWS
+        assert store.done().all()
+        assert store.read("image").dtype == np.float32
+        assert store.read("image", 3)[0, 0] == 3
+        assert store.read("image", slice(2, 4)).mean() == 2.5
+        assert store.read("file", 1) == "spööl1"
+        assert list(store.read("file"))[5] == "spööl5"
+        assert store.unit("image") == "DN"
+        assert store.shape("dark") == (20, 30)
+        assert store.notes == ["one", "two"]
+        assert store.attributes["program"] == "stillsun"
+        assert set(store.names()) == set(LAYOUT.fields)
+
+
+def test_an_error_leaves_no_finished_store_and_the_next_run_goes_on(tmp_path):
+    path = tmp_path / "a.h5"
+    with pytest.raises(RuntimeError), create_store(path, LAYOUT, "d1") as store:
+        _fill(store, range(2))
+        raise RuntimeError
+    assert not path.exists()
+    assert stored_digest(path) is None
+    assert part_progress(path) == (2, ROWS)
+    with create_store(path, LAYOUT, "d1") as store:
+        assert store.resumed
+        np.testing.assert_array_equal(store.done(), [1, 1, 0, 0, 0, 0])
+        assert store.read("image", 1)[0, 0] == 1
+        _fill(store, range(2, ROWS))
+    with StoreReader(path) as store:
+        np.testing.assert_array_equal(store.read("image")[:, 0, 0], np.arange(ROWS))
+
+
+@pytest.mark.parametrize("change", ["digest", "layout"])
+def test_a_part_file_of_something_else_is_not_taken_over(tmp_path, change):
+    path = tmp_path / "a.h5"
+    with pytest.raises(RuntimeError), create_store(path, LAYOUT, "d1") as store:
+        _fill(store, range(2))
+        raise RuntimeError
+    layout = LAYOUT if change == "digest" else Layout(ROWS + 1, LAYOUT.fields)
+    with create_store(path, layout, "d2" if change == "digest" else "d1") as store:
+        assert not store.resumed
+        assert not store.done().any()
+
+
+def test_killed_in_the_middle(tmp_path):
+    code = f"""
+import os, signal, numpy as np
+from stillsun.io.store import Field, Layout, create_store
+layout = Layout(50, {{"image": Field((300, 300), "float32"), "x": Field()}})
+with create_store({str(tmp_path / "a.h5")!r}, layout, "d") as store:
+    for row in range(50):
+        store.write("image", np.full((300, 300), row, "f4"), row)
+        store.write("x", row, row)
+        store.mark(row)
+        if row == 23:
+            store.write("image", np.full((300, 300), -1, "f4"), 24)
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert part_progress(tmp_path / "a.h5") == (24, 50)
+    with StoreReader(tmp_path / "a.h5.part") as store:
+        np.testing.assert_array_equal(store.read("image", slice(0, 24))[:, 5, 5], np.arange(24))
+        np.testing.assert_array_equal(store.read("x", slice(0, 24)), np.arange(24))
+
+
+def test_same_content_same_bytes(tmp_path):
+    for name in ("a.h5", "b.h5"):
+        with create_store(tmp_path / name, LAYOUT, "d1") as store:
+            _fill(store)
+            store.write("dark", np.ones((20, 30)))
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_sections_are_kept_when_another_is_written(tmp_path):
+    path = tmp_path / "registration.h5"
+    layout = Layout(2, {"x": Field()})
+    for group, value in (("register", 1.0), ("align", 2.0), ("register", 3.0)):
+        with create_section(path, group, layout, f"digest-{group}") as store:
+            store.write("x", [value, value])
+            store.write_notes([group])
+    assert [p.name for p in tmp_path.iterdir()] == ["registration.h5"]
+    for group, value in (("register", 3.0), ("align", 2.0)):
+        assert stored_digest(path, group) == f"digest-{group}"
+        with StoreReader(path, group) as store:
+            np.testing.assert_array_equal(store.read("x"), value)
+            assert store.notes == [group]
+    assert stored_digest(path, "other") is None
+
+
+def test_what_is_no_store_is_named(tmp_path):
+    with pytest.raises(InputError, match="not found"):
+        StoreReader(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with pytest.raises(InputError, match=r"text\.h5.*Delete"):
+        StoreReader(tmp_path / "text.h5")
+    assert stored_digest(tmp_path / "text.h5") is None
+
+
+def test_text_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="longer"), create_store(tmp_path / "a.h5", LAYOUT, "d") as store:
+        store.write("file", "x" * 30, 0)
