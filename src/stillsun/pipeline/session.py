@@ -148,7 +148,7 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
         first = "; ".join(f"{name}: {error}" for name, error in outcome.failed.items())
         raise RunFailed(
             f"{len(outcome.failed)} of {len(plan.tasks)} tasks failed: {first}",
-            remedy=f"The log has the details: {log}. What was finished stays; the same command goes on from there",
+            remedy=f"Details are in {log}. What was finished stays; the same command goes on from there",
         )
     return outcome
 

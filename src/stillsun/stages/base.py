@@ -179,6 +179,19 @@ class ObservationContext:
     progress: Progress
     digest: str
     provenance: Mapping[str, Any]
+    own_notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """
+        Record something that a person should know: assumed, dropped, refused.
+
+        Parameters
+        ----------
+        text : str
+            One sentence.
+        """
+        self.own_notes.append(text)
+        logging.getLogger("stillsun.notes").warning("%s", text)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""Who runs the tasks: this process one after another, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from typing import Any
+
+from stillsun.config.schema import ExecutorConfig, ExecutorName
+from stillsun.errors import ConfigError
+
+
+class _Inline(Executor):
+    """Runs a call when it is submitted."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:  # belongs to the caller who asks for the result
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def open_executor(config: ExecutorConfig, cores: int) -> Iterator[tuple[Executor, int]]:
+    """
+    Open what runs the tasks.
+
+    Parameters
+    ----------
+    config : ExecutorConfig
+        Choice and size.
+    cores : int
+        Cores that a local cluster may use.
+
+    Yields
+    ------
+    executor : concurrent.futures.Executor
+        Takes tasks.
+    workers : int
+        How many tasks it runs at a time.
+
+    Raises
+    ------
+    ConfigError
+        If Dask is not installed or its scheduler does not answer.
+    """
+    if config.name is ExecutorName.serial:
+        yield _Inline(), 1
+        return
+    try:
+        from dask.distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ConfigError(
+            "executor=dask: Dask is not installed",
+            remedy="pip install 'stillsun[dask]', or use executor=serial",
+        ) from error
+    if config.address is None:
+        with (
+            LocalCluster(
+                n_workers=config.workers or cores,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client.get_executor(pure=False), config.workers or cores
+        return
+    try:
+        client = Client(config.address, timeout="10s")
+    except (OSError, TimeoutError) as error:
+        raise ConfigError(
+            "executor.address: the Dask scheduler does not answer", found=config.address, remedy=str(error)
+        ) from error
+    with client:
+        yield client.get_executor(pure=False), len(client.scheduler_info()["workers"])
