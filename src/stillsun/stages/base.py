@@ -111,6 +111,8 @@ class StageContext:
         """
         Record something that a person should know: assumed, dropped, retried, refused.
 
+        Notes made before the store is finished are kept in it.
+
         Parameters
         ----------
         text : str

@@ -1,0 +1,238 @@
+"""Plan and execution with toy stages: what is made, reused, forced, resumed, and what a failure stops."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stillsun.config.compose import load_settings
+from stillsun.config.schema import StageName
+from stillsun.core.backend import get_backend
+from stillsun.errors import InputError
+from stillsun.io.store import Field, StoreReader
+from stillsun.pipeline.plan import Action, make_plan
+from stillsun.pipeline.run import execute
+from stillsun.pipeline.session import changed_by
+from stillsun.pipeline.workspace import Workspace
+from stillsun.stages.base import Stage
+from stillsun.stages.registry import all_stages, check_wiring
+
+ROWS = 4
+
+
+def _calibrate(ctx):
+    with ctx.create(1, {"dark": Field((3,), "float32", stack=False)}) as store:
+        store.write("dark", [1, 2, 3])
+        store.mark(0)
+
+
+def _destretch(ctx):
+    if ctx.settings.filter == "broken":
+        raise InputError("broken on purpose", remedy="None")
+    offset = ctx.inputs["calibration"].read("dark")[0] + len(ctx.config.kernels)
+    ctx.note("kernels were counted")
+    with ctx.create(ROWS, {"image": Field((5,), "float32")}) as store:
+        for row in np.flatnonzero(~store.done()):
+            if ctx.settings.filter == "stops" and row == 2:
+                raise RuntimeError("stopped")
+            store.write("image", np.full(5, offset + row), row)
+            store.mark(row)
+            ctx.progress(row + 1, ROWS)
+
+
+def _export(ctx):
+    ctx.paths.destretched.mkdir(parents=True, exist_ok=True)
+    files = []
+    for row in range(ROWS):
+        path = ctx.paths.destretched / f"{row}.txt"
+        path.write_text(str(ctx.inputs["destretch"].read("image", row)))
+        files.append(path)
+    return files
+
+
+def _report(ctx):
+    path = ctx.directory / "report.json"
+    found = {name: sorted(view.inputs) for name, view in ctx.channels.items()}
+    path.write_text(json.dumps({"channels": found, "notes": {k: list(v) for k, v in ctx.notes.items()}}))
+    return [path]
+
+
+STAGES = {
+    "calibrate": Stage("calibrate", 1, _calibrate, writes="calibration", raw=("dark",)),
+    "destretch": Stage(
+        "destretch",
+        1,
+        _destretch,
+        writes="destretch",
+        reads=("calibration",),
+        settings=("filter",),
+        ignores=("window",),
+    ),
+    "export": Stage("export", 1, _export, reads=("destretch",), observation=("author",)),
+    "report": Stage("report", 1, _report, optional=("destretch",), whole=True),
+}
+
+
+@pytest.fixture
+def observation(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for channel in "AB":
+        (raw / f"{channel}_dark.fit").write_text("dark")
+        (raw / f"{channel}_data.fit").write_text("data")
+    channels = "\n".join(
+        f"  {c}: {{wavelength_nm: 430, plate_scale: [0.1, 0.1], exposure_ms: 10, "
+        f'data: {{pattern: "{c}_data*"}}, dark: {{pattern: "{c}_dark*"}}}}'
+        for c in "AB"
+    )
+    path = tmp_path / "observation.yaml"
+    path.write_text(f"raw_dir: {raw}\nwork_dir: {tmp_path / 'work'}\nchannels:\n{channels}\n")
+    return path
+
+
+def _go(observation, *overrides, stages=STAGES, job=None):
+    settings = load_settings([f"observation_file={observation}", *overrides])
+    chosen = [s for s in settings.run.stages if s.name in stages]
+    settings = replace(settings, run=replace(settings.run, stages=chosen))
+    backend = get_backend("numpy")
+    changed = changed_by(list(overrides), stages) if job else frozenset()
+    space = Workspace(Path(settings.run.observation.work_dir), job, lambda stage: stage.name in changed)
+    plan = make_plan(settings, stages, space, backend)
+    return plan, None if plan.findings else execute(plan, settings, space, backend, bars=False)
+
+
+def _bytes(directory):
+    return {
+        p: (p.read_bytes(), p.stat().st_mtime_ns) for p in directory.rglob("*") if p.suffix in (".h5", ".txt")
+    }
+
+
+def test_everything_is_made_and_then_reused(observation, tmp_path):
+    _, outcome = _go(observation)
+    assert len(outcome.made) == 7
+    assert not outcome.failed
+    before = _bytes(tmp_path / "work")
+    assert len(before) == 2 * (2 + ROWS)
+    plan, outcome = _go(observation)
+    assert outcome.made == []
+    assert all(t.action is Action.reuse for t in plan.tasks)
+    assert _bytes(tmp_path / "work") == before
+
+
+def test_a_changed_option_redoes_its_stage_and_what_follows(observation, tmp_path):
+    _go(observation)
+    _, outcome = _go(observation, "destretch.kernels=[0,64]")
+    assert sorted(outcome.made) == ["A/destretch", "A/export", "B/destretch", "B/export", "report"]
+    with StoreReader(tmp_path / "work" / "A" / "destretch.h5") as store:
+        assert store.read("image", 0)[0] == 3
+        assert store.notes == ["kernels were counted"]
+
+
+def test_an_option_that_does_not_matter_redoes_nothing(observation):
+    _go(observation)
+    assert _go(observation, "destretch.window=3")[1].made == []
+
+
+def test_force_and_changed_raw_files_and_versions_redo(observation, tmp_path):
+    _go(observation)
+    assert sorted(_go(observation, "force=[export]")[1].made) == ["A/export", "B/export"]
+    (tmp_path / "raw" / "B_dark.fit").write_text("another dark")
+    assert sorted(_go(observation)[1].made) == ["B/calibrate", "B/destretch", "B/export", "report"]
+    newer = {**STAGES, "export": replace(STAGES["export"], version=2)}
+    assert sorted(_go(observation, stages=newer)[1].made) == ["A/export", "B/export", "report"]
+
+
+def test_a_lost_or_cut_file_is_made_again(observation, tmp_path):
+    _go(observation)
+    (tmp_path / "work" / "A" / "splineDestretch" / "2.txt").unlink()
+    assert _go(observation)[1].made == ["A/export"]
+    (tmp_path / "work" / "B" / "destretch.h5").write_bytes(b"cut")
+    assert sorted(_go(observation)[1].made) == ["B/destretch", "B/export", "report"]
+
+
+def test_a_failure_stops_what_follows_but_not_the_other_channel(observation, tmp_path):
+    _, outcome = _go(observation, "observation.channels.A.filter=broken")
+    assert set(outcome.failed) == {"A/destretch"}
+    assert outcome.skipped == ["A/export"]
+    assert "B/export" in outcome.made
+    report = json.loads((tmp_path / "work" / "report.json").read_text())
+    assert report["channels"] == {"A": [], "B": ["destretch"]}
+    assert report["notes"]["A/destretch"][0].startswith("FAILED: broken on purpose")
+    manifest = json.loads((tmp_path / "work" / ".stillsun" / "manifest.json").read_text())
+    assert manifest["tasks"]["A/destretch"]["state"] == "failed"
+    assert manifest["tasks"]["A/export"]["state"] == "skipped"
+
+
+def test_a_stopped_stage_goes_on_where_it_was(observation, tmp_path):
+    work = tmp_path / "work" / "A"
+    _, outcome = _go(observation, "observation.channels.A.filter=stops", "channels=[A]")
+    assert set(outcome.failed) == {"A/destretch"}
+    assert not (work / "destretch.h5").exists()
+    with StoreReader(work / "destretch.h5.part") as store:
+        np.testing.assert_array_equal(store.done(), [1, 1, 0, 0])
+
+
+def test_unselected_stages_are_taken_as_they_are(observation, tmp_path):
+    plan, outcome = _go(observation, "stages=[destretch]")
+    assert outcome is None
+    assert "destretch of A needs the product 'calibration' of A" in plan.findings[0]
+    _go(observation)
+    (tmp_path / "raw" / "A_dark.fit").unlink()
+    plan, outcome = _go(observation, "stages=[destretch]", "destretch.kernels=[0,64]")
+    assert sorted(outcome.made) == ["A/destretch", "B/destretch"]
+    assert plan.lookup("calibrate", "A").action is Action.take
+
+
+def test_jobs_of_a_sweep_share_what_they_do_not_change(observation, tmp_path):
+    work = tmp_path / "work"
+    results = {}
+    for kernels in ("[0,64]", "[0,128,64]"):
+        job = work / "multirun" / kernels
+        _, outcome = _go(observation, f"destretch.kernels={kernels}", job=job)
+        results[kernels] = outcome.made
+        with StoreReader(job / "A" / "destretch.h5") as store:
+            assert store.read("image", 0)[0] == 1 + len(json.loads(kernels))
+    assert "A/calibrate" in results["[0,64]"]
+    assert "A/calibrate" not in results["[0,128,64]"]
+    assert (work / "A" / "calibration.h5").is_file()
+    assert not (work / "A" / "destretch.h5").exists()
+    assert _go(observation, "destretch.kernels=[0,64]", job=work / "multirun" / "[0,64]")[1].made == []
+    assert "A/calibrate" not in _go(observation)[1].made
+
+
+def test_changed_by_names_a_stage_and_what_follows():
+    assert changed_by(["destretch.window=3"], STAGES) == {"destretch", "export", "report"}
+    assert changed_by(["+observation.channels.A.export.calibration=false"], STAGES) == {"export"}
+    assert changed_by(["progress=false", "observation.work_dir=x"], STAGES) == frozenset()
+    assert changed_by(["observation.author=me"], STAGES) == set(STAGES)
+
+
+def test_the_real_stages_are_wired():
+    stages = all_stages()
+    assert list(stages) == list(StageName.__members__)
+
+
+def test_faults_of_wiring_are_found():
+    with pytest.raises(RuntimeError, match="no stage before it writes"):
+        check_wiring([STAGES["destretch"]])
+    with pytest.raises(RuntimeError, match="another stage writes"):
+        check_wiring([STAGES["calibrate"], STAGES["calibrate"]])
+
+
+def test_a_second_run_waits_for_the_first(observation, tmp_path, caplog):
+    _go(observation)
+    with (tmp_path / "work" / ".stillsun" / "A.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        release = threading.Timer(1.0, fcntl.flock, (handle, fcntl.LOCK_UN))
+        release.start()
+        with caplog.at_level("WARNING", logger="stillsun"):
+            _, outcome = _go(observation, "force=[export]", "channels=[A]")
+        release.join()
+    assert "waits for another run" in caplog.text
+    assert "A/export" in outcome.reused
