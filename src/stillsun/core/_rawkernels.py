@@ -1,0 +1,122 @@
+"""Compiled loops over raw frames; every one releases the interpreter lock and is run in threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+# Rows whose sums, dark and gain stay in the second-level cache while all frames pass.
+ROWS = 32
+
+
+@njit(nogil=True, cache=True)
+def correct(
+    words: Any,
+    first: int,
+    frame_stride: int,
+    row_stride: int,
+    swapped: bool,
+    flip: int,
+    dark: Any,
+    gain: Any,
+    out: Any,
+) -> None:
+    """
+    Raw words to ``(raw - dark) * gain``.
+
+    Parameters
+    ----------
+    words : numpy.ndarray
+        (m,) uint16 buffer.
+    first, frame_stride, row_stride, swapped, flip
+        Place and encoding of the frames, as in `stillsun.core.batch.RawBlock`.
+    dark, gain : numpy.ndarray
+        (rows, columns) float32.
+    out : numpy.ndarray
+        (frames, rows, columns) float32, written.
+    """
+    frames, rows, columns = out.shape
+    # 32-bit integers throughout: anything wider halves the vector width.
+    mask = np.int32(flip)
+    for begin in range(0, rows, ROWS):
+        end = min(rows, begin + ROWS)
+        for frame in range(frames):
+            for row in range(begin, end):
+                start = first + frame * frame_stride + row * row_stride
+                source = words[start : start + columns]
+                target = out[frame, row]
+                offset = dark[row]
+                factor = gain[row]
+                if swapped:
+                    for column in range(columns):
+                        word = np.int32(source[column])
+                        word = np.int32((np.int32(word << 8) & 0xFF00) | np.int32(word >> 8)) ^ mask
+                        target[column] = (np.float32(np.int32(word)) - offset[column]) * factor[column]
+                else:
+                    for column in range(columns):
+                        word = np.int32(source[column]) ^ mask
+                        target[column] = (np.float32(np.int32(word)) - offset[column]) * factor[column]
+
+
+@njit(nogil=True, cache=True)
+def accumulate(
+    words: Any,
+    first: int,
+    frame_stride: int,
+    row_stride: int,
+    swapped: bool,
+    flip: int,
+    frames: int,
+    top: int,
+    bottom: int,
+    total: Any,
+    squares: Any,
+) -> None:
+    """
+    Add the frames and their squares to sums; exact while the sums stay below 2**53.
+
+    Parameters
+    ----------
+    words : numpy.ndarray
+        (m,) uint16 buffer.
+    first, frame_stride, row_stride, swapped, flip
+        Place and encoding of the frames, as in `stillsun.core.batch.RawBlock`.
+    frames : int
+        Frames to add; at most 65536, so that 32 bits hold the sum of a pixel.
+    top, bottom : int
+        Rows to work on.
+    total, squares : numpy.ndarray
+        (rows, columns) float64, added to.
+    """
+    columns = total.shape[1]
+    mask = np.uint16(flip)
+    sums = np.empty((ROWS, columns), dtype=np.uint32)
+    powers = np.empty((ROWS, columns), dtype=np.uint64)
+    for begin in range(top, bottom, ROWS):
+        height = min(ROWS, bottom - begin)
+        sums[:] = 0
+        powers[:] = 0
+        for frame in range(frames):
+            for row in range(height):
+                start = first + frame * frame_stride + (begin + row) * row_stride
+                source = words[start : start + columns]
+                line = sums[row]
+                power = powers[row]
+                if swapped:
+                    for column in range(columns):
+                        word = source[column]
+                        word = np.uint16(np.uint16(word << 8) | np.uint16(word >> 8)) ^ mask
+                        value = np.uint32(word)
+                        line[column] += value
+                        power[column] += np.uint64(np.uint32(value * value))
+                else:
+                    for column in range(columns):
+                        value = np.uint32(source[column] ^ mask)
+                        line[column] += value
+                        power[column] += np.uint64(np.uint32(value * value))
+        for row in range(height):
+            for column in range(columns):
+                total[begin + row, column] += np.float64(sums[row, column])
+                squares[begin + row, column] += np.float64(powers[row, column])

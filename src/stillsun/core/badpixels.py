@@ -1,0 +1,106 @@
+"""Bad pixels: which they are, and what replaces them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stillsun.errors import InputError
+
+DEAD = 1
+HOT = 2
+
+_STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+
+
+def find_bad_pixels(
+    dark: np.ndarray, flat: np.ndarray, *, dead_fraction: float = 0.2, hot_sigma: float = 12.0
+) -> np.ndarray:
+    """
+    Flag pixels that calibration cannot mend.
+
+    Dead: ``flat - dark`` below a share of its median. Hot: the dark lies far off the chip's
+    distribution of darks, in robust standard deviations (1.4826 times the median absolute
+    deviation; at least 1 DN, so that a chip of constant dark has no hot pixels by rounding).
+
+    Parameters
+    ----------
+    dark, flat : numpy.ndarray
+        (rows, columns) mean dark and mean flat, DN.
+    dead_fraction : float, optional
+        Share of the median signal below which a pixel is dead.
+    hot_sigma : float, optional
+        Robust standard deviations from which a dark is hot (or cold).
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) uint8: sum of `DEAD` and `HOT`, 0 for a good pixel.
+    """
+    dark = np.asarray(dark, dtype=np.float64)
+    signal = np.asarray(flat, dtype=np.float64) - dark
+    flags = np.zeros(dark.shape, dtype=np.uint8)
+    # A pixel without any signal is dead even where the share asked for is zero.
+    flags[~(signal > max(dead_fraction * float(np.median(signal)), 0.0))] |= DEAD
+    centre = float(np.median(dark))
+    spread = max(1.4826 * float(np.median(np.abs(dark - centre))), 1.0)
+    flags[~(np.abs(dark - centre) <= hot_sigma * spread)] |= HOT
+    return flags
+
+
+def fill_table(bad: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Neighbours and weights by which bad pixels are replaced.
+
+    A bad pixel becomes the mean of the good ones among its eight neighbours, those beside it
+    counting twice as much as the diagonal ones. Within a cluster the ring of neighbours is widened
+    until it holds a good pixel.
+
+    Parameters
+    ----------
+    bad : numpy.ndarray
+        (rows, columns) bool.
+
+    Returns
+    -------
+    index : numpy.ndarray
+        (m,) int64: flat index of each bad pixel.
+    neighbours : numpy.ndarray
+        (m, 8) int64: flat indices; where there are fewer, any good one with weight zero.
+    weights : numpy.ndarray
+        (m, 8) float32: add up to one.
+
+    Raises
+    ------
+    InputError
+        If no pixel is good.
+    """
+    rows, columns = bad.shape
+    index = np.flatnonzero(bad)
+    neighbours = np.zeros((index.size, 8), dtype=np.int64)
+    weights = np.zeros((index.size, 8), dtype=np.float32)
+    if not index.size:
+        return index.astype(np.int64), neighbours, weights
+    good = np.flatnonzero(~bad)
+    if not good.size:
+        raise InputError("every pixel of the camera is bad", remedy="Check the darks and flats")
+    neighbours[:] = good[0]
+    y, x = np.divmod(index, columns)
+    open_ = np.ones((index.size, 8), dtype=bool)
+    for distance in range(1, max(rows, columns)):
+        for way, (dy, dx) in enumerate(_STEPS):
+            yy, xx = y + distance * dy, x + distance * dx
+            inside = (yy >= 0) & (yy < rows) & (xx >= 0) & (xx < columns)
+            open_[:, way] &= inside
+            found = np.flatnonzero(open_[:, way])
+            found = found[~bad[yy[found], xx[found]]]
+            neighbours[found, way] = yy[found] * columns + xx[found]
+            weights[found, way] = 1.0 / (distance**2 * (dy * dy + dx * dx))
+            open_[found, way] = False
+        # Nearest ones suffice: a direction that is open beyond them would only add a far pixel.
+        open_[weights.any(axis=1)] = False
+        if not open_.any():
+            break
+    lost = ~weights.any(axis=1)
+    weights[lost, 0] = 1.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    return index.astype(np.int64), neighbours, weights

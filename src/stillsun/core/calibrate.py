@@ -1,0 +1,258 @@
+"""The gain table, and the fused dark and flat correction of raw frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stillsun.core import _rawkernels
+from stillsun.core._threads import over_blocks
+from stillsun.core.backend import Backend, get_backend
+from stillsun.core.badpixels import fill_table
+from stillsun.core.batch import PASS_BYTES, RawBlock, decode, frames_per_batch
+from stillsun.errors import InputError
+
+
+def gain_table(flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
+    """
+    Gain: ``median(flat - dark) / (flat - dark)``.
+
+    Parameters
+    ----------
+    flat, dark : numpy.ndarray
+        (rows, columns) mean flat and mean dark, DN.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) float32; zero where the flat is not above the dark.
+
+    Raises
+    ------
+    InputError
+        If the flats are not brighter than the darks.
+    """
+    signal = np.asarray(flat, dtype=np.float64) - np.asarray(dark, dtype=np.float64)
+    level = float(np.median(signal))
+    if not level > 0:
+        raise InputError(
+            "the flats are not brighter than the darks",
+            expected="median(flat - dark) > 0",
+            found=f"{level:.1f} DN",
+            remedy="Check that the patterns of dark and flat are not swapped and the shutter was open",
+        )
+    gain = np.zeros(signal.shape, dtype=np.float64)
+    np.divide(level, signal, out=gain, where=signal > 0)
+    # A pixel a hair above the dark would get a gain that float32 or the eye cannot bear.
+    return np.where(gain < 1e6, gain, 0.0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """
+    What turns raw frames into calibrated ones; made by `make_correction`.
+
+    Attributes
+    ----------
+    dark, gain : array
+        (rows, columns) float32 of the backend.
+    bad : array
+        (m,) int64: flat index of each bad pixel.
+    neighbours : array
+        (m, 8) int64: flat indices of the pixels that replace it.
+    weights : array
+        (m, 8) float32: their weights.
+    backend : Backend
+        Where the arrays are.
+    """
+
+    dark: Any
+    gain: Any
+    bad: Any
+    neighbours: Any
+    weights: Any
+    backend: Backend
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.dark.shape
+        return int(rows), int(columns)
+
+
+def make_correction(
+    dark: np.ndarray,
+    gain: np.ndarray,
+    bad_pixels: np.ndarray | None = None,
+    *,
+    backend: Backend | str | None = None,
+) -> Correction:
+    """
+    Prepare the correction of raw frames.
+
+    Parameters
+    ----------
+    dark, gain : numpy.ndarray
+        (rows, columns) mean dark and gain table.
+    bad_pixels : numpy.ndarray, optional
+        (rows, columns), non-zero where a pixel is to be filled from its neighbours.
+    backend : Backend or str, optional
+        Where to compute.
+
+    Returns
+    -------
+    Correction
+        For `correct_frames`.
+    """
+    backend = get_backend(backend)
+    if bad_pixels is None:
+        bad_pixels = np.zeros(np.shape(dark), dtype=np.uint8)
+    bad, neighbours, weights = fill_table(np.asarray(bad_pixels) != 0)
+    xp = backend.xp
+    return Correction(
+        xp.ascontiguousarray(backend.asarray(dark, dtype=np.float32)),
+        xp.ascontiguousarray(backend.asarray(gain, dtype=np.float32)),
+        backend.asarray(bad),
+        backend.asarray(neighbours),
+        backend.asarray(weights),
+        backend,
+    )
+
+
+def crop_correction(correction: Correction, rows: slice, columns: slice) -> Correction:
+    """
+    The correction of a part of the frames.
+
+    Parameters
+    ----------
+    correction : Correction
+        Of whole frames.
+    rows, columns : slice
+        Part, as for `RawBlock.window`.
+
+    Returns
+    -------
+    Correction
+        Bad pixels are filled from neighbours within the part.
+    """
+    host = np.zeros(correction.shape, dtype=np.uint8)
+    bad = correction.bad.get() if correction.backend.is_gpu else correction.bad
+    host.reshape(-1)[bad] = 1
+    return make_correction(
+        correction.dark[rows, columns],
+        correction.gain[rows, columns],
+        host[rows, columns],
+        backend=correction.backend,
+    )
+
+
+def correct_frames(blocks: Iterable[RawBlock], correction: Correction, out: Any = None) -> Any:
+    """
+    Calibrated frames: ``(raw - dark) * gain``, bad pixels filled from their neighbours.
+
+    On the CPU one compiled pass takes the stored bytes to float32; on a device the stored bytes are
+    uploaded and the same formula is evaluated there.
+
+    Parameters
+    ----------
+    blocks : iterable of RawBlock
+        Raw frames in order, all of the correction's shape.
+    correction : Correction
+        From `make_correction`.
+    out : array, optional
+        (frames, rows, columns) float32 of the correction's backend, C-contiguous, written.
+
+    Returns
+    -------
+    array
+        `out`, or a new array.
+
+    Raises
+    ------
+    InputError
+        If the frames do not fit the calibration.
+    """
+    blocks = list(blocks)
+    backend = correction.backend
+    count = sum(block.shape[0] for block in blocks)
+    for block in blocks:
+        if block.shape[1:] != correction.shape:
+            raise InputError(
+                "frames and calibration differ in shape",
+                expected=f"{correction.shape} (calibration)",
+                found=block.shape[1:],
+                remedy="Use darks and flats of the same camera and read-out",
+            )
+    if out is None:
+        out = backend.xp.empty((count, *correction.shape), dtype=np.float32)
+    if out.shape != (count, *correction.shape) or out.dtype != np.float32:
+        raise ValueError(f"out must be float32 {(count, *correction.shape)}, not {out.dtype} {out.shape}")
+    piece = max(1, min(-(-count // backend.threads), frames_per_batch(correction.shape, 6, PASS_BYTES // 4)))
+    starts = np.cumsum([0, *(block.shape[0] for block in blocks)])[:-1]
+    pieces = [
+        (part, int(start) + piece * number)
+        for block, start in zip(blocks, starts, strict=True)
+        for number, part in enumerate(block.split(piece))
+    ]
+    correct = _correct_arrays if backend.is_gpu else _correct_compiled
+
+    def work(begin: int, end: int) -> None:
+        for part, at in pieces[begin:end]:
+            correct(part, correction, out[at : at + part.shape[0]])
+
+    over_blocks(work, len(pieces), backend, 1)
+    return out
+
+
+def _correct_compiled(block: RawBlock, correction: Correction, out: np.ndarray) -> None:
+    _rawkernels.correct(
+        block.words,
+        block.first,
+        block.frame_stride,
+        block.row_stride,
+        block.swapped,
+        block.flip,
+        correction.dark,
+        correction.gain,
+        out,
+    )
+    _fill(correction, out)
+
+
+def _correct_arrays(block: RawBlock, correction: Correction, out: Any) -> None:
+    values = decode(block, correction.backend.xp).astype(np.float32)
+    values -= correction.dark
+    values *= correction.gain
+    out[...] = values
+    _fill(correction, out)
+
+
+def _fill(correction: Correction, out: Any) -> None:
+    if correction.bad.size:
+        pixels = out.reshape(out.shape[0], -1)
+        pixels[:, correction.bad] = (pixels[:, correction.neighbours] * correction.weights).sum(axis=-1)
+
+
+def correct_image(image: np.ndarray, correction: Correction) -> np.ndarray:
+    """
+    The same correction for one image in DN, for instance a mean of raw frames.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (rows, columns), DN.
+    correction : Correction
+        From `make_correction`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) float32, on the host.
+    """
+    backend = correction.backend
+    values = ((backend.asarray(image) - correction.dark) * correction.gain).astype(np.float32)
+    _fill(correction, values[None])
+    return np.asarray(values.get() if backend.is_gpu else values)

@@ -1,0 +1,86 @@
+"""How good a frame is: contrast and sharpness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from stillsun.core._threads import over_blocks
+from stillsun.core.backend import Backend, get_backend
+
+
+def frame_quality(frames: Any, *, backend: Backend | str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Contrast and sharpness of frames.
+
+    Contrast is the standard deviation of the intensity over its mean. Sharpness is the root mean
+    square of the intensity gradient (differences over two pixels, per pixel, both axes together)
+    over the mean: it weighs small scales, where seeing takes most, and a brightness gradient over
+    the field hardly counts.
+
+    Parameters
+    ----------
+    frames : array
+        (frames, rows, columns) float32, at least 3 x 3 pixels.
+    backend : Backend or str, optional
+        Where the frames are.
+
+    Returns
+    -------
+    contrast, sharpness : numpy.ndarray
+        (frames,) float64 on the host; sharpness in 1/pixel. NaN where the mean is not positive.
+    """
+    backend = get_backend(backend)
+    frames = backend.asarray(frames, dtype=np.float32)
+    if backend.is_gpu:
+        sums = [_sums(frame, backend.xp) for frame in frames]
+        moments = np.array([[float(value) for value in row] for row in sums])
+    else:
+        moments = np.empty((len(frames), 3))
+
+        def work(begin: int, end: int) -> None:
+            for number in range(begin, end):
+                _moments(frames[number], moments[number])
+
+        over_blocks(work, len(frames), backend)
+    rows, columns = frames.shape[1:]
+    mean = moments[:, 0] / (rows * columns)
+    mean = np.where(mean > 0, mean, np.nan)
+    variance = np.maximum(moments[:, 1] / (rows * columns) - mean**2, 0.0)
+    gradient = moments[:, 2] / (4 * (rows - 2) * (columns - 2))
+    return np.sqrt(variance) / mean, np.sqrt(gradient) / mean
+
+
+def _sums(frame: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """Sum, sum of squares, and sum of squared differences over two pixels inside the rim."""
+    values = frame.astype(np.float64)
+    across = values[1:-1, 2:] - values[1:-1, :-2]
+    along = values[2:, 1:-1] - values[:-2, 1:-1]
+    return values.sum(), (values * values).sum(), (across * across + along * along).sum()
+
+
+# Sums may be reordered, so that they use vectors; NaN is still NaN.
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _moments(frame: Any, out: Any) -> None:
+    rows, columns = frame.shape
+    total = 0.0
+    power = 0.0
+    gradient = 0.0
+    for row in range(rows):
+        line = frame[row]
+        for column in range(columns):
+            value = np.float64(line[column])
+            total += value
+            power += value * value
+        if 0 < row < rows - 1:
+            above = frame[row + 1]
+            below = frame[row - 1]
+            for column in range(1, columns - 1):
+                across = line[column + 1] - line[column - 1]
+                along = above[column] - below[column]
+                gradient += np.float64(across * across + along * along)
+    out[0] = total
+    out[1] = power
+    out[2] = gradient

@@ -1,0 +1,204 @@
+"""The raw files of a channel by role, and all that is wrong with them, before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from stillsun.config.schema import ChannelConfig, FileSet, ObservationConfig, ReaderName
+from stillsun.errors import ConfigError, InputError
+from stillsun.io.hardcam import open_hardcam
+from stillsun.io.rosa import open_rosa
+from stillsun.io.source import FileSource
+
+ROLES = ("data", "dark", "flat", "target", "linegrid")
+REQUIRED_ROLES = ("data", "dark", "flat")
+
+
+def directory_of(observation: ObservationConfig, settings: ChannelConfig, role: str) -> Path:
+    """
+    Where the files of a role lie.
+
+    Parameters
+    ----------
+    observation : ObservationConfig
+        The observation.
+    settings : ChannelConfig
+        The channel.
+    role : {"data", "dark", "flat", "target", "linegrid"}
+        Role of the files.
+
+    Returns
+    -------
+    Path
+        ``raw_dir`` joined with the directory of the role, which may be absolute.
+    """
+    files: FileSet = getattr(settings, role)
+    return Path(observation.raw_dir).expanduser() / Path(files.directory).expanduser()
+
+
+def find_files(observation: ObservationConfig, settings: ChannelConfig, role: str) -> list[Path]:
+    """
+    Files of a role.
+
+    Parameters
+    ----------
+    observation : ObservationConfig
+        The observation.
+    settings : ChannelConfig
+        The channel.
+    role : {"data", "dark", "flat", "target", "linegrid"}
+        Role of the files.
+
+    Returns
+    -------
+    list of Path
+        By name; empty where the role has no pattern, no directory or no file.
+    """
+    files: FileSet = getattr(settings, role)
+    if files.pattern is None:
+        return []
+    return sorted(p for p in directory_of(observation, settings, role).glob(files.pattern) if p.is_file())
+
+
+def check(observation: ObservationConfig, channel: str, roles: Iterable[str] = ROLES) -> list[str]:
+    """
+    All faults in the declared files of a channel.
+
+    Parameters
+    ----------
+    observation : ObservationConfig
+        The observation.
+    channel : str
+        Name of the channel.
+    roles : iterable of str, optional
+        Roles that will be read.
+
+    Returns
+    -------
+    list of str
+        One line each: the key, the path, what is wrong and what to do.
+    """
+    settings = observation.channels[channel]
+    prefix = f"observation.channels.{channel}"
+    findings: list[str] = []
+    found: dict[str, set[Path]] = {}
+    for role in roles:
+        files: FileSet = getattr(settings, role)
+        key = f"{prefix}.{role}"
+        if files.pattern is None:
+            if role in REQUIRED_ROLES:
+                findings.append(f"{key}.pattern: must be given: the shell pattern of the {role} files")
+            continue
+        directory = directory_of(observation, settings, role)
+        if not directory.is_dir():
+            findings.append(
+                f"{key}.directory: no such directory: {directory}; correct it or observation.raw_dir"
+            )
+            continue
+        if not os.access(directory, os.R_OK | os.X_OK):
+            findings.append(f"{key}.directory: not readable: {directory}; ask for the right to read it")
+            continue
+        found[role] = set(find_files(observation, settings, role))
+        if not found[role]:
+            findings.append(
+                f"{key}.pattern: no file matches {files.pattern!r} in {directory}; {_hint(directory)}"
+            )
+    # The data may serve as target images too; a dark among the data is a mistake.
+    for one, other in combinations([role for role in REQUIRED_ROLES if role in found], 2):
+        shared = found[one] & found[other]
+        if shared:
+            findings.append(
+                f"{prefix}.{one}.pattern: also matches files of {other}, e.g. {min(shared)}; "
+                f"narrow {getattr(settings, one).pattern!r} or {getattr(settings, other).pattern!r}"
+            )
+    if "data" in roles and settings.camera.reader is ReaderName.hardcam:
+        findings += _check_start(settings, prefix)
+    return findings
+
+
+def _hint(directory: Path) -> str:
+    names = sorted(entry.name for entry in directory.iterdir() if entry.is_file())
+    return f"it holds {len(names)} files, e.g. {names[0]}" if names else "it holds no files"
+
+
+def _check_start(settings: ChannelConfig, prefix: str) -> list[str]:
+    if settings.start is None:
+        return [
+            f"{prefix}.start: must be given, for the files of this camera tell no time: the UTC start of the "
+            "first frame, e.g. 2025-09-03T14:21:52 (the start in the name of the first ROSA file)"
+        ]
+    try:
+        _start(settings)
+    except ValueError:
+        return [f"{prefix}.start: not a time: {settings.start!r}; write YYYY-MM-DDThh:mm:ss.sss"]
+    return []
+
+
+def _start(settings: ChannelConfig) -> np.datetime64 | None:
+    if settings.start is None:
+        return None
+    return np.datetime64(str(settings.start).strip().removesuffix("Z").replace(" ", "T"), "us")
+
+
+def open_source(observation: ObservationConfig, settings: ChannelConfig, role: str) -> FileSource:
+    """
+    Open the frames of a role.
+
+    Parameters
+    ----------
+    observation : ObservationConfig
+        The observation.
+    settings : ChannelConfig
+        The channel.
+    role : {"data", "dark", "flat", "target", "linegrid"}
+        Role of the frames.
+
+    Returns
+    -------
+    FileSource
+        The frames in the order of time; nothing is loaded yet.
+
+    Raises
+    ------
+    InputError
+        If there is no file, or one is damaged or of another kind.
+    ConfigError
+        If frames without time stamps need a start and none is given.
+    """
+    files = find_files(observation, settings, role)
+    if not files:
+        raise InputError(
+            f"no {role} files",
+            file=directory_of(observation, settings, role),
+            expected=f"files that match {getattr(settings, role).pattern!r}",
+            remedy=f"Correct {role}.directory or {role}.pattern of the channel",
+        )
+    camera = settings.camera
+    shape = _pair(camera.shape)
+    file_shape = None if camera.file_shape is None else _pair(camera.file_shape)
+    exposure_s = settings.exposure_ms / 1e3
+    if camera.reader is ReaderName.rosa:
+        return open_rosa(files, shape, file_shape=file_shape, exposure_s=exposure_s)
+    if role == "data" and settings.start is None:
+        raise ConfigError(
+            "the start of the first data frame is not given", remedy="Set start of the channel (UTC)"
+        )
+    interval_s = exposure_s if settings.frame_interval_ms is None else settings.frame_interval_ms / 1e3
+    return open_hardcam(
+        files,
+        shape,
+        file_shape=file_shape,
+        start=_start(settings) if role == "data" else None,
+        interval_s=interval_s,
+        exposure_s=exposure_s,
+    )
+
+
+def _pair(values: list[int]) -> tuple[int, int]:
+    rows, columns = values
+    return rows, columns

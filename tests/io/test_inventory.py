@@ -1,0 +1,111 @@
+"""Files by role, and every fault of the declaration named with its key."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.io import _rawfiles
+
+from stillsun.config.schema import CameraConfig, ChannelConfig, FileSet, ObservationConfig, ReaderName
+from stillsun.errors import InputError
+from stillsun.io import inventory
+
+SHAPE = (20, 30)
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(3).integers(0, 65536, (5, *SHAPE), dtype=np.uint16)
+
+
+@pytest.fixture
+def observation(tmp_path, frames):
+    for role in ("", "dark_", "flat_"):
+        _rawfiles.write_rosa(tmp_path, frames, name=f"das1_rosa_{role}2025-09-03_14.21.52_{{:04d}}.fit")
+    rosa = ChannelConfig(
+        camera=CameraConfig(shape=list(SHAPE)),
+        wavelength_nm=430.5,
+        plate_scale=[0.06, 0.06],
+        exposure_ms=10.0,
+        data=FileSet(pattern="das1_rosa_2025*.fit"),
+        dark=FileSet(pattern="das1_rosa_dark*.fit"),
+        flat=FileSet(pattern="das1_rosa_flat*.fit"),
+    )
+    (tmp_path / "zyla" / "data").mkdir(parents=True)
+    _rawfiles.write_hardcam(tmp_path / "zyla" / "data", frames)
+    zyla = ChannelConfig(
+        camera=CameraConfig(reader=ReaderName.hardcam, shape=list(SHAPE)),
+        wavelength_nm=656.28,
+        plate_scale=[0.084, 0.084],
+        exposure_ms=29.4,
+        start="2025-09-03T14:21:52.456Z",
+        data=FileSet(directory="zyla/data", pattern="*spool.dat"),
+        dark=FileSet(directory="zyla/data", pattern="*spool.dat"),
+        flat=FileSet(directory="zyla/data", pattern="*spool.dat"),
+    )
+    return ObservationConfig(raw_dir=str(tmp_path), channels={"G": rosa, "Z": zyla})
+
+
+def test_good_declaration_has_no_findings_and_opens(observation, frames):
+    assert inventory.check(observation, "G") == []
+    for role in ("data", "dark", "flat"):
+        source = inventory.open_source(observation, observation.channels["G"], role)
+        np.testing.assert_array_equal(source.read(0, 5), frames)
+    assert inventory.find_files(observation, observation.channels["G"], "target") == []
+
+
+def test_hardcam_times_come_from_start_and_exposure(observation, frames):
+    source = inventory.open_source(observation, observation.channels["Z"], "data")
+    np.testing.assert_array_equal(source.read(0, 5), frames)
+    assert source.start_times[0] == _rawfiles.START
+    assert source.start_times[4] - _rawfiles.START == np.timedelta64(4 * 29400, "us")
+    observation.channels["Z"].frame_interval_ms = 40.0
+    source = inventory.open_source(observation, observation.channels["Z"], "data")
+    assert source.start_times[4] - _rawfiles.START == np.timedelta64(160_000, "us")
+    assert source.exposure_s == pytest.approx(0.0294)
+
+
+def test_all_faults_at_once(observation, tmp_path):
+    channel = observation.channels["G"]
+    channel.data.pattern = "das9*.fit"
+    channel.dark.pattern = None
+    channel.flat.directory = "elsewhere"
+    findings = inventory.check(observation, "G")
+    assert len(findings) == 3
+    assert findings[0].startswith("observation.channels.G.data.pattern")
+    assert "'das9*.fit'" in findings[0]
+    assert str(tmp_path) in findings[0]
+    assert "das1_rosa_2025-09-03_14.21.52_0000.fit" in findings[0]
+    assert findings[1].startswith("observation.channels.G.dark.pattern: must be given")
+    assert findings[2].startswith("observation.channels.G.flat.directory")
+    assert str(tmp_path / "elsewhere") in findings[2]
+
+
+def test_a_pattern_that_takes_darks_for_data_is_a_fault(observation):
+    observation.channels["G"].data.pattern = "das1_rosa_*.fit"
+    findings = inventory.check(observation, "G")
+    assert any("data.pattern: also matches files of dark" in text for text in findings)
+
+
+def test_data_may_serve_as_target(observation):
+    observation.channels["G"].target = FileSet(pattern="das1_rosa_2025*.fit")
+    assert inventory.check(observation, "G") == []
+
+
+def test_hardcam_needs_a_start_that_is_a_time(observation):
+    channel = observation.channels["Z"]
+    for role in ("dark", "flat"):
+        setattr(channel, role, FileSet(directory="zyla", pattern="*"))
+    channel.start = None
+    assert any(
+        text.startswith("observation.channels.Z.start")
+        for text in inventory.check(observation, "Z", ["data"])
+    )
+    channel.start = "14 o'clock"
+    assert any("not a time" in text for text in inventory.check(observation, "Z", ["data"]))
+
+
+def test_opening_without_files_names_the_place(observation, tmp_path):
+    observation.channels["G"].data.pattern = "das9*.fit"
+    with pytest.raises(InputError, match="das9"):
+        inventory.open_source(observation, observation.channels["G"], "data")

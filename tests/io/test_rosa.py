@@ -1,0 +1,188 @@
+"""ROSA files: pixels, order, times, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from tests.io import _rawfiles
+
+from stillsun.errors import InputError
+from stillsun.io import rosa
+from stillsun.io.rosa import open_rosa
+
+SHAPE = (30, 42)
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(1).integers(0, 65536, (11, *SHAPE), dtype=np.uint16)
+
+
+def test_pixels_times_and_exposure_are_those_written(tmp_path, frames):
+    paths, times = _rawfiles.write_rosa(tmp_path, frames)
+    source = open_rosa(list(reversed(paths)), SHAPE)
+    assert source.shape == frames.shape
+    assert source.files == tuple(paths)
+    np.testing.assert_array_equal(source.file_index, [0] * 4 + [1] * 4 + [2] * 3)
+    np.testing.assert_array_equal(source.start_times, times)
+    assert source.exposure_s == pytest.approx(0.01)
+    assert source.findings == ()
+    np.testing.assert_array_equal(source.read(0, 11), frames)
+    out = np.zeros((6, *SHAPE), dtype=np.uint16)
+    assert source.read(3, 9, out=out) is out
+    np.testing.assert_array_equal(out, frames[3:9])
+
+
+def test_astropy_agrees(tmp_path, frames):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames)
+    source = open_rosa(paths, SHAPE)
+    with fits.open(paths[1]) as hdus:
+        for k in range(4):
+            np.testing.assert_array_equal(source.read(4 + k, 5 + k)[0], hdus[k + 1].data)
+            assert source.start_times[4 + k] == np.datetime64(hdus[k + 1].header["DATE"])
+
+
+def test_regular_files_are_not_parsed_header_by_header(tmp_path, frames, monkeypatch):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames)
+    monkeypatch.setattr(rosa, "_walk", lambda *_: pytest.fail("walked"))
+    assert open_rosa(paths, SHAPE).shape[0] == len(frames)
+
+
+def test_files_with_headers_of_different_length(tmp_path, frames):
+    # 36 cards fill a block: more than 25 further ones push the header into a second block.
+    paths, times = _rawfiles.write_rosa(tmp_path, frames, extra=lambda number: 40 if number % 3 == 1 else 0)
+    source = open_rosa(paths, SHAPE)
+    np.testing.assert_array_equal(source.read(0, 11), frames)
+    np.testing.assert_array_equal(source.start_times, times)
+
+
+def test_one_extension_with_another_header_of_the_same_length(tmp_path, frames):
+    """A regular distance alone proves nothing: the date stands elsewhere in one header."""
+    paths, times = _rawfiles.write_rosa(tmp_path, frames, extra=lambda number: 0)
+    with fits.open(paths[0], mode="update") as hdus:
+        hdus[2].header.insert("DATE", ("SHIFT", 1))
+    source = open_rosa(paths, SHAPE)
+    np.testing.assert_array_equal(source.start_times, times)
+    np.testing.assert_array_equal(source.read(0, 11), frames)
+
+
+def test_numbers_of_the_sequence_order_the_files_and_not_their_names(tmp_path, frames):
+    name = "das1_rosa_2025-09-03_14.21.52_{:d}.fit"
+    paths, times = _rawfiles.write_rosa(tmp_path, frames, per_file=1, name=name)
+    assert sorted(paths) != paths
+    source = open_rosa(sorted(paths), SHAPE)
+    np.testing.assert_array_equal(source.read(0, 11), frames)
+    np.testing.assert_array_equal(source.start_times, times)
+
+
+def test_sequences_before_and_after_follow_each_other(tmp_path, frames):
+    late = _rawfiles.START + np.timedelta64(2, "h")
+    after, _ = _rawfiles.write_rosa(
+        tmp_path, frames[4:], start=late, name="das1_rosa_flat_2025-09-03_16.21.52_{:04d}.fit"
+    )
+    before, _ = _rawfiles.write_rosa(
+        tmp_path, frames[:4], name="das1_rosa_flat_2025-09-03_14.21.52_{:04d}.fit"
+    )
+    source = open_rosa(after + before, SHAPE)
+    np.testing.assert_array_equal(source.read(0, 11), frames)
+
+
+def test_overscan_is_cut(tmp_path, frames):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames)
+    source = open_rosa(paths, (28, 40), file_shape=SHAPE)
+    assert source.shape == (11, 28, 40)
+    np.testing.assert_array_equal(source.read(2, 7), frames[2:7, :28, :40])
+
+
+def test_blocks_follow_the_files(tmp_path, frames):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames)
+    blocks = list(open_rosa(paths, SHAPE).blocks(2, 11))
+    assert [block.shape[0] for block in blocks] == [2, 4, 3]
+
+
+def test_missing_file_of_a_sequence_and_odd_exposures_are_said(tmp_path, frames):
+    paths, _ = _rawfiles.write_rosa(
+        tmp_path, frames, exposure=lambda number: "0.0100 Sec" if number < 8 else "12 mSec"
+    )
+    source = open_rosa([paths[0], paths[2]], SHAPE, exposure_s=0.02)
+    assert any("numbers 1 (1 in all)" in text for text in source.findings)
+    assert any("10 to 12 ms" in text for text in source.findings)
+    assert any("the configuration 20 ms" in text for text in source.findings)
+
+
+def test_clock_stepping_back_is_said(tmp_path, frames):
+    first, _ = _rawfiles.write_rosa(tmp_path, frames[:4])
+    second, _ = _rawfiles.write_rosa(
+        tmp_path,
+        frames[4:8],
+        start=_rawfiles.START - np.timedelta64(1, "h"),
+        name=first[0].name[:-8] + "0001.fit",
+    )
+    source = open_rosa(first + second, SHAPE)
+    assert any("steps back before frames 4 " in text for text in source.findings)
+
+
+def _damage(paths, kind):
+    content = bytearray(paths[1].read_bytes())
+    if kind == "truncated":
+        del content[-1500:]
+    elif kind == "empty":
+        content.clear()
+    elif kind == "no time":
+        at = content.index(b"DATE    =", 2880)
+        content[at + 11 : at + 34] = b"yesterday".ljust(23)
+    elif kind == "signed":
+        at = content.index(b"BZERO   =", 2880)
+        content[at : at + 30] = b"BZERO   =                    0"
+    elif kind == "text":
+        content[2880:2890] = b"not a FITS"
+    elif kind == "only primary":
+        del content[2880:]
+    paths[1].write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("truncated", "truncated within extension 4"),
+        ("empty", "primary header"),
+        ("no time", "no time in extension 1"),
+        ("signed", "BZERO=0"),
+        ("text", "first extension"),
+        ("only primary", "first extension"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(tmp_path, frames, kind, words):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames)
+    _damage(paths, kind)
+    with pytest.raises(InputError, match=words) as error:
+        open_rosa(paths, SHAPE)
+    assert error.value.file == str(paths[1])
+    assert error.value.remedy
+
+
+def test_other_shape_mixed_cameras_and_missing_files_are_refused(tmp_path, frames):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames)
+    with pytest.raises(InputError, match=r"30 rows x 42 columns.*camera\.shape"):
+        open_rosa(paths, (42, 30))
+    other, _ = _rawfiles.write_rosa(tmp_path, frames, name="das2_rosa_2025-09-03_14.21.52_{:04d}.fit")
+    with pytest.raises(InputError, match="das1, das2"):
+        open_rosa(paths + other, SHAPE)
+    with pytest.raises(InputError, match="no ROSA files"):
+        open_rosa([], SHAPE)
+
+
+def test_compressed_files_are_refused_with_the_way_out(tmp_path, frames):
+    path = tmp_path / "das1_rosa_2025-09-03_14.21.52_0000.fit"
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(frames[0])]).writeto(path)
+    with pytest.raises(InputError, match=r"BINTABLE.*funpack"):
+        open_rosa([path], SHAPE)
+
+
+def test_file_that_shrinks_after_opening_is_an_error_and_not_a_crash(tmp_path, frames):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames)
+    source = open_rosa(paths, SHAPE)
+    paths[2].write_bytes(paths[2].read_bytes()[:8000])
+    with pytest.raises(InputError, match="shorter"):
+        source.read(0, 11)
