@@ -100,14 +100,12 @@ def _run(arguments: list[str]) -> int:
     chosen = [o for o in use_observation_file(options.overrides) if o not in options.overrides]
 
     def task(composed: Any) -> float | None:
-        from stillsun.pipeline.score import score
         from stillsun.pipeline.session import reduce
 
         here = HydraConfig.get()
         sweep = here.mode is RunMode.MULTIRUN
         job = Path(here.runtime.output_dir) if sweep else None
-        outcome = reduce(settings_from(composed), job, list(here.overrides.task) if sweep else [])
-        return None if outcome is None else score(outcome)
+        return reduce(settings_from(composed), job, list(here.overrides.task) if sweep else [])
 
     application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
         task

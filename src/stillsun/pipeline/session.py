@@ -14,7 +14,8 @@ from stillsun.io import inventory
 from stillsun.pipeline.console import bars_wanted, logging_to
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Plan, make_plan
-from stillsun.pipeline.run import PROVENANCE, Outcome, execute
+from stillsun.pipeline.run import PROVENANCE, execute
+from stillsun.pipeline.score import score
 from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages
@@ -106,7 +107,7 @@ def prepare(
     return plan, space, backend
 
 
-def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | None = None) -> Outcome | None:
+def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | None = None) -> float | None:
     """
     Run the pipeline.
 
@@ -121,8 +122,8 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
 
     Returns
     -------
-    Outcome or None
-        None if only the plan was asked for.
+    float or None
+        The run's score, see `stillsun.pipeline.score`; None if only the plan was asked for.
 
     Raises
     ------
@@ -139,7 +140,8 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
         _LOG.info(
             "stillsun %s: %s in %s", PROVENANCE["version"], settings.run.observation.name, space.directory
         )
-        fallback = " (no GPU found)" if options_auto(settings) and not backend.is_gpu else ""
+        automatic = settings.run.backend.name is BackendName.auto
+        fallback = "; no GPU found" if automatic and not backend.is_gpu else ""
         _LOG.info("backend %s: %s%s", backend.name, backend.device, fallback)
         _LOG.debug("plan:\n%s", plan.table())
         outcome = execute(plan, settings, space, backend, bars=bars)
@@ -150,24 +152,7 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
             f"{len(outcome.failed)} of {len(plan.tasks)} tasks failed: {first}",
             remedy=f"Details are in {log}. What was finished stays; the same command goes on from there",
         )
-    return outcome
-
-
-def options_auto(settings: Settings) -> bool:
-    """
-    Tell whether the backend was left to the program.
-
-    Parameters
-    ----------
-    settings : Settings
-        Checked configuration.
-
-    Returns
-    -------
-    bool
-        True for ``backend=auto``.
-    """
-    return settings.run.backend.name is BackendName.auto
+    return score(plan, settings)
 
 
 def _check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
