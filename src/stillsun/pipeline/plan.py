@@ -222,9 +222,10 @@ def input_tasks(plan: Plan, settings: Settings, stage: Stage, channel: str) -> d
 
 def _missing(settings: Settings, stage: Stage, channel: str, product: str, chosen: set[str]) -> str:
     owner, _, name = product.partition(":")
+    who = channel or "the observation"
     return (
-        f"stages: {stage.name} of {channel or 'the observation'} needs the product {name!r} of {owner}, which "
-        f"is not in {settings.run.observation.work_dir}; add the stage that makes it to stages "
+        f"stages: {stage.name} of {who} needs the product {name!r} of {owner}, which is not in "
+        f"{settings.run.observation.work_dir}; add the stage that makes it to stages "
         f"(chosen: {', '.join(sorted(chosen))})"
     )
 
