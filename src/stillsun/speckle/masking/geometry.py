@@ -1,0 +1,294 @@
+"""Subfields: where they lie, how they are cut out of a burst and put together again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numba import njit
+
+from stillsun.errors import InputError
+
+SMALLEST = 16
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """
+    Square subfields that overlap by half and overhang the frame by a quarter of their side.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    size : int
+        Side of a subfield, pixels.
+    rows, columns : numpy.ndarray
+        First row and column of the subfields, (subfields y,) and (subfields x,) int64; the first ones are
+        negative, the frame being continued by reflection.
+    """
+
+    shape: tuple[int, int]
+    size: int
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Subfields along y and x."""
+        return len(self.rows), len(self.columns)
+
+    @property
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the subfields' centres, pixels, zero-based, float64."""
+        half = (self.size - 1) / 2
+        return self.rows + half, self.columns + half
+
+
+def subfield_size(arcsec: float, plate_scale: tuple[float, float], shape: tuple[int, int]) -> int:
+    """
+    Side of a subfield in pixels: even, quick to transform, and not larger than the frame.
+
+    Parameters
+    ----------
+    arcsec : float
+        Side wanted.
+    plate_scale : tuple of float
+        Arcsec per pixel along y and x.
+    shape : tuple of int
+        Rows and columns of the frame.
+
+    Returns
+    -------
+    int
+        Side in pixels.
+
+    Raises
+    ------
+    InputError
+        If the subfield or the frame is too small for a reconstruction.
+    """
+    wanted = arcsec / float(np.sqrt(plate_scale[0] * plate_scale[1]))
+    limit = min(wanted * 1.05, *shape)
+    fitting = [n for n in range(SMALLEST, int(limit) + 1, 2) if scipy.fft.next_fast_len(n, real=True) == n]
+    if not fitting:
+        raise InputError(
+            "subfield or frame too small for a speckle reconstruction",
+            expected=f"at least {SMALLEST} pixels",
+            found=f"subfield {wanted:.0f} px, frame {shape[0]} x {shape[1]}",
+            remedy="Choose a larger subfield_arcsec, or check the plate scale",
+        )
+    return fitting[-1]
+
+
+def subfield_lattice(shape: tuple[int, int], size: int) -> Lattice:
+    """
+    Lay subfields over a frame.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    size : int
+        Side of a subfield, pixels.
+
+    Returns
+    -------
+    Lattice
+        Subfields at equal steps of at most half a side.
+    """
+
+    def starts(length: int) -> np.ndarray:
+        count = int(np.ceil(2 * length / size))
+        return np.rint(np.linspace(-size / 4, length - 3 * size / 4, count)).astype(np.int64)
+
+    return Lattice(shape, size, starts(shape[0]), starts(shape[1]))
+
+
+def tukey(size: int, apodised: float) -> np.ndarray:
+    """
+    Window that is flat inside and falls to zero like a cosine.
+
+    Parameters
+    ----------
+    size : int
+        Length, pixels.
+    apodised : float
+        Share of the length on which it falls, both sides together, 0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        (size,) float64, positive everywhere, symmetric.
+    """
+    edge = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
+    width = apodised * size / 2
+    if width <= 0:
+        return np.ones(size)
+    return np.where(edge < width, 0.5 - 0.5 * np.cos(np.pi * edge / width), 1.0)
+
+
+def blend(size: int) -> np.ndarray:
+    """
+    Raised cosine over a whole subfield: copies at half a side sum to 1.
+
+    Parameters
+    ----------
+    size : int
+        Length, pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (size,) float64.
+    """
+    return np.asarray(np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2)
+
+
+@njit(cache=True, nogil=True)
+def _reflect(index: int, length: int) -> int:
+    period = 2 * length
+    index = index % period
+    return index if index < length else period - 1 - index
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def cut(burst, scale, frames, row, column, shifts, window, binning, out, means):  # type: ignore[no-untyped-def]
+    """
+    Cut one subfield out of some frames, less its mean, times the window, binned.
+
+    Parameters
+    ----------
+    burst : numpy.ndarray
+        (frames, rows, columns) float32.
+    scale : numpy.ndarray
+        Factor of each frame, (frames,) float32.
+    frames : numpy.ndarray
+        Numbers of the frames to cut, (n,) int64.
+    row, column : int
+        First row and column of the subfield; outside the frame its mirror image is used.
+    shifts : numpy.ndarray
+        (frames, 2) int64, order y, x: the window is moved by minus the shift, so that content moves by plus.
+    window : numpy.ndarray
+        (size,) float32, used along both axes.
+    binning : int
+        Pixels summed along each axis; must divide the size.
+    out : numpy.ndarray
+        Result, (n, size / binning, size / binning) float32.
+    means : numpy.ndarray
+        Mean of each subfield under the window, (n,) float64: what was subtracted.
+    """
+    size = window.size
+    rows, columns = burst.shape[1], burst.shape[2]
+    xs = np.empty(size, dtype=np.int64)
+    line = np.empty(size, dtype=np.float32)
+    total = 0.0
+    for i in range(size):
+        total += window[i]
+    for n in range(frames.size):
+        k = frames[n]
+        first_row = row - shifts[k, 0]
+        first = column - shifts[k, 1]
+        inside = first >= 0 and first + size <= columns
+        for x in range(size):
+            xs[x] = first + x if inside else _reflect(first + x, columns)
+        mean = 0.0
+        for y in range(size):
+            source = burst[k, _reflect(first_row + y, rows)]
+            part = np.float32(0.0)
+            if inside:
+                strip = source[first : first + size]
+                for x in range(size):
+                    part += window[x] * strip[x]
+            else:
+                for x in range(size):
+                    part += window[x] * source[xs[x]]
+            mean += window[y] * part
+        mean = mean / (total * total)
+        means[n] = mean * scale[k]
+        offset = np.float32(mean)
+        target = out[n]
+        target[:] = 0.0
+        for y in range(size):
+            source = burst[k, _reflect(first_row + y, rows)]
+            factor = window[y] * scale[k]
+            if inside:
+                strip = source[first : first + size]
+                for x in range(size):
+                    line[x] = (strip[x] - offset) * window[x] * factor
+            else:
+                for x in range(size):
+                    line[x] = (source[xs[x]] - offset) * window[x] * factor
+            if binning == 1:
+                target[y, :] = line
+            else:
+                binned = target[y // binning]
+                for x in range(size):
+                    binned[x // binning] += line[x]
+
+
+class Mosaic:
+    """
+    Puts subfields together into a frame.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Where the subfields lie.
+    window : numpy.ndarray
+        The window under which they were reconstructed, (size,) float64; it is divided out.
+    """
+
+    def __init__(self, lattice: Lattice, window: np.ndarray) -> None:
+        self.lattice = lattice
+        weight = blend(lattice.size)
+        self._weight = weight
+        # The raised cosine lies below the window at the edges, so the quotient stays below 1.
+        self._factor = (weight[:, None] * weight / (window[:, None] * window)).astype(np.float32)
+        self._sum = np.zeros(lattice.shape, dtype=np.float64)
+
+    def add(self, i: int, j: int, subfield: np.ndarray, mean: float) -> None:
+        """
+        Add one subfield.
+
+        Parameters
+        ----------
+        i, j : int
+            Its place in the lattice.
+        subfield : numpy.ndarray
+            (size, size) float32, windowed, without its mean.
+        mean : float
+            Its mean.
+        """
+        frame, tile = self._overlap(i, j)
+        part = subfield * self._factor
+        self._sum[frame] += part[tile]
+        self._sum[frame] += mean * np.outer(self._weight[tile[0]], self._weight[tile[1]])
+
+    def image(self) -> np.ndarray:
+        """
+        The frame.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, columns) float32.
+        """
+        sums = []
+        for length, starts in zip(self.lattice.shape, (self.lattice.rows, self.lattice.columns), strict=True):
+            total = np.zeros(length)
+            for start in starts:
+                inside = slice(max(start, 0), min(start + self.lattice.size, length))
+                total[inside] += self._weight[inside.start - start : inside.stop - start]
+            sums.append(total)
+        return (self._sum / np.outer(*sums)).astype(np.float32)
+
+    def _overlap(self, i: int, j: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        frame, tile = [], []
+        starts = (int(self.lattice.rows[i]), int(self.lattice.columns[j]))
+        for start, length in zip(starts, self.lattice.shape, strict=True):
+            low, high = max(start, 0), min(start + self.lattice.size, length)
+            frame.append(slice(low, high))
+            tile.append(slice(low - start, high - start))
+        return (frame[0], frame[1]), (tile[0], tile[1])

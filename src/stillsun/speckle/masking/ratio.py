@@ -1,0 +1,252 @@
+"""Fried parameter from the spectral ratio, and the speckle transfer function that belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from scipy.interpolate import PchipInterpolator
+
+from stillsun.speckle.masking.geometry import tukey
+from stillsun.speckle.masking.indices import Frequencies, frequencies
+from stillsun.speckle.masking.transfer import seeing_table, telescope_transfer
+
+# Range of the fit: in q, in frequency pixels, and down to this spectral ratio.
+_FIRST_Q = 0.03
+_FIRST_PIXEL = 1.5
+_LEAST_RATIO = 0.05
+_LEAST_RINGS = 3
+_ROUNDS = 3
+# Range in which the object's power is fitted: in q, and as a share of the highest power.
+_SCENE_Q = 0.6
+_SCENE_POWER = 1e-6
+_STEP = 0.02
+
+
+@dataclass(frozen=True)
+class SeeingFit:
+    """
+    Outcome of a spectral-ratio fit.
+
+    Attributes
+    ----------
+    strength : float
+        D/r0 of the frame.
+    local : numpy.ndarray
+        D/r0 of each subfield, (subfields,) float64; NaN where it has no structure.
+    at_edge : bool
+        The fit ended at the edge of the models: the value is a limit only.
+    speckle : numpy.ndarray
+        Effective speckle transfer function, windowed like the data, (m,) float64.
+    telescope : numpy.ndarray
+        The telescope's own transfer function squared, windowed likewise, (m,) float64.
+    """
+
+    strength: float
+    local: np.ndarray
+    at_edge: bool
+    speckle: np.ndarray
+    telescope: np.ndarray
+
+
+class SeeingModel:
+    """
+    Model curves for one geometry: tracked and windowed like the data.
+
+    Parameters
+    ----------
+    size : int
+        Side of the subfield, pixels.
+    limit_y, limit_x : float
+        Diffraction limit along the axes, cycles per pixel.
+    phase_limit : float
+        Highest frequency, of the diffraction limit.
+    apodised : float
+        Share of the side on which the window falls.
+
+    Notes
+    -----
+    The object's power falls steeply, so the width of the window's spectrum shifts the effective frequency:
+    models are multiplied by a smooth fit of that power and convolved with the window's power before they
+    are compared. Whole-pixel tracking leaves a jitter uniform in +-0.5 pixel, which multiplies the
+    long-exposure transfer function.
+    """
+
+    def __init__(
+        self, size: int, limit_y: float, limit_x: float, phase_limit: float, apodised: float
+    ) -> None:
+        self.frequencies: Frequencies = frequencies(size, limit_y, limit_x, phase_limit)
+        self.size = size
+        y = scipy.fft.fftfreq(size)[:, None]
+        x = scipy.fft.rfftfreq(size)
+        self._q = np.hypot(y / limit_y, x / limit_x)
+        table = seeing_table()
+        self.strengths = table.strength
+        telescope = telescope_transfer(self._q)
+        jitter = np.sinc(y) * np.sinc(x)
+        pairs = [table.at(s, self._q) for s in self.strengths]
+        self._telescope = telescope**2
+        self._speckle = np.stack([telescope**2 * pair[0] for pair in pairs])
+        self._long = np.stack([(telescope * pair[1] * jitter) ** 2 for pair in pairs])
+        window = tukey(size, apodised)
+        # Circular: its transform is the window's power, nowhere negative, so that no ringing enters.
+        lags = scipy.fft.ifft(np.abs(scipy.fft.fft(window)) ** 2).real / np.sum(window**2)
+        self._window = np.outer(lags, lags)
+        # Rings one frequency pixel wide; narrower ones would be empty.
+        self._pixels = size * min(limit_y, limit_x)
+        self._ring = np.rint(self.frequencies.q * self._pixels).astype(np.intp)
+        self._ring -= self._ring.min()
+        self.rings = int(self._ring.max()) + 1
+        self._ring_size = np.maximum(np.bincount(self._ring, minlength=self.rings), 1)
+        self.ring_q = np.bincount(self._ring, self.frequencies.q, self.rings) / self._ring_size
+
+    def ring_mean(self, values: np.ndarray) -> np.ndarray:
+        """
+        Means over rings of frequency.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            (..., m).
+
+        Returns
+        -------
+        numpy.ndarray
+            (..., rings) float64.
+        """
+        flat = np.reshape(values, (-1, len(self._ring)))
+        sums = [np.bincount(self._ring, row, self.rings) / self._ring_size for row in flat]
+        return np.reshape(sums, (*np.shape(values)[:-1], self.rings))
+
+    def spread(self, ring_values: np.ndarray) -> np.ndarray:
+        """
+        The value of its ring for each frequency.
+
+        Parameters
+        ----------
+        ring_values : numpy.ndarray
+            (rings,).
+
+        Returns
+        -------
+        numpy.ndarray
+            (m,).
+        """
+        return np.interp(self.frequencies.q, self.ring_q, ring_values)
+
+    def fit(self, power: np.ndarray, coherent: np.ndarray) -> SeeingFit:
+        """
+        Fit D/r0 to the spectral ratio of all subfields together, and of each.
+
+        Parameters
+        ----------
+        power : numpy.ndarray
+            Power of the subfields less noise, (subfields, m): ``<|I|^2> - Pn``.
+        coherent : numpy.ndarray
+            Power of their mean spectrum without the bias of a finite burst, (subfields, m).
+
+        Returns
+        -------
+        SeeingFit
+            Strength of the seeing and the transfer functions for it.
+
+        Notes
+        -----
+        von der Luehe (1984): ``|<I>|^2 / <|I|^2>`` is free of the object. Numerator and denominator are
+        summed over rings and subfields before they are divided.
+        """
+        below = self.ring_mean(power)
+        above = self.ring_mean(coherent)
+        total = below.sum(axis=0)
+        ratio = _ratio(above.sum(axis=0), total)
+        fine = np.arange(self.strengths[0], self.strengths[-1] + _STEP / 2, _STEP)
+        strength = 8.0
+        for _ in range(_ROUNDS):
+            scene = self._scene(total, strength)
+            models = PchipInterpolator(self.strengths, np.sqrt(self._model_ratios(scene)), axis=0)(fine)
+            best = int(_misfit(ratio[None], models, self._fit_range(ratio))[0].argmin())
+            strength = float(fine[best])
+        local = np.full(len(power), np.nan)
+        for number in range(len(power)):
+            if below[number].max() > 0:
+                each = _ratio(above[number], below[number])
+                local[number] = fine[_misfit(each[None], models, self._fit_range(ratio))[0].argmin()]
+        smooth = self._smear(scene)
+        return SeeingFit(
+            strength,
+            local,
+            best in (0, len(fine) - 1),
+            self._pick(self._smear(scene * self._speckle_at(strength)) / smooth),
+            self._pick(self._smear(scene * self._telescope) / smooth),
+        )
+
+    def _fit_range(self, ratio: np.ndarray) -> np.ndarray:
+        start = self.ring_q > max(_FIRST_Q, _FIRST_PIXEL / self._pixels)
+        low = np.flatnonzero(start & (ratio < _LEAST_RATIO))
+        end = int(low[0]) if len(low) else self.rings
+        inside = start & (np.arange(self.rings) < end)
+        if np.count_nonzero(inside) < _LEAST_RINGS:
+            first = int(np.flatnonzero(start)[0]) if start.any() else 0
+            inside[first : first + _LEAST_RINGS] = True
+        return inside
+
+    def _scene(self, power: np.ndarray, strength: float) -> np.ndarray:
+        """Smooth object power on the half plane: quadratic in the logarithm against q."""
+        transfer = self.ring_mean(self._pick(self._speckle_at(strength)))
+        good = (self.ring_q > _FIRST_Q) & (self.ring_q < _SCENE_Q) & (power > _SCENE_POWER * power.max())
+        if np.count_nonzero(good) < 4:
+            return np.ones_like(self._q)
+        q = self.ring_q[good]
+        fit = np.polynomial.Polynomial.fit(q, np.log(power[good] / transfer[good]), 2)
+        # Outside the range of the fit the scene is taken as flat: a parabola means nothing there.
+        return np.exp(np.clip(fit(np.clip(self._q, q[0], q[-1])) - fit(q[0]), -20.0, 3.0))
+
+    def _model_ratios(self, scene: np.ndarray) -> np.ndarray:
+        above = self.ring_mean(self._pick(self._smear(scene * self._long)))
+        below = self.ring_mean(self._pick(self._smear(scene * self._speckle)))
+        return np.clip(above / np.maximum(below, 1e-30), 0.0, 1.0)
+
+    def _smear(self, power: np.ndarray) -> np.ndarray:
+        """Convolution with the window's power, as a product in the space of lags."""
+        lags = scipy.fft.irfft2(power, s=(self.size, self.size))
+        return np.maximum(scipy.fft.rfft2(lags * self._window).real, 1e-30)
+
+    def _speckle_at(self, strength: float) -> np.ndarray:
+        """Speckle transfer function on the half plane, not smeared."""
+        return self._telescope * seeing_table().at(strength, self._q)[0]
+
+    def _pick(self, plane: np.ndarray) -> np.ndarray:
+        """Values at the frequencies in use, (..., m), of half planes."""
+        return plane[..., self.frequencies.y, self.frequencies.x]
+
+
+@lru_cache(maxsize=8)
+def seeing_model(
+    size: int, limit_y: float, limit_x: float, phase_limit: float, apodised: float
+) -> SeeingModel:
+    """
+    The model curves of a geometry, kept for the next burst.
+
+    Parameters
+    ----------
+    size, limit_y, limit_x, phase_limit, apodised
+        As for `SeeingModel`.
+
+    Returns
+    -------
+    SeeingModel
+        The same object for the same arguments.
+    """
+    return SeeingModel(size, limit_y, limit_x, phase_limit, apodised)
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.clip(above / np.maximum(below, 1e-12 * max(float(below.max()), 1e-30)), 0.0, 1.0)
+
+
+def _misfit(ratios: np.ndarray, models: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Sum of squares between the square roots of ratios (n, rings) and the models (k, rings): (n, k)."""
+    difference = np.sqrt(ratios)[:, None, inside] - models[:, inside]
+    return np.asarray((difference**2).sum(axis=-1))

@@ -1,0 +1,305 @@
+"""A burst of short exposures becomes one image: the open speckle reconstruction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import Any, TypeVar
+
+import numpy as np
+import scipy.fft
+
+from stillsun.core.backend import Backend, get_backend, to_host
+from stillsun.errors import ConfigError, InputError
+from stillsun.speckle.engine import Progress, Reconstruction
+from stillsun.speckle.masking.amplitude import object_amplitude
+from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
+from stillsun.speckle.masking.prepare import PreparedBurst, prepare
+from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
+from stillsun.speckle.masking.subfield import Geometry, SubfieldResult, Worker
+from stillsun.speckle.masking.tracking import frame_shifts
+
+log = logging.getLogger(__name__)
+
+_ARCSEC = np.pi / 648_000
+# Subfields follow the frame within this many arcsec.
+_REACH_ARCSEC = 0.45
+# D/r0 below this cannot be told from no seeing at all.
+_WEAKEST = 0.2
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def reconstruct(
+    burst: Any,
+    plate_scale: float | tuple[float, float],
+    wavelength: float,
+    diameter: float = 762.0,
+    noise: Any = None,
+    deconvolve: bool = True,
+    backend: Backend | str | None = None,
+    *,
+    subfield_arcsec: float = 7.0,
+    phase_limit: float = 95.0,
+    u_limit: float = 10.0,
+    v_limit: float = 10.0,
+    max_iterations: int = 10,
+    snr_keep: float = 80.0,
+    weight_exponent: float = 1.2,
+    apodisation: float = 30.0,
+    noise_filter: bool = True,
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """
+    Reconstruct one image from a burst of short exposures by speckle masking.
+
+    Parameters
+    ----------
+    burst : array_like
+        Calibrated frames, (frames, rows, columns), any real type; used as float32.
+    plate_scale : float or tuple of float
+        Arcsec per pixel, one value or (x, y).
+    wavelength : float
+        Nanometres.
+    diameter : float, optional
+        Telescope diameter, millimetres.
+    noise : array_like, optional
+        Burst of calibrated flat frames, (frames, rows, columns), for the shape of the noise's power. Without
+        it the noise is taken as white.
+    deconvolve : bool, optional
+        Divide by the transfer function of the telescope too; if not, the image is as a perfect telescope of
+        that diameter would show it.
+    backend : Backend or str, optional
+        Where to compute. The kernels of this engine run on the CPU: with a GPU backend the burst is
+        brought to the host and all its cores are used.
+    subfield_arcsec : float, optional
+        Side of a subfield, arcsec.
+    phase_limit : float, optional
+        Highest frequency whose phase is reconstructed, per cent of the diffraction limit.
+    u_limit, v_limit : float, optional
+        Limits of the bispectrum, per cent of the diffraction limit: one of the vectors u, v, u + v is not
+        longer than `v_limit` and one has an x component not larger than `u_limit`.
+    max_iterations : int, optional
+        Sweeps over the phase equations at most.
+    snr_keep : float, optional
+        Per cent of the bispectrum that is used, best first.
+    weight_exponent : float, optional
+        Weights are the signal-to-noise ratio to this power.
+    apodisation : float, optional
+        Per cent of a subfield's side on which its window falls, both sides together.
+    noise_filter : bool, optional
+        Damp frequencies where noise prevails.
+    progress : callable, optional
+        Called with (subfields done, subfields in all).
+
+    Returns
+    -------
+    Reconstruction
+        Image to the edge of the frame, Fried parameter at the observed wavelength, tracking.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of its range.
+    InputError
+        If the arrays do not fit, or subfield or frame are too small.
+    ReconstructionError
+        If the burst holds nothing that can be reconstructed.
+
+    Notes
+    -----
+    Amplitudes after Labeyrie (1970) with the speckle transfer function that the spectral ratio
+    (von der Luehe 1984) calls for, phases from the triple correlation (Weigelt 1977; Lohmann, Weigelt &
+    Wirnitzer 1983; Pehlemann & von der Luehe 1989) by phasor averaging (Matson 1991), per subfield.
+    Frames are shifted by whole pixels only: interpolation would filter them and make the noise coloured.
+
+    Memory: the burst as float32, and per thread about 12 bytes a frame and subfield pixel.
+    """
+    scale_y, scale_x = _plate_scale(plate_scale)
+    _check(
+        wavelength=(wavelength, 0, np.inf),
+        diameter=(diameter, 0, np.inf),
+        subfield_arcsec=(subfield_arcsec, 0, np.inf),
+        phase_limit=(phase_limit, 0, 100),
+        u_limit=(u_limit, 0, 100),
+        v_limit=(v_limit, 0, 100),
+        snr_keep=(snr_keep, 0, 100),
+        max_iterations=(max_iterations + 1, 0, np.inf),
+        weight_exponent=(weight_exponent + 1, 0, np.inf),
+        apodisation=(apodisation + 1, 0, 101),
+    )
+    threads = _host_threads(get_backend(backend))
+    prepared = prepare(to_host(burst))
+    shape = prepared.frames.shape[1:]
+    size = subfield_size(subfield_arcsec, (scale_y, scale_x), shape)
+    notes = [*prepared.notes]
+    if size * np.sqrt(scale_y * scale_x) < 0.9 * subfield_arcsec:
+        notes.append(f"subfields of {size} px: the frame is smaller than {subfield_arcsec:g} arcsec")
+    limit = diameter * 1e-3 / (wavelength * 1e-9) * _ARCSEC
+    geometry = Geometry(
+        size=size,
+        limits=(limit * scale_y, limit * scale_x),
+        reach=min(max(3, round(_REACH_ARCSEC / min(scale_y, scale_x))), size // 8),
+        phase_limit=phase_limit / 100,
+        u_limit=u_limit / 100,
+        v_limit=v_limit / 100,
+        apodised=apodisation / 100,
+    )
+    lattice = subfield_lattice(shape, size)
+    worker = Worker(
+        prepared.frames,
+        prepared.scale,
+        frame_shifts(prepared.frames, prepared.scale),
+        geometry,
+        snr_keep=snr_keep / 100,
+        weight_exponent=weight_exponent,
+        sweeps=max_iterations,
+    )
+    places = list(product(range(lattice.counts[0]), range(lattice.counts[1])))
+    with ThreadPoolExecutor(threads) as pool:
+        results = []
+        for result in _ordered(
+            pool,
+            lambda at: worker.reduce(int(lattice.rows[at[0]]), int(lattice.columns[at[1]])),
+            places,
+            threads,
+        ):
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(places))
+        noise_power = _noise_power(results, geometry, noise, prepared)
+        fit = _fit(results, noise_power, geometry, len(prepared.frames))
+        if fit.at_edge:
+            notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
+        transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
+        model = _model(geometry)
+        assemble = _Assembler(geometry)
+        mosaic = Mosaic(lattice, geometry.window)
+
+        def picture(index: int) -> np.ndarray:
+            result = results[index]
+            amplitude = object_amplitude(
+                result.power,
+                noise_power[index],
+                transfer,
+                len(prepared.frames),
+                model,
+                noise_filter=noise_filter,
+            )
+            return assemble(amplitude, result)
+
+        for index, tile in enumerate(_ordered(pool, picture, range(len(places)), threads)):
+            mosaic.add(*places[index], tile, results[index].level)
+    for note in notes:
+        log.info("speckle: %s", note)
+    return _outcome(mosaic, results, fit, prepared, lattice, diameter, len(burst), tuple(notes))
+
+
+def _outcome(
+    mosaic: Mosaic,
+    results: list[SubfieldResult],
+    fit: SeeingFit,
+    prepared: PreparedBurst,
+    lattice: Lattice,
+    diameter: float,
+    frames: int,
+    notes: tuple[str, ...],
+) -> Reconstruction:
+    counts = lattice.counts
+    shifts = np.full((frames, 2, *counts), np.nan, dtype=np.float32)
+    stacked = np.stack([r.shifts for r in results], axis=-1)
+    shifts[prepared.used] = stacked.reshape(len(prepared.used), 2, *counts)
+    metres = diameter * 1e-3
+    return Reconstruction(
+        image=mosaic.image() * np.float32(prepared.level),
+        r0=metres / max(fit.strength, _WEAKEST),
+        r0_map=(metres / np.maximum(fit.local, _WEAKEST)).astype(np.float32).reshape(counts),
+        shifts=shifts,
+        convergence=np.array([r.change for r in results], dtype=np.float32).reshape(counts),
+        centres=lattice.centres,
+        notes=notes,
+    )
+
+
+class _Assembler:
+    """Amplitudes and phases of a subfield to its image."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._size = geometry.size
+        self._frequencies = geometry.frequencies
+
+    def __call__(self, amplitude: np.ndarray, result: SubfieldResult) -> np.ndarray:
+        f, size = self._frequencies, self._size
+        # Whole-pixel tracking leaves the content by a fraction off its mean place.
+        turn = 2 * np.pi / size * (f.y * result.offset[0] + f.x * result.offset[1])
+        values = amplitude * result.phases * np.exp(1j * turn)
+        plane = np.zeros((size, size // 2 + 1), dtype=np.complex64)
+        plane[f.y, f.x] = values
+        edge = f.x == 0
+        plane[-f.y[edge], 0] = np.conj(values[edge])
+        return scipy.fft.irfft2(plane, s=(size, size), norm="ortho")
+
+
+def _model(geometry: Geometry) -> Any:
+    return seeing_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
+
+
+def _fit(results: list[SubfieldResult], noise: list[Any], geometry: Geometry, frames: int) -> SeeingFit:
+    power = np.stack([r.power for r in results]).astype(np.float64)
+    mean = np.stack([np.abs(r.mean) ** 2 for r in results]).astype(np.float64)
+    # A finite burst's |<I>|^2 holds 1/N of the power, noise included.
+    coherent = (frames * mean - power) / (frames - 1)
+    return _model(geometry).fit(
+        power - np.stack([np.broadcast_to(n, power.shape[1]) for n in noise]), coherent
+    )
+
+
+def _noise_power(
+    results: list[SubfieldResult], geometry: Geometry, noise: Any, prepared: PreparedBurst
+) -> list[Any]:
+    """Noise in the power of each subfield: a scalar (white), or per frequency."""
+    levels = np.array([r.noise for r in results])
+    if np.isnan(levels).any():
+        # Nothing beyond the diffraction limit is sampled: the highest frequencies are nearest to noise.
+        highest = geometry.frequencies.q >= 0.97 * geometry.frequencies.q[-1]
+        levels = np.array([r.power[highest].mean() for r in results])
+    return list(levels)
+
+
+def _ordered(
+    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Any, threads: int
+) -> Iterator[_Result]:
+    """Results in the order of the items, at most a few in flight."""
+    pending: list[Any] = []
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) >= 4 * threads:
+            yield pending.pop(0).result()
+    for future in pending:
+        yield future.result()
+
+
+def _plate_scale(value: float | tuple[float, float]) -> tuple[float, float]:
+    try:
+        x, y = (float(v) for v in np.broadcast_to(np.asarray(value, dtype=np.float64), 2))
+    except ValueError as error:
+        raise ConfigError("plate_scale is neither a number nor a pair", found=repr(value)) from error
+    _check(plate_scale=(min(x, y), 0, np.inf))
+    return y, x
+
+
+def _check(**ranges: tuple[float, float, float]) -> None:
+    findings = [
+        f"{name}: {value:g} is not within {low:g} (exclusive) and {high:g}"
+        for name, (value, low, high) in ranges.items()
+        if not low < value <= high
+    ]
+    if findings:
+        raise ConfigError(findings=findings)
+
+
+def _host_threads(backend: Backend) -> int:
+    return get_backend("numpy").threads if backend.is_gpu else backend.threads

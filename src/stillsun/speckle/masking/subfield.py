@@ -1,0 +1,321 @@
+"""What one subfield of a burst yields: its tracking, power, mean spectrum, and object phases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numba import njit
+
+from stillsun.speckle.masking.bispectrum import gather, mean_bispectrum, weigh
+from stillsun.speckle.masking.geometry import blend, cut, tukey
+from stillsun.speckle.masking.indices import Equations, Frequencies, Triples, equations, frequencies, triples
+from stillsun.speckle.masking.phases import TOLERANCE, solve
+from stillsun.speckle.masking.tracking import low_frequencies, track
+
+# Frames transformed at a time: their spectra stay in the cache until they are gathered.
+_CHUNK = 8
+_PASSES = 2
+# Highest frequency that tracking uses, of the diffraction limit, and its reach in arcsec of seeing.
+_TRACK_LIMIT = 0.3
+# Noise is what lies beyond the diffraction limit and beyond this, cycles per pixel.
+_NOISE_Q = 1.03
+_NOISE_FREQUENCY = 0.3
+_LEAST_NOISE = 24
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """
+    Everything that subfields of one kind share: windows, frequencies, index sets.
+
+    Attributes
+    ----------
+    size : int
+        Side, pixels.
+    limits : tuple of float
+        Diffraction limit along y and x, cycles per pixel.
+    reach : int
+        Largest shift of a frame within the subfield, pixels.
+    phase_limit, u_limit, v_limit : float
+        Of the diffraction limit.
+    apodised : float
+        Share of the side on which the window falls.
+    """
+
+    size: int
+    limits: tuple[float, float]
+    reach: int
+    phase_limit: float
+    u_limit: float
+    v_limit: float
+    apodised: float
+
+    @property
+    def window(self) -> np.ndarray:
+        """Window along an axis, (size,) float64."""
+        return tukey(self.size, self.apodised)
+
+    @property
+    def frequencies(self) -> Frequencies:
+        """Frequencies in use."""
+        return frequencies(self.size, *self.limits, self.phase_limit)
+
+    @property
+    def triples(self) -> Triples:
+        """Bispectrum elements in use."""
+        return triples(self.size, *self.limits, self.phase_limit, self.u_limit, self.v_limit)
+
+    @property
+    def equations(self) -> Equations:
+        """Phase equations."""
+        return equations(self.size, *self.limits, self.phase_limit, self.u_limit, self.v_limit)
+
+    def noise_plane(self) -> np.ndarray:
+        """
+        Where a half-plane spectrum holds noise only.
+
+        Returns
+        -------
+        numpy.ndarray
+            (size, size / 2 + 1) float32: 0, or how many frequencies each stands for. All 0 where the
+            detector does not sample beyond the diffraction limit.
+        """
+        y = scipy.fft.fftfreq(self.size)[:, None]
+        x = scipy.fft.rfftfreq(self.size)
+        q = np.hypot(y / self.limits[0], x / self.limits[1])
+        outside = ((q > _NOISE_Q) & (np.hypot(y, x) > _NOISE_FREQUENCY)).astype(np.float32)
+        outside[:, 1:-1] *= 2
+        return outside if outside.sum() >= _LEAST_NOISE else np.zeros_like(outside)
+
+
+@dataclass(frozen=True)
+class SubfieldResult:
+    """
+    Statistics of one subfield.
+
+    Attributes
+    ----------
+    power : numpy.ndarray
+        ``<|I|^2>``, (m,) float32.
+    mean : numpy.ndarray
+        ``<I>``, (m,) complex64.
+    noise : float
+        Power beyond the diffraction limit, per frequency; NaN where there is none.
+    phases : numpy.ndarray
+        Object phasors, (m,) complex64.
+    consistency : numpy.ndarray
+        Agreement of each phase's equations, (m,) float32, 0 to 1.
+    change : float
+        Rms change in the last sweep, radians.
+    shifts : numpy.ndarray
+        (frames, 2) int64, order y, x, the frame's own shift included.
+    offset : numpy.ndarray
+        Mean shift that whole pixels leave over, (2,) float64: the content lies by this off its mean
+        position.
+    level : float
+        Mean under the window.
+    """
+
+    power: np.ndarray
+    mean: np.ndarray
+    noise: float
+    phases: np.ndarray
+    consistency: np.ndarray
+    change: float
+    shifts: np.ndarray
+    offset: np.ndarray
+    level: float
+
+
+class Worker:
+    """
+    Reduces the subfields of one burst; safe to use from several threads.
+
+    Parameters
+    ----------
+    frames : numpy.ndarray
+        (n, rows, columns) float32.
+    scale : numpy.ndarray
+        Factor of each, (n,) float32.
+    shifts : numpy.ndarray
+        Shift of each, (n, 2) int64.
+    geometry : Geometry
+        What the subfields share.
+    snr_keep : float
+        Share of the bispectrum that is used.
+    weight_exponent : float
+        Exponent of its weights.
+    sweeps : int
+        Sweeps over the phase equations at most.
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        scale: np.ndarray,
+        shifts: np.ndarray,
+        geometry: Geometry,
+        *,
+        snr_keep: float,
+        weight_exponent: float,
+        sweeps: int,
+    ) -> None:
+        self._frames = frames
+        self._scale = scale
+        self._shifts = shifts
+        self._geometry = geometry
+        self._keep = snr_keep
+        self._exponent = weight_exponent
+        self._sweeps = sweeps
+        size = geometry.size
+        self._window = geometry.window.astype(np.float32)
+        self._noise_plane = geometry.noise_plane()
+        self._noise_total = float(self._noise_plane.sum())
+        self._binning = 2 if size % 4 == 0 and 2 * _TRACK_LIMIT * max(geometry.limits) < 0.4 else 1
+        self._track_window = blend(size).astype(np.float32)
+        highest = max(2, int(_TRACK_LIMIT * max(geometry.limits) * size))
+        self._low_y, self._low_x = low_frequencies(size // self._binning, highest)
+        search = np.arange(-geometry.reach, geometry.reach + 1)
+        self._turns = tuple(
+            np.exp(2j * np.pi / size * np.outer(low, search)).astype(np.complex64)
+            for low in (self._low_y, self._low_x)
+        )
+        self._index = (geometry.frequencies, geometry.triples, geometry.equations)
+
+    def reduce(self, row: int, column: int) -> SubfieldResult:
+        """
+        All statistics of the subfield that starts there.
+
+        Parameters
+        ----------
+        row, column : int
+            Its first row and column, which may lie outside the frame.
+
+        Returns
+        -------
+        SubfieldResult
+            Power, phases and tracking.
+        """
+        shifts, offset = self._track(row, column)
+        frequency, triple, equation = self._index
+        count, size = len(self._frames), self._geometry.size
+        real = np.empty((len(frequency), count), dtype=np.float32)
+        imag = np.empty_like(real)
+        noise_sum = 0.0
+        means = np.empty(count)
+        tile = np.empty((_CHUNK, size, size), dtype=np.float32)
+        for first in range(0, count, _CHUNK):
+            part = np.arange(first, min(first + _CHUNK, count))
+            cut(
+                self._frames,
+                self._scale,
+                part,
+                row,
+                column,
+                shifts,
+                self._window,
+                1,
+                tile,
+                means[part[0] : part[-1] + 1],
+            )
+            spectra = scipy.fft.rfft2(tile[: len(part)], norm="ortho")
+            gather(spectra, frequency.y, frequency.x, first, real, imag)
+            if self._noise_total:
+                noise_sum += _masked_power(spectra, self._noise_plane)
+        power, mean = np.empty(len(frequency), dtype=np.float32), np.empty(len(frequency), dtype=np.complex64)
+        _moments(real, imag, power, mean)
+        phasor = np.empty(len(triple), dtype=np.complex64)
+        snr = np.empty(len(triple), dtype=np.float32)
+        mean_bispectrum(real, imag, triple.u, triple.v, triple.w, phasor, snr)
+        weighted = weigh(phasor, snr, self._keep, self._exponent)
+        guess = _unit(mean)
+        phases = np.concatenate([guess, np.conj(guess)])
+        consistency = np.empty(len(frequency), dtype=np.float32)
+        change = solve(
+            weighted,
+            equation.start,
+            equation.known,
+            equation.a,
+            equation.b,
+            equation.triple,
+            phases,
+            frequency.fixed,
+            self._sweeps,
+            TOLERANCE,
+            consistency,
+        )
+        return SubfieldResult(
+            power,
+            mean,
+            noise_sum / (count * self._noise_total) if self._noise_total else float("nan"),
+            phases[: len(frequency)],
+            consistency,
+            change,
+            shifts,
+            offset,
+            float(means.mean()),
+        )
+
+    def _track(self, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+        """Total shifts of the frames for this subfield, their mean over the burst removed."""
+        count, binned = len(self._frames), self._geometry.size // self._binning
+        low = np.empty((count, len(self._low_y), len(self._low_x)), dtype=np.complex64)
+        tile = np.empty((_CHUNK, binned, binned), dtype=np.float32)
+        means = np.empty(_CHUNK)
+        for first in range(0, count, _CHUNK):
+            part = np.arange(first, min(first + _CHUNK, count))
+            cut(
+                self._frames,
+                self._scale,
+                part,
+                row,
+                column,
+                self._shifts,
+                self._track_window,
+                self._binning,
+                tile,
+                means,
+            )
+            spectra = scipy.fft.rfft2(tile[: len(part)])
+            low[part] = spectra[:, self._low_y[:, None], self._low_x]
+        own = np.empty((count, 2), dtype=np.int64)
+        track(low, *self._turns, _PASSES, own)
+        total = self._shifts + own
+        mean = total.mean(axis=0)
+        whole = np.rint(mean)
+        return total - whole.astype(np.int64), mean - whole
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    size = np.abs(values)
+    return np.where(size > 0, values / np.where(size > 0, size, 1), 1).astype(np.complex64)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _masked_power(spectra, weights):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(spectra.shape[0]):
+        for y in range(spectra.shape[1]):
+            part = np.float32(0.0)
+            for x in range(spectra.shape[2]):
+                value = spectra[k, y, x]
+                part += weights[y, x] * (value.real * value.real + value.imag * value.imag)
+            total += part
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _moments(real, imag, power, mean):  # type: ignore[no-untyped-def]
+    count, frames = real.shape
+    for f in range(count):
+        square = np.float32(0.0)
+        re = np.float32(0.0)
+        im = np.float32(0.0)
+        for k in range(frames):
+            square += real[f, k] * real[f, k] + imag[f, k] * imag[f, k]
+            re += real[f, k]
+            im += imag[f, k]
+        power[f] = square / frames
+        mean[f] = complex(re / frames, im / frames)

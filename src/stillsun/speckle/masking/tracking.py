@@ -1,0 +1,158 @@
+"""Tracking: whole-pixel shifts that align the frames of a burst, for the frame and for a subfield."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from numba import njit
+
+from stillsun.speckle.masking.geometry import blend, cut
+
+# Side of the central part that is used for the frame's own shift.
+_CENTRE = 512
+_REACH = 64
+
+
+def frame_shifts(burst: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """
+    Shift of each frame against the tracked mean of the burst.
+
+    Parameters
+    ----------
+    burst : numpy.ndarray
+        (frames, rows, columns) float32.
+    scale : numpy.ndarray
+        Factor of each frame, (frames,) float32.
+
+    Returns
+    -------
+    numpy.ndarray
+        (frames, 2) int64, order y, x: content moves by +shift. Even numbers (the search uses pixels of
+        2 x 2); subfields are tracked again. The mean over the frames is zero to a pixel.
+
+    Notes
+    -----
+    Windowed cross-correlation with the sharpest frame, then twice with the tracked mean.
+    """
+    count, rows, columns = burst.shape
+    side = min(_CENTRE, rows // 2 * 2, columns // 2 * 2)
+    window = blend(side).astype(np.float32)
+    binned = np.empty((count, side // 2, side // 2), dtype=np.float32)
+    cut(
+        burst,
+        scale,
+        np.arange(count),
+        (rows - side) // 2,
+        (columns - side) // 2,
+        np.zeros((count, 2), dtype=np.int64),
+        window,
+        2,
+        binned,
+        np.empty(count),
+    )
+    spectra = scipy.fft.rfft2(binned)
+    reference = spectra[np.argmax(binned.var(axis=(1, 2)))]
+    size = side // 2
+    reach = min(_REACH // 2, size // 4)
+    fy = scipy.fft.fftfreq(size)
+    fx = scipy.fft.rfftfreq(size)
+    near = np.r_[0 : reach + 1, size - reach : size]
+    shifts = np.zeros((count, 2), dtype=np.int64)
+    for _ in range(3):
+        total = np.zeros_like(reference)
+        for k in range(count):
+            plane = scipy.fft.irfft2(np.conj(spectra[k]) * reference, s=(size, size))[near[:, None], near]
+            y, x = np.divmod(plane.argmax(), near.size)
+            shifts[k] = [(near[v] + reach) % size - reach for v in (y, x)]
+            ramp = np.exp(-2j * np.pi * (fy[:, None] * shifts[k, 0] + fx * shifts[k, 1]))
+            total += spectra[k] * ramp.astype(np.complex64)
+        reference = total / count
+    return 2 * (shifts - np.rint(shifts.mean(axis=0)).astype(np.int64))
+
+
+def low_frequencies(size: int, highest: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Frequencies that tracking uses, as indices into a half-plane spectrum.
+
+    Parameters
+    ----------
+    size : int
+        Side of the (binned) subfield.
+    highest : int
+        Largest frequency along an axis, cycles per subfield.
+
+    Returns
+    -------
+    rows, columns : numpy.ndarray
+        Signed frequencies (2 highest + 1,) and frequencies (highest + 1,), int64.
+    """
+    highest = min(highest, size // 2 - 1)
+    return np.arange(-highest, highest + 1), np.arange(highest + 1)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def track(low, turns_y, turns_x, passes, shifts):  # type: ignore[no-untyped-def]
+    """
+    Whole-pixel shifts that maximise each frame's correlation with the tracked mean.
+
+    Parameters
+    ----------
+    low : numpy.ndarray
+        Low-frequency spectra, (frames, fy, fx) complex64.
+    turns_y, turns_x : numpy.ndarray
+        ``exp(2 pi i f d / size)`` for each frequency and each shift d of the search, (fy, d) and (fx, d)
+        complex64; the search is the same range, symmetric about zero, along both axes.
+    passes : int
+        Times that the mean is formed anew.
+    shifts : numpy.ndarray
+        Result, (frames, 2) int64, order y, x: content moves by +shift.
+    """
+    count, ny, nx = low.shape
+    width = turns_y.shape[1]
+    reach = width // 2
+    mean_re = np.empty((ny, nx), dtype=np.float32)
+    mean_im = np.empty((ny, nx), dtype=np.float32)
+    yr, yi = turns_y.real.copy(), turns_y.imag.copy()
+    xr, xi = turns_x.real.copy(), turns_x.imag.copy()
+    ar = np.empty(width, dtype=np.float32)
+    ai = np.empty(width, dtype=np.float32)
+    plane = np.empty((width, width), dtype=np.float32)
+    shifts[:] = 0
+    for _ in range(passes):
+        mean_re[:] = 0.0
+        mean_im[:] = 0.0
+        for k in range(count):
+            for a in range(ny):
+                turn_y = np.conj(turns_y[a, shifts[k, 0] + reach])
+                for b in range(nx):
+                    value = low[k, a, b] * turn_y * np.conj(turns_x[b, shifts[k, 1] + reach])
+                    mean_re[a, b] += value.real
+                    mean_im[a, b] += value.imag
+        for k in range(count):
+            plane[:] = 0.0
+            for a in range(ny):
+                ar[:] = 0.0
+                ai[:] = 0.0
+                for b in range(nx):
+                    # Half-plane spectrum: the columns but the first stand for two frequencies.
+                    weight = np.float32(1.0 if b == 0 else 2.0)
+                    lr, li = low[k, a, b].real * weight, low[k, a, b].imag * weight
+                    gr = lr * mean_re[a, b] + li * mean_im[a, b]
+                    gi = lr * mean_im[a, b] - li * mean_re[a, b]
+                    for d in range(width):
+                        ar[d] += gr * xr[b, d] - gi * xi[b, d]
+                        ai[d] += gr * xi[b, d] + gi * xr[b, d]
+                for e in range(width):
+                    row = plane[e]
+                    cr, ci = yr[a, e], yi[a, e]
+                    for d in range(width):
+                        row[d] += ar[d] * cr - ai[d] * ci
+            best = plane[reach, reach]
+            best_y, best_x = reach, reach
+            for e in range(width):
+                for d in range(width):
+                    if plane[e, d] > best:
+                        best = plane[e, d]
+                        best_y, best_x = e, d
+            shifts[k, 0] = best_y - reach
+            shifts[k, 1] = best_x - reach
