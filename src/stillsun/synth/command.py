@@ -1,0 +1,73 @@
+"""The verb `stillsun simulate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+_SIZES = ("tiny", "small", "full")
+_FEATURES = ("quiet", "pores", "spot")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """
+    Declare the arguments of the verb.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Parser of the verb.
+    """
+    parser.description = (
+        "Write a Level-0 observation with known truth into OUT: raw files of each camera (level0/), "
+        "telescope log, full-disk image (hmi/), observation.yaml and truth.h5."
+    )
+    add = parser.add_argument
+    add("out", metavar="OUT", type=Path, help="directory to be made")
+    add(
+        "--size",
+        choices=_SIZES,
+        default="small",
+        help="tiny: seconds; small: demonstration; full: real chips",
+    )
+    add("--seed", type=int, default=1, help="seed of everything random (default 1)")
+    add("--scene", type=Path, metavar="FITS", help="image to be observed instead of model granulation")
+    add("--scene-scale", type=float, metavar="ARCSEC", help="arcsec per pixel of that image")
+    add("--features", choices=_FEATURES, help="what the model Sun shows (default pores)")
+    add("--channels", metavar="A,B", help="channels, the reference channel first")
+    add("--bursts", type=int, help="bursts of the reference channel")
+    add("--frames", type=int, dest="frames_per_burst", help="frames in a burst")
+    add("--r0", type=float, dest="r0_m", metavar="M", help="Fried parameter at 500 nm, metres (default 0.10)")
+    add("--ao-modes", type=int, help="Zernike modes corrected by adaptive optics (default 0)")
+    add("--flow", type=float, dest="flow_km_s", metavar="KM/S", help="largest solar flow (default 1)")
+    add("--scene-speed", type=float, metavar="FACTOR", help="how much faster than real the Sun evolves")
+    add("--frames-per-file", type=int, help="image extensions of a ROSA file (default 256; tiny: 40)")
+    add("--fulldisk-pixels", type=int, help="side of the full-disk image (default 4096; tiny: 512)")
+    add("--threads", type=int, help="threads (default: all cores)")
+
+
+def run(options: argparse.Namespace, progress: Callable[[int, int], None] | None = None) -> None:
+    """
+    Simulate.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Parsed arguments.
+    progress : callable, optional
+        Called with (frames done, frames in all).
+    """
+    from stillsun.synth.observation import simulate
+    from stillsun.synth.settings import Features, SimulationSettings
+
+    changes = {
+        key: value
+        for key, value in vars(options).items()
+        if key in SimulationSettings.__dataclass_fields__ and key not in ("channels", "features")
+    }
+    if options.features is not None:
+        changes["features"] = Features(options.features)
+    channels = None if options.channels is None else [c for c in options.channels.split(",") if c]
+    settings = SimulationSettings.preset(options.size, channels, **changes)
+    simulate(options.out, settings, progress)

@@ -1,0 +1,410 @@
+"""What is simulated: the channels, and everything that can be chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillsun.core.orient import Orientation
+from stillsun.errors import ConfigError
+from stillsun.synth.scene import Look
+from stillsun.synth.seeing import DEFAULT_LAYERS, Layer
+
+
+class Size(Enum):
+    """Ready-made sizes: for tests, for a demonstration, and that of the instrument."""
+
+    tiny = "tiny"
+    small = "small"
+    full = "full"
+
+
+class Features(Enum):
+    """What is to be seen on the Sun beside granulation."""
+
+    quiet = "quiet"
+    pores = "pores"
+    spot = "spot"
+
+
+@dataclass(frozen=True)
+class ChannelSetup:
+    """
+    A camera behind a filter, as it truly is.
+
+    Attributes
+    ----------
+    name : str
+        Channel name.
+    computer : str or None
+        Camera computer (das1 to das6) of a ROSA camera; None for HARDcam.
+    serial : str
+        Serial number of the camera.
+    wavelength_nm, width_nm : float
+        Centre and width of the filter.
+    filter : str
+        Filter in words.
+    look : Look
+        What the filter shows.
+    shape : (int, int)
+        Rows and columns of the camera image.
+    plate_scale : (float, float)
+        True plate scale along the camera's (x, y), arcsec per pixel.
+    nominal_scale : float
+        Plate scale that the observers believe in.
+    orientation : tuple of str
+        Operations that bring a camera image to the telescope's orientation.
+    rotation_deg : float
+        By how much +Y points counter-clockwise of the telescope's +Y after that.
+    offset_arcsec : (float, float)
+        Position (x, y) in the telescope's frame of the middle of the image.
+    exposure_ms, interval_ms : float
+        Exposure, and time from frame to frame.
+    electrons_per_dn, bias_dn : float
+        Conversion factor and level of the dark.
+    saturation_dn : int
+        Largest raw value.
+    frames_per_burst : int or None
+        Frames in a burst where it differs from the other channels.
+    clock_offset_hours : float
+        What the camera computer's clock is ahead of UTC.
+    """
+
+    name: str
+    computer: str | None
+    serial: str
+    wavelength_nm: float
+    width_nm: float
+    filter: str
+    look: Look
+    shape: tuple[int, int]
+    plate_scale: tuple[float, float]
+    nominal_scale: float
+    orientation: tuple[str, ...]
+    rotation_deg: float
+    offset_arcsec: tuple[float, float]
+    exposure_ms: float
+    interval_ms: float
+    electrons_per_dn: float
+    bias_dn: float
+    saturation_dn: int
+    frames_per_burst: int | None = None
+    clock_offset_hours: float = 0.0
+
+    @property
+    def is_rosa(self) -> bool:
+        """A ROSA camera; HARDcam otherwise."""
+        return self.computer is not None
+
+    def jacobian(self, crota2_deg: float = 0.0) -> np.ndarray:
+        """
+        How a step on the chip moves on the sky.
+
+        Parameters
+        ----------
+        crota2_deg : float
+            Angle of the telescope's frame; 0 gives steps in the telescope's frame.
+
+        Returns
+        -------
+        numpy.ndarray, shape (2, 2)
+            Sky step (x, y), arcsec, for one (column, row).
+        """
+        orientation = Orientation.from_steps(self.orientation)
+        scale = np.diag(orientation.plate_scale(self.plate_scale))
+        return rotation(crota2_deg + self.rotation_deg) @ scale @ np.array(orientation.matrix, dtype=float)
+
+
+def rotation(degrees: float) -> np.ndarray:
+    """
+    Rotation matrix, counter-clockwise.
+
+    Parameters
+    ----------
+    degrees : float
+        Angle.
+
+    Returns
+    -------
+    numpy.ndarray, shape (2, 2)
+        The matrix.
+    """
+    a = np.radians(degrees)
+    return np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+
+
+_ROSA: dict[str, Any] = {
+    "shape": (1002, 1004),
+    "nominal_scale": 0.06,
+    "interval_ms": 33.0,
+    "electrons_per_dn": 2.9,
+    "bias_dn": 412.0,
+    "saturation_dn": 16383,
+}
+CHANNELS: dict[str, ChannelSetup] = {
+    setup.name: setup
+    for setup in (
+        ChannelSetup(
+            "ROSA_GBAND", "das1", "2996", 430.5, 0.92, "G band 430.5 nm, 0.92 nm", Look.gband,
+            plate_scale=(0.0604, 0.0598), orientation=("rot90",), rotation_deg=0.0,
+            offset_arcsec=(0.0, 0.0), exposure_ms=6.0, **_ROSA,
+        ),
+        ChannelSetup(
+            "ROSA_4170", "das2", "3134", 417.0, 3.0, "blue continuum 417.0 nm, 3 nm", Look.continuum,
+            plate_scale=(0.0601, 0.0605), orientation=("rot90", "flipud"), rotation_deg=0.62,
+            offset_arcsec=(0.27, -0.19), exposure_ms=6.0, **_ROSA,
+        ),
+        ChannelSetup(
+            "ROSA_CAK", "das3", "4325", 393.3, 0.12, "Ca II K 393.3 nm, 0.12 nm", Look.cak,
+            plate_scale=(0.0597, 0.0602), orientation=("rot90", "flip"), rotation_deg=-0.85,
+            offset_arcsec=(-0.41, 0.23), exposure_ms=60.0, **(_ROSA | {"interval_ms": 165.0}),
+            frames_per_burst=16,
+        ),
+        ChannelSetup(
+            "HARDCAM", None, "", 656.28, 0.025, "H alpha 656.28 nm, 0.025 nm", Look.halpha,
+            shape=(2048, 2048), plate_scale=(0.0843, 0.0838), nominal_scale=0.084,
+            orientation=("rot90", "fliplr"), rotation_deg=1.13, offset_arcsec=(0.52, 0.35),
+            exposure_ms=29.4, interval_ms=29.4, electrons_per_dn=0.45, bias_dn=101.0,
+            saturation_dn=65535,
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """
+    Everything that can be chosen; `preset` gives sensible values for three sizes.
+
+    Attributes
+    ----------
+    channels : tuple of ChannelSetup
+        The channels; the first is the reference, and fixes the length of the sequence.
+    seed : int
+        Seed of everything random.
+    scene : Path or None
+        FITS image to be observed; None for model granulation.
+    scene_scale : float or None
+        Arcsec per pixel of that image; None takes its header, else 0.048.
+    features : Features
+        What the model Sun shows beside granulation.
+    flow_km_s : float
+        Largest speed of the solar flow.
+    scene_speed : float
+        How much faster than real the Sun evolves and flows.
+    bursts, frames_per_burst : int
+        Length of the sequence of the reference channel.
+    dark_frames, flat_frames, fiducial_frames : int
+        Frames of the dark, flat, and of the target and line-grid sequences.
+    frames_per_file : int
+        Image extensions of a ROSA file.
+    r0_m : float
+        Mean Fried parameter at 500 nm, m.
+    r0_variation : float
+        Relative variation of the Fried parameter in time.
+    layers : tuple of Layer
+        Turbulence over height.
+    frozen : bool
+        Turbulence drifts with the wind; False: frames are independent.
+    ao_modes : int
+        Zernike modes corrected by the adaptive optics; 0 for none.
+    ao_efficiency : float
+        Share of each mode that is corrected at the lock point.
+    electrons : float
+        Mean signal in a frame; electrons.
+    read_noise : float
+        Read noise; electrons.
+    start : datetime
+        UTC of the trigger pulse.
+    latitude_deg, longitude_deg : float
+        True Stonyhurst position of the centre of the field at the start.
+    crota2_deg : float
+        True angle of the telescope's frame.
+    pointing_error_arcsec : (float, float)
+        By how much the telescope log is off in (x, y).
+    guider_error_deg : float
+        By how much the logged guider angle is off.
+    fulldisk_pixels : int
+        Side of the full-disk image; 4096 is that of HMI.
+    threads : int or None
+        Threads; None for as many as the process may use.
+    """
+
+    channels: tuple[ChannelSetup, ...]
+    seed: int = 1
+    scene: Path | None = None
+    scene_scale: float | None = None
+    features: Features = Features.pores
+    flow_km_s: float = 1.0
+    scene_speed: float = 1.0
+    bursts: int = 12
+    frames_per_burst: int = 32
+    dark_frames: int = 64
+    flat_frames: int = 64
+    fiducial_frames: int = 16
+    frames_per_file: int = 256
+    r0_m: float = 0.10
+    r0_variation: float = 0.15
+    layers: tuple[Layer, ...] = field(default=DEFAULT_LAYERS)
+    frozen: bool = True
+    ao_modes: int = 0
+    ao_efficiency: float = 0.9
+    electrons: float = 12000.0
+    read_noise: float = 10.0
+    start: datetime = datetime(2025, 9, 3, 14, 21, 52)
+    latitude_deg: float = -11.3
+    longitude_deg: float = 17.6
+    crota2_deg: float = 0.72
+    pointing_error_arcsec: tuple[float, float] = (8.5, -5.5)
+    guider_error_deg: float = 0.35
+    fulldisk_pixels: int = 4096
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        findings = [
+            f"{name}={getattr(self, name)}: must be at least {least}"
+            for name, least in (
+                ("bursts", 1), ("frames_per_burst", 1), ("dark_frames", 1), ("flat_frames", 1),
+                ("fiducial_frames", 1), ("frames_per_file", 1), ("fulldisk_pixels", 64), ("ao_modes", 0),
+                ("seed", 0),
+            )
+            if getattr(self, name) < least
+        ]  # fmt: skip
+        findings += [
+            f"{name}={getattr(self, name)}: must be positive"
+            for name in ("r0_m", "electrons")
+            if not getattr(self, name) > 0
+        ]
+        if not self.channels:
+            findings.append("channels: at least one is needed")
+        if findings:
+            raise ConfigError(findings=findings)
+
+    @classmethod
+    def preset(
+        cls, size: Size | str, channels: Sequence[str] | None = None, **changes: Any
+    ) -> SimulationSettings:
+        """
+        Settings for a ready-made size.
+
+        Parameters
+        ----------
+        size : Size or str
+            ``tiny``: seconds; ``small``: a demonstration; ``full``: real chip sizes. Smaller chips keep
+            the plate scale, so they see a smaller field.
+        channels : sequence of str, optional
+            Names out of `CHANNELS`; by default two, three and four of them.
+        **changes
+            Any other attribute; None is ignored.
+
+        Returns
+        -------
+        SimulationSettings
+            The settings.
+
+        Raises
+        ------
+        ConfigError
+            If the size or a channel is unknown, or a value is out of range.
+        """
+        try:
+            size = Size(size)
+        except ValueError:
+            raise ConfigError(
+                "unknown size", expected=" | ".join(s.value for s in Size), found=repr(size)
+            ) from None
+        values: dict[str, Any] = dict(_PRESETS[size])
+        names = list(values.pop("channels") if channels is None else channels)
+        values.pop("channels", None)
+        unknown = [name for name in names if name not in CHANNELS]
+        if unknown:
+            raise ConfigError(
+                "unknown channel", expected=" | ".join(CHANNELS), found=", ".join(map(repr, unknown))
+            )
+        shapes, intervals = values.pop("shapes"), values.pop("intervals")
+        setups = []
+        for name in names:
+            setup = CHANNELS[name]
+            setups.append(
+                dataclasses.replace(
+                    setup,
+                    shape=shapes["rosa" if setup.is_rosa else "hardcam"],
+                    interval_ms=intervals.get(name, setup.interval_ms),
+                )
+            )
+        values.update({key: value for key, value in changes.items() if value is not None})
+        return cls(channels=tuple(setups), **values)
+
+    def burst_length(self, setup: ChannelSetup) -> int:
+        """
+        Frames in a burst of a channel.
+
+        Parameters
+        ----------
+        setup : ChannelSetup
+            The channel.
+
+        Returns
+        -------
+        int
+            Its own number where it is smaller than that of the observation.
+        """
+        own = setup.frames_per_burst
+        return self.frames_per_burst if own is None else min(own, self.frames_per_burst)
+
+    def frame_count(self, setup: ChannelSetup) -> int:
+        """
+        Data frames of a channel: as many as fit into the sequence of the reference channel.
+
+        Parameters
+        ----------
+        setup : ChannelSetup
+            The channel.
+
+        Returns
+        -------
+        int
+            Number of frames, one burst at least.
+        """
+        duration = self.bursts * self.frames_per_burst * self.channels[0].interval_ms
+        return max(self.burst_length(setup), int(duration / setup.interval_ms + 1e-9))
+
+
+_PRESETS: dict[Size, dict[str, Any]] = {
+    Size.tiny: {
+        "channels": ["ROSA_GBAND", "HARDCAM"],
+        "shapes": {"rosa": (152, 160), "hardcam": (144, 144)},
+        "intervals": {"ROSA_CAK": 66.0},
+        "bursts": 6,
+        "frames_per_burst": 16,
+        "dark_frames": 16,
+        "flat_frames": 32,
+        "fiducial_frames": 4,
+        "frames_per_file": 40,
+        "fulldisk_pixels": 512,
+    },
+    Size.small: {
+        "channels": ["ROSA_GBAND", "ROSA_CAK", "HARDCAM"],
+        "shapes": {"rosa": (360, 368), "hardcam": (320, 320)},
+        "intervals": {"ROSA_CAK": 66.0},
+        "bursts": 12,
+        "frames_per_burst": 32,
+    },
+    Size.full: {
+        "channels": ["ROSA_GBAND", "ROSA_4170", "ROSA_CAK", "HARDCAM"],
+        "shapes": {"rosa": (1002, 1004), "hardcam": (2048, 2048)},
+        "intervals": {},
+        "bursts": 8,
+        "frames_per_burst": 64,
+        "dark_frames": 256,
+        "flat_frames": 512,
+        "fiducial_frames": 32,
+    },
+}
