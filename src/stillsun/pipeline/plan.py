@@ -12,9 +12,10 @@ from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import ConfigError
 from stillsun.io import inventory
+from stillsun.io.store import stored_digest
 from stillsun.pipeline.digest import digest, files_digest
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.workspace import Workspace
+from stillsun.pipeline.workspace import Workspace, read_stamp
 from stillsun.stages.base import Stage
 
 
@@ -55,6 +56,20 @@ class Task:
     def name(self) -> str:
         """Channel and stage."""
         return f"{self.channel}/{self.stage.name}" if self.channel else self.stage.name
+
+    def is_made(self) -> bool:
+        """
+        Look whether the result is there.
+
+        Returns
+        -------
+        bool
+            True if it has the task's digest.
+        """
+        if self.stage.writes:
+            return stored_digest(*self.layout.store(self.channel, self.stage.writes)) == self.digest
+        stamp = read_stamp(self.layout.stamp(self.channel, self.stage.name), self.layout.work)
+        return stamp.get("digest") == self.digest
 
 
 @dataclass

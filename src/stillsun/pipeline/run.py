@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
-import platform
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stillsun import __version__
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend, get_backend
 from stillsun.errors import StillsunError
-from stillsun.io.store import Field, StoreReader, StoreWriter, create_section, create_store, stored_digest
-from stillsun.io.store import Layout as StoreLayout
+from stillsun.io.store import StoreReader
 from stillsun.pipeline.console import Progress, logging_to
-from stillsun.pipeline.digest import plain
+from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, Plan, Task, input_tasks
-from stillsun.pipeline.workspace import Workspace, read_stamp, write_json, write_stamp
-from stillsun.stages.base import ChannelView, ObservationContext, StageContext
+from stillsun.pipeline.provenance import write_manifest
+from stillsun.pipeline.workspace import Workspace, read_stamp, write_stamp
 
 _LOG = logging.getLogger(__name__)
-_PACKAGES = ("numpy", "scipy", "numba", "h5py", "astropy", "sunpy", "hydra-core", "cupy")
-PROVENANCE = {"program": "stillsun", "version": __version__}
 
 
 @dataclass
@@ -121,15 +113,15 @@ def execute(plan: Plan, settings: Settings, space: Workspace, backend: Backend, 
                 pending.remove(task)
                 if _settled(task, plan, settings, outcome):
                     continue
-                known = Outcome(
-                    notes=dict(outcome.notes), seconds=dict(outcome.seconds), failed=dict(outcome.failed)
-                )
+                failures = {name: [f"FAILED: {error}"] for name, error in outcome.failed.items()}
+                so_far = SoFar({**outcome.notes, **failures}, dict(outcome.seconds))
                 remote = log if workers > 1 else None
-                running[executor.submit(run_task, task, plan, settings, share, known, bars, remote)] = task
+                running[executor.submit(run_task, task, plan, settings, share, so_far, bars, remote)] = task
             if running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     _collect(running.pop(future), future, outcome)
-    _write_manifest(plan, settings, space, backend, outcome)
+    if outcome.made or outcome.failed:
+        write_manifest(Layout(space.directory).manifest, settings, backend, _task_records(plan, outcome))
     return outcome
 
 
@@ -177,7 +169,7 @@ def run_task(
     plan: Plan,
     settings: Settings,
     backend: Backend,
-    outcome: Outcome,
+    so_far: SoFar,
     bars: bool,
     log: Path | None = None,
 ) -> TaskResult:
@@ -194,8 +186,8 @@ def run_task(
         Checked configuration.
     backend : Backend
         Where to compute.
-    outcome : Outcome
-        What happened so far.
+    so_far : SoFar
+        What the tasks before it left behind.
     bars : bool
         Progress bars instead of log lines.
     log : Path, optional
@@ -211,15 +203,15 @@ def run_task(
         if log is not None:
             stack.enter_context(logging_to(log, quiet=True))
         waited = stack.enter_context(_locked(task.layout.lock(task.channel), task.name))
-        if waited and _is_made(task):
+        if waited and task.is_made():
             return TaskResult(False, _stored_notes(task), time.monotonic() - start)
         progress = stack.enter_context(Progress(task.name, bars=bars))
         _LOG.debug("%s: starts (%s)", task.name, task.digest)
         notes: list[str] = []
         if task.stage.whole:
-            context: Any = _observation_context(task, plan, settings, outcome, progress, notes, stack)
+            context: Any = observation_context(task, plan, settings, so_far, progress, notes, stack)
         else:
-            context = _stage_context(task, plan, settings, backend, progress, notes, stack)
+            context = stage_context(task, plan, settings, backend, progress, notes, stack)
         files = task.stage.run(context)
     if task.stage.writes:
         notes = _stored_notes(task)
@@ -227,107 +219,6 @@ def run_task(
         stamp = task.layout.stamp(task.channel, task.stage.name)
         write_stamp(stamp, task.layout.work, task.digest, list(files or []), notes)
     return TaskResult(True, notes, time.monotonic() - start)
-
-
-def _stage_context(
-    task: Task,
-    plan: Plan,
-    settings: Settings,
-    backend: Backend,
-    progress: Progress,
-    notes: list[str],
-    stack: ExitStack,
-) -> StageContext:
-    stage, channel = task.stage, task.channel
-    sources = input_tasks(plan, settings, stage, channel)
-    config = settings.stages[channel][stage.name]
-    is_reference = channel == settings.reference
-
-    @contextmanager
-    def create(
-        rows: int, fields: Mapping[str, Field], attributes: Mapping[str, Any] | None = None
-    ) -> Iterator[StoreWriter]:
-        about = {"stage": stage.name, **PROVENANCE, "channel": channel, "config": json.dumps(plain(config))}
-        layout = StoreLayout(rows, fields, {**about, **(attributes or {})})
-        path, group = task.layout.store(channel, stage.writes)
-        with (
-            create_store(path, layout, task.digest)
-            if group == "/"
-            else create_section(path, group, layout, task.digest)
-        ) as store:
-            if store.resumed:
-                _LOG.info("%s: goes on, %d of %d rows are done", task.name, store.done().sum(), rows)
-            yield store
-            store.write_notes(notes)
-
-    return StageContext(
-        channel=channel,
-        settings=settings.channel(channel),
-        config=config,
-        observation=settings.run.observation,
-        backend=backend,
-        inputs=_open(sources, channel, (*stage.reads, *stage.optional), stack),
-        reference={} if is_reference else _open(sources, settings.reference, stage.reads_reference, stack),
-        is_reference=is_reference,
-        paths=task.layout.channel(channel),
-        create=create,
-        progress=progress,
-        digest=task.digest,
-        provenance=PROVENANCE,
-        notes=notes,
-    )
-
-
-def _observation_context(
-    task: Task,
-    plan: Plan,
-    settings: Settings,
-    outcome: Outcome,
-    progress: Progress,
-    notes: list[str],
-    stack: ExitStack,
-) -> ObservationContext:
-    # A product that could not be made is not there; stages of the whole observation live with that.
-    sources = {
-        key: source
-        for key, source in input_tasks(plan, settings, task.stage, "").items()
-        if source is not None and _is_made(source)
-    }
-    products = (*task.stage.reads, *task.stage.optional)
-    views = {
-        name: ChannelView(
-            settings.channel(name),
-            settings.stages[name],
-            _open(sources, name, products, stack),
-            task.layout.channel(name),
-        )
-        for name in settings.channels
-    }
-    failures = {name: [f"FAILED: {error}"] for name, error in outcome.failed.items()}
-    return ObservationContext(
-        config=getattr(settings.run, task.stage.name),
-        observation=settings.run.observation,
-        channels=views,
-        directory=task.layout.work,
-        notes={**outcome.notes, **failures},
-        seconds=outcome.seconds,
-        progress=progress,
-        digest=task.digest,
-        provenance=PROVENANCE,
-        own_notes=notes,
-    )
-
-
-def _open(
-    sources: Mapping[str, Task | None], channel: str, products: tuple[str, ...], stack: ExitStack
-) -> dict[str, StoreReader]:
-    readers = {}
-    for product in products:
-        source = sources.get(f"{channel}:{product}")
-        if source is not None:
-            path, group = source.layout.store(channel, product)
-            readers[product] = stack.enter_context(StoreReader(path, group))
-    return readers
 
 
 @contextmanager
@@ -345,13 +236,6 @@ def _locked(path: Path, name: str) -> Iterator[bool]:
         yield waited
 
 
-def _is_made(task: Task) -> bool:
-    if task.stage.writes:
-        return stored_digest(*task.layout.store(task.channel, task.stage.writes)) == task.digest
-    stamp = read_stamp(task.layout.stamp(task.channel, task.stage.name), task.layout.work)
-    return stamp.get("digest") == task.digest
-
-
 def _stored_notes(task: Task) -> list[str]:
     if not task.stage.writes:
         return list(
@@ -361,18 +245,8 @@ def _stored_notes(task: Task) -> list[str]:
         return store.notes
 
 
-def _write_manifest(
-    plan: Plan, settings: Settings, space: Workspace, backend: Backend, outcome: Outcome
-) -> None:
-    if not outcome.made and not outcome.failed:
-        return
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    tasks = {
+def _task_records(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    return {
         t.name: {
             "digest": t.digest,
             "state": _state(t, outcome),
@@ -382,19 +256,6 @@ def _write_manifest(
         }
         for t in plan.tasks
     }
-    write_json(
-        Layout(space.directory).manifest,
-        {
-            **PROVENANCE,
-            "python": platform.python_version(),
-            "packages": versions,
-            "machine": platform.platform(),
-            "backend": backend.device,
-            "command": sys.argv,
-            "configuration": plain(settings.run),
-            "tasks": tasks,
-        },
-    )
 
 
 def _state(task: Task, outcome: Outcome) -> str:

@@ -14,7 +14,8 @@ from stillsun.io import inventory
 from stillsun.pipeline.console import bars_wanted, logging_to
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Plan, make_plan
-from stillsun.pipeline.run import PROVENANCE, execute
+from stillsun.pipeline.provenance import PROVENANCE
+from stillsun.pipeline.run import execute
 from stillsun.pipeline.score import score
 from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage
