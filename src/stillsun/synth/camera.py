@@ -129,11 +129,11 @@ def _dust(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return 1 - scipy.ndimage.gaussian_filter(np.minimum(cover, 0.3), 0.7)
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _digitise(image, dark, gain, noise, level, per_dn, read_dn, saturation):  # type: ignore[no-untyped-def]
     rows, columns = image.shape
     out = np.empty((rows, columns), np.uint16)
-    for i in numba.prange(rows):
+    for i in range(rows):
         for j in range(columns):
             signal = max(np.float32(0), level * gain[i, j] * image[i, j])
             spread = np.sqrt(signal / per_dn + read_dn * read_dn)

@@ -221,7 +221,6 @@ def _hashed(seed: int, slot: np.ndarray, number: np.ndarray, stream: int) -> np.
 def _voronoi(n, pixel, cell, px, py, weight, glow, tag, bend_x, bend_y):  # type: ignore[no-untyped-def]
     """Distance to the border, brightness of the cell, and closeness to a corner where a point glows."""
     slots = px.shape[0]
-    period = slots * cell
     border = np.empty((n, n), np.float32)
     bright = np.empty((n, n), np.float32)
     corner = np.empty((n, n), np.float32)
@@ -237,10 +236,9 @@ def _voronoi(n, pixel, cell, px, py, weight, glow, tag, bend_x, bend_y):  # type
                 for b in range(column - 2, column + 3):
                     r = a % slots
                     c = b % slots
-                    dx = x - px[r, c]
-                    dy = y - py[r, c]
-                    dx -= period * np.round(dx / period)
-                    dy -= period * np.round(dy / period)
+                    # The pattern is periodic: the slot may be a copy of one on the other side.
+                    dx = x - px[r, c] - (b - c) * cell
+                    dy = y - py[r, c] - (a - r) * cell
                     d = np.sqrt(dx * dx + dy * dy) - weight[r, c]
                     if d < d1:
                         d3, t3 = d2, t2

@@ -65,7 +65,8 @@ class Imager:
     One camera's view: point-spread functions on a grid of field points, blended smoothly.
 
     Every field point's window of the scene (twice as wide as the grid's step, all windows sum to one)
-    is convolved with the point-spread function of its own direction, and the results are added.
+    is convolved with the point-spread function of its own direction, and the results are added. One thread
+    makes a frame; several frames may be made at the same time.
 
     Parameters
     ----------
@@ -81,8 +82,6 @@ class Imager:
         Diameter of the telescope, m.
     optics : AdaptiveOptics, optional
         Adaptive optics; none by default.
-    threads : int
-        Threads of the Fourier transforms.
 
     Attributes
     ----------
@@ -105,10 +104,8 @@ class Imager:
         wavelength: float,
         diameter: float = 0.762,
         optics: AdaptiveOptics | None = None,
-        threads: int = 1,
     ) -> None:
         self.shape = shape
-        self._threads = threads
         self._wavelength = wavelength
         counts = [-(-n // _STEP) + 1 for n in shape]
         self.point_rows, self.point_columns = (np.arange(c) * _STEP for c in counts)
@@ -153,7 +150,7 @@ class Imager:
         for i, j in np.ndindex(*size):
             part = rest[i * _STEP : i * _STEP + _BOX, j * _STEP : j * _STEP + _BOX]
             boxes[i, j, inside, inside] = part * wy[i][:, None] * wx[j]
-        spectra = scipy.fft.rfft2(boxes.reshape(-1, _PADDED, _PADDED), workers=self._threads)
+        spectra = scipy.fft.rfft2(boxes.reshape(-1, _PADDED, _PADDED))
         return PreparedScene(mean, spectra)
 
     def ideal(self, scene: PreparedScene) -> np.ndarray:
@@ -215,16 +212,16 @@ class Imager:
     def _spectra(self, paths: np.ndarray) -> np.ndarray:
         """Optical transfer functions of path differences over the pupil."""
         fields = _fields(paths, self._pupil_index, np.float32(2 * np.pi / self._wavelength), _BOX)
-        amplitude = scipy.fft.fft2(fields, workers=self._threads, overwrite_x=True)
+        amplitude = scipy.fft.fft2(fields, overwrite_x=True)
         scale = np.float32(1.0 / (_BOX**2 * len(self._pupil)))  # Parseval: the sum of every function is 1
-        return scipy.fft.rfft2(_intensity(amplitude, scale, _PADDED), workers=self._threads)
+        return scipy.fft.rfft2(_intensity(amplitude, scale, _PADDED))
 
     def _canvas(self) -> np.ndarray:
         rows, columns = ((len(p) - 1) * _STEP + _PADDED for p in (self.point_rows, self.point_columns))
         return np.zeros((rows, columns), dtype=np.float32)
 
     def _add(self, canvas: np.ndarray, spectra: np.ndarray, first: int) -> None:
-        boxes = scipy.fft.irfft2(spectra, s=(_PADDED, _PADDED), workers=self._threads, overwrite_x=True)
+        boxes = scipy.fft.irfft2(spectra, s=(_PADDED, _PADDED), overwrite_x=True)
         for number, box in enumerate(boxes, first):
             i, j = divmod(number, len(self.point_columns))
             canvas[i * _STEP : i * _STEP + _PADDED, j * _STEP : j * _STEP + _PADDED] += box
@@ -268,24 +265,24 @@ def _windows(count: int) -> np.ndarray:
     return windows.astype(np.float32)
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _fields(paths, index, wave_number, box):  # type: ignore[no-untyped-def]
     """Complex amplitude in the pupil, laid into the array to be transformed."""
     out = np.zeros((paths.shape[0], box * box), np.complex64)
-    for d in numba.prange(paths.shape[0]):
+    for d in range(paths.shape[0]):
         for p in range(index.size):
             phase = wave_number * paths[d, p]
             out[d, index[p]] = np.complex64(complex(np.cos(phase), np.sin(phase)))
     return out.reshape((paths.shape[0], box, box))
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _intensity(amplitude, scale, size):  # type: ignore[no-untyped-def]
     """Squared modulus with its centre at [0, 0], padded with zeros to a larger array."""
     box = amplitude.shape[1]
     half = box // 2
     out = np.zeros((amplitude.shape[0], size, size), np.float32)
-    for d in numba.prange(amplitude.shape[0]):
+    for d in range(amplitude.shape[0]):
         for i in range(box):
             r = i if i < half else i + size - box
             for j in range(box):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 from zlib import crc32
 
 import numba
@@ -18,7 +21,7 @@ from stillsun.synth.camera import Detector
 from stillsun.synth.flow import default_flow
 from stillsun.synth.fulldisk import write_fulldisk
 from stillsun.synth.granulation import DarkSpot
-from stillsun.synth.imaging import AdaptiveOptics, Imager
+from stillsun.synth.imaging import AdaptiveOptics, Imager, PreparedScene
 from stillsun.synth.observationfile import first_exposure, observation_text, sequence_start, spool_directory
 from stillsun.synth.rawfiles import write_rosa, write_spool
 from stillsun.synth.scene import Look, Scene, granulation_scene, image_scene
@@ -32,6 +35,8 @@ Progress = Callable[[int, int], None]
 
 _FLAT_BLUR_ARCSEC = 1.6
 _REFERENCE_M = 500e-9
+_AHEAD = 4  # frames
+_Result = TypeVar("_Result")
 
 
 def simulate(out: Path, settings: SimulationSettings, progress: Progress | None = None) -> Path:
@@ -71,16 +76,17 @@ def simulate(out: Path, settings: SimulationSettings, progress: Progress | None 
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
-        return _Simulation(out, settings, threads, progress).write()
+        with ThreadPoolExecutor(threads) as pool:
+            return _Simulation(out, settings, pool, progress).write()
     finally:
         numba.set_num_threads(before)
 
 
 class _Simulation:
     def __init__(
-        self, out: Path, settings: SimulationSettings, threads: int, progress: Progress | None
+        self, out: Path, settings: SimulationSettings, pool: ThreadPoolExecutor, progress: Progress | None
     ) -> None:
-        self.out, self.settings, self.progress = out, settings, progress
+        self.out, self.settings, self.pool, self.progress = out, settings, pool, progress
         self.telescope = TelescopeState(settings)
         optics = AdaptiveOptics(settings.ao_modes, settings.ao_efficiency)
         turn = rotation(settings.crota2_deg)
@@ -91,7 +97,6 @@ class _Simulation:
                 turn @ setup.offset_arcsec,
                 setup.wavelength_nm * 1e-9,
                 optics=optics,
-                threads=threads,
             )
             for setup in settings.channels
         }
@@ -241,16 +246,32 @@ class _Simulation:
             prepared = imager.prepare(self._scene_for(setup, middle))
             if len(numbers) == length:
                 truth.image.append(imager.ideal(prepared))
-            for number in numbers:
+
+            def frame(
+                number: int, prepared: PreparedScene = prepared
+            ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
                 seconds = first + (number * setup.interval_ms + setup.exposure_ms / 2) / 1000
                 r0 = self.telescope.fried_parameter(seconds)
-                image, shifts = imager.expose(prepared, self.atmosphere, seconds, (s.r0_m / r0) ** (5 / 6))
                 light = self.telescope.light_level(seconds) / 4.0
+                image, shifts = imager.expose(prepared, self.atmosphere, seconds, (s.r0_m / r0) ** (5 / 6))
+                return image * np.float32(light), shifts, (seconds, r0 * colour, light)
+
+            for image, shifts, (seconds, r0, light) in self._ahead(frame, numbers):
                 truth.time.append(seconds)
-                truth.r0.append(r0 * colour)
+                truth.r0.append(r0)
                 truth.transparency.append(light)
                 truth.shifts.append(shifts)
-                yield image * np.float32(light)
+                yield image
+
+    def _ahead(self, function: Callable[[int], _Result], numbers: Iterable[int]) -> Iterator[_Result]:
+        """Results in order, some of them computed ahead by the threads."""
+        waiting: deque[Future[_Result]] = deque()
+        for number in numbers:
+            waiting.append(self.pool.submit(function, number))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
     def _scene_for(self, setup: ChannelSetup, seconds: float) -> np.ndarray:
         imager = self.imagers[setup.name]
@@ -269,9 +290,10 @@ class _Simulation:
         rng = np.random.default_rng([self.settings.seed, crc32(setup.name.encode()), 99])
         corner, jacobian = self._placement(setup, self.settings.crota2_deg)
         rows, columns = (np.arange(n) for n in setup.shape)
-        for _ in range(count):
-            wander = rng.uniform(0, self.scene.period[0], 2)
-            yield self.quiet.image(corner + wander, jacobian, rows, columns, 0.0)
+        wander = rng.uniform(0, self.scene.period[0], (count, 2))
+        yield from self._ahead(
+            lambda k: self.quiet.image(corner + wander[k], jacobian, rows, columns, 0.0), range(count)
+        )
 
     def _fiducials(
         self, setup: ChannelSetup, slide: Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -54,7 +54,8 @@ class Scene:
     flow: Flow = field(default_factory=Flow)
 
     def __post_init__(self) -> None:
-        self._keyframe = lru_cache(maxsize=8)(self._make_keyframe)
+        self._keyframe = lru_cache(maxsize=4)(self._make_keyframe)
+        self._components = lru_cache(maxsize=2)(self._make_components)
 
     def image(
         self,
@@ -123,7 +124,11 @@ class Scene:
 
     def _make_keyframe(self, number: int, look: Look) -> np.ndarray:
         assert isinstance(self.source, Granulation)
-        return _mix(self.source.at(number * KEYFRAME_SECONDS), look, self.source.pixel)
+        return _mix(self._components(number), look, self.source.pixel)
+
+    def _make_components(self, number: int) -> Components:
+        assert isinstance(self.source, Granulation)
+        return self.source.at(number * KEYFRAME_SECONDS)
 
 
 def granulation_scene(
@@ -246,12 +251,12 @@ def _blur(image: np.ndarray, arcsec: float, pixel: float) -> np.ndarray:
     return scipy.ndimage.gaussian_filter(image, arcsec / pixel, mode="wrap", truncate=3.0)
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _sample(pattern, y, x):  # type: ignore[no-untyped-def]
     """Bicubic (Catmull-Rom) interpolation of a periodic pattern."""
     rows, columns = pattern.shape
     out = np.empty(y.shape, np.float32)
-    for i in numba.prange(y.shape[0]):
+    for i in range(y.shape[0]):
         wy = np.empty(4)
         wx = np.empty(4)
         for j in range(y.shape[1]):

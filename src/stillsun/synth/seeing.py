@@ -141,13 +141,13 @@ def _screen(r0: float, outer_scale: float, rng: np.random.Generator) -> np.ndarr
     return (phase * np.float32(REFERENCE_WAVELENGTH_M / (2 * np.pi))).astype(np.float32)
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _gather(screens, offsets, pupil, strength):  # type: ignore[no-untyped-def]
     """Sum of bilinear samples of periodic screens: pupil points moved by an offset each direction."""
     layers, directions = offsets.shape[:2]
     size = screens.shape[1]
     out = np.empty((directions, pupil.shape[0]), np.float32)
-    for d in numba.prange(directions):
+    for d in range(directions):
         for p in range(pupil.shape[0]):
             total = np.float32(0)
             for k in range(layers):
