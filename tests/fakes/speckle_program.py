@@ -37,7 +37,7 @@ def install(directory: Path, **fault) -> Path:
     """
     Write the program into `directory`, made for it.
 
-    ``kind``: exit, signal, stop, skip, truncate, no_subalpha, hang, garbage, library, memory, quiet;
+    ``kind``: exit, signal, stop, skip, truncate, no_subalpha, hang, garbage, library, memory, quiet, nan;
     ``burst``: index in the batch at which it happens; ``times``: runs in which it happens (all by
     default); ``status``: exit status or signal; ``delay``: seconds
     that each burst takes; ``stubborn``: the polite signal does not end a hang.
@@ -130,6 +130,8 @@ def main() -> None:
         if kind in ("exit", "signal", "stop", "memory", "library", "hang", "garbage"):
             fail(fault, number, base)
         image = read(f"{base}.{number:03d}").mean(axis=0, dtype=np.float64).astype(np.float32)
+        if kind == "nan":
+            image[:10] = np.nan
         alpha = np.stack(
             [np.full(SUBFIELDS, 0.125), 0.1 + 0.01 * np.arange(math.prod(SUBFIELDS)).reshape(SUBFIELDS)]
         )

@@ -20,6 +20,9 @@ from stillsun.core.quality import frame_quality
 from stillsun.errors import InputError
 from stillsun.speckle.engine import Progress, Reconstruction
 
+TILE = 64
+"""Side of a tile, pixels."""
+
 _PASSES = 2
 _TRACKED = 512
 _SURE = 0.2
@@ -47,7 +50,7 @@ class _Lattice:
 def tile_aligned_mean(
     burst: Any,
     *,
-    tile: int = 64,
+    tile: int = TILE,
     noise: Any = None,
     backend: Backend | str | None = None,
     progress: Progress | None = None,
@@ -114,6 +117,25 @@ def tile_aligned_mean(
         shifts=np.ascontiguousarray(tracking.transpose(2, 3, 0, 1)),
         centres=lattice.centres,
     )
+
+
+def tile_centres(shape: tuple[int, int], tile: int = TILE) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Where the tiles of `tile_aligned_mean` lie.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    tile : int, optional
+        Side of a tile in pixels.
+
+    Returns
+    -------
+    rows, columns : numpy.ndarray
+        Centres, pixels, zero-based.
+    """
+    return _make_lattice(shape, tile).centres
 
 
 def _make_lattice(shape: tuple[int, int], tile: int) -> _Lattice:

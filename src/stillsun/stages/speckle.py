@@ -1,0 +1,170 @@
+"""Stage speckle: each burst becomes one image, through the engine that the configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from stillsun.config.schema import SpeckleConfig, SpeckleEngine, SpeckleMethod
+from stillsun.core.quality import frame_quality
+from stillsun.errors import ConfigError
+from stillsun.io.bursts import BurstReader, open_bursts
+from stillsun.io.store import StoreWriter
+from stillsun.speckle.engine import Reconstruction
+from stillsun.speckle.masking import reconstruct
+from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
+from stillsun.speckle.stack import tile_aligned_mean, tile_centres
+from stillsun.stages._external import ExternalRun
+from stillsun.stages.base import Field, Stage, StageContext
+
+_OPTIONS = (
+    "subfield_arcsec",
+    "phase_limit",
+    "u_limit",
+    "v_limit",
+    "max_iterations",
+    "snr_keep",
+    "weight_exponent",
+    "apodisation",
+    "noise_filter",
+)
+_Centres = tuple[np.ndarray, np.ndarray]
+
+
+def run(ctx: StageContext) -> None:
+    """
+    Reconstruct every burst.
+
+    Rows that an earlier run completed are kept. In-process engines hold one burst in memory; the
+    external program finds its bursts on disk.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context; reads ``calibration`` and ``bursts``.
+
+    Raises
+    ------
+    ConfigError
+        If an option does not go with the engine, or the external program is not there.
+    ReconstructionError
+        If bursts cannot be reconstructed, or the disk is too small for their files.
+    """
+    config: SpeckleConfig = ctx.config
+    reader = open_bursts(
+        ctx.observation,
+        ctx.settings,
+        ctx.inputs["calibration"],
+        ctx.inputs["bursts"],
+        backend=ctx.backend,
+    )
+    if config.engine is SpeckleEngine.kisip:
+        external = ExternalRun(ctx, reader)
+        external.make()
+        _store(ctx, reader, external.centres, external.read, config.engine.name)
+        external.finish()
+        return
+    engine, centres = _engine(ctx, reader)
+    _store(ctx, reader, centres, lambda burst: engine(reader.read(burst)), config.engine.name)
+
+
+def _engine(
+    ctx: StageContext, reader: BurstReader
+) -> tuple[Callable[[np.ndarray], Reconstruction], _Centres]:
+    """The engine with everything bound, and the centres of its subfields."""
+    config: SpeckleConfig = ctx.config
+    shape = reader.shape[1:]
+    if config.engine is SpeckleEngine.none:
+        return partial(tile_aligned_mean, backend=ctx.backend), tile_centres(shape)
+    if config.method is not SpeckleMethod.triple_correlation:
+        raise ConfigError(
+            "speckle.method: the open reconstruction has one method",
+            expected=SpeckleMethod.triple_correlation.name,
+            found=config.method.name,
+        )
+    if config.ao_used:
+        ctx.note("speckle.ao_used: the open reconstruction takes the seeing as not corrected")
+    scale_x, scale_y = (float(v) for v in ctx.inputs["calibration"].read("plate_scale"))
+    engine = partial(
+        reconstruct,
+        plate_scale=(scale_x, scale_y),
+        wavelength=ctx.settings.wavelength_nm,
+        diameter=ctx.observation.telescope.diameter_mm,
+        noise=ctx.inputs["calibration"].read("noise"),
+        deconvolve=config.deconvolve,
+        backend=ctx.backend,
+        **{name: getattr(config, name) for name in _OPTIONS},
+    )
+    size = subfield_size(config.subfield_arcsec, (scale_y, scale_x), shape)
+    return engine, subfield_lattice(shape, size).centres
+
+
+def _store(
+    ctx: StageContext,
+    reader: BurstReader,
+    centres: _Centres,
+    result_of: Callable[[int], Reconstruction],
+    engine: str,
+) -> None:
+    bursts = len(reader)
+    with ctx.create(bursts, _fields(reader.shape, centres), {"engine": engine}) as store:
+        for name, values in zip(("centres_y", "centres_x"), centres, strict=True):
+            store.write(name, values)
+        done = store.done()
+        ctx.progress(int(done.sum()), bursts)
+        for burst in (int(i) for i in np.flatnonzero(~done)):
+            _write(ctx, store, burst, result_of(burst))
+            done[burst] = True
+            ctx.progress(int(done.sum()), bursts)
+
+
+def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruction) -> None:
+    contrast, sharpness = frame_quality(result.image[None], backend="numpy")
+    values: dict[str, Any] = {
+        "image": result.image,
+        "r0": result.r0,
+        "alpha": result.r0 / (ctx.observation.telescope.diameter_mm / 1000),
+        "r0_map": result.r0_map,
+        "shifts": result.shifts,
+        "convergence": result.convergence,
+        "contrast": contrast[0],
+        "sharpness": sharpness[0],
+    }
+    for name, value in values.items():
+        store.write(name, np.nan if value is None else value, row=burst)
+    store.mark(burst)
+    for note in result.notes:
+        ctx.note(f"burst {burst}: {note}")
+
+
+def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
+    grid = (len(centres[0]), len(centres[1]))
+    return {
+        "image": Field(shape[1:], "float32", "DN", "reconstructed image, camera orientation"),
+        "r0": Field((), "float64", "m", "Fried parameter of the frame at its wavelength; NaN: unknown"),
+        "alpha": Field((), "float64", "", "Fried parameter over telescope diameter"),
+        "r0_map": Field(grid, "float32", "m", "Fried parameter of each subfield (y, x)"),
+        "shifts": Field(
+            (shape[0], 2, *grid), "float32", "px", "tracking of each subfield of each frame (y, x)"
+        ),
+        "convergence": Field(grid, "float32", "rad", "rms change of the phases in the last iteration"),
+        "contrast": Field((), "float64", "", "standard deviation over mean"),
+        "sharpness": Field((), "float64", "1/px", "rms gradient over mean"),
+        "centres_y": Field((grid[0],), "float64", "px", "rows of the subfields' centres", stack=False),
+        "centres_x": Field((grid[1],), "float64", "px", "columns of the subfields' centres", stack=False),
+    }
+
+
+STAGE = Stage(
+    name="speckle",
+    version=1,
+    run=run,
+    reads=("calibration", "bursts"),
+    writes="speckle",
+    settings=("wavelength_nm", "camera", "data"),
+    observation=("telescope",),
+    ignores=("processes", "timeout", "keep_bursts"),
+)
