@@ -51,6 +51,7 @@ def test_eight_elements_form_a_group():
         assert a.then(a.inverse()) == Orientation()
         np.testing.assert_array_equal(a.inverse().apply(a.apply(frame())), frame())
     assert len({e.text for e in elements}) == 8
+    assert all(Orientation.from_text(e.text) == e for e in elements)
 
 
 def test_stack_is_turned_frame_by_frame_without_copy():

@@ -72,6 +72,23 @@ class Orientation:
         return result
 
     @classmethod
+    def from_text(cls, text: str) -> Orientation:
+        """
+        Orientation from its `text`.
+
+        Parameters
+        ----------
+        text : str
+            Steps joined by ``+``, or ``"none"``.
+
+        Returns
+        -------
+        Orientation
+            The element.
+        """
+        return cls.from_steps([] if text == "none" else text.split("+"))
+
+    @classmethod
     def all(cls) -> tuple[Orientation, ...]:
         """
         The eight elements.

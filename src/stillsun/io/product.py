@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,28 +67,27 @@ def write_product(
     return path
 
 
-def read_card(path: Path, name: str) -> Any:
+def is_product(path: Path, digest: str) -> bool:
     """
-    Value of one card of a file's first header, quickly; for telling whether a file is up to date.
+    Tell whether a file is finished, whole and made from the same things.
 
     Parameters
     ----------
     path : Path
         FITS file.
-    name : str
-        Keyword.
+    digest : str
+        What its ``DIGEST`` card must say.
 
     Returns
     -------
-    object or None
-        None where there is no such file or card, or the file is not as long as its header says.
+    bool
+        True where card and both checksums are right.
     """
     try:
-        with Path(path).open("rb") as handle:
-            header = fits.Header.fromfile(handle)
-            size = abs(header["BITPIX"]) // 8 * header["NAXIS1"] * header["NAXIS2"]
-            if os.fstat(handle.fileno()).st_size != handle.tell() + size + (-size % 2880):
-                return None
-            return header.get(name)
-    except (OSError, KeyError, ValueError):
-        return None
+        with fits.open(path, memmap=False) as hdus:
+            hdu = hdus[0]
+            if hdu.header.get("DIGEST") != digest:
+                return False
+            return bool(hdu.verify_datasum() == 1 and hdu.verify_checksum() == 1)
+    except (OSError, ValueError, TypeError):
+        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from astropy.io import fits
@@ -23,14 +23,16 @@ _ROUNDING_S = 0.0011
 _MJD_ERROR = 2e-9
 
 
-def check_header(header: fits.Header) -> list[str]:
+def check_header(header: fits.Header, *, frame: bool = True) -> list[str]:
     """
-    Compare the header of a frame with the table and with itself.
+    Compare a header with the table and with itself.
 
     Parameters
     ----------
     header : astropy.io.fits.Header
         Header of a final file.
+    frame : bool, optional
+        False: of a calibration image, which needs no times, coordinates and steps.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def check_header(header: fits.Header) -> list[str]:
         What is wrong, one line each; empty for a good header.
     """
     findings: list[str] = []
-    for check in _CHECKS:
+    for check in (_cards, _missing, _times, _coordinates, _steps) if frame else (_cards,):
         findings.extend(check(header))
     return findings
 
@@ -63,7 +65,10 @@ def _cards(header: fits.Header) -> Iterator[str]:
         # astropy has its own comments for the structural keywords.
         if row.source != "array" and not card_comment(row).startswith(card.comment):
             yield f"{name}: expected the comment {card_comment(row)!r}, found {card.comment!r}"
-    yield from (f"{k.name}: missing" for k in KEYWORDS if k.required and k.name not in seen)
+
+
+def _missing(header: fits.Header) -> Iterator[str]:
+    yield from (f"{k.name}: missing" for k in KEYWORDS if k.required and k.name not in header)
 
 
 def _times(header: fits.Header) -> Iterator[str]:
@@ -112,6 +117,3 @@ def _steps(header: fits.Header) -> Iterator[str]:
     kinds = [header[f"PRSTEP{n}"] for n in numbers]
     repeated = sorted({k for k in kinds if kinds.count(k) > 1 and k != "SOLAR-ALIGN"})
     yield from (f"PRSTEPn: {kind} is given more than once" for kind in repeated)
-
-
-_CHECKS: tuple[Callable[[fits.Header], Iterator[str]], ...] = (_cards, _times, _coordinates, _steps)

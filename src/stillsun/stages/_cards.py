@@ -1,0 +1,385 @@
+"""Header values of a channel's frames, gathered from the products of the stages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stillsun.core.orient import Orientation
+from stillsun.errors import InputError
+from stillsun.sky import times
+from stillsun.sky.keywords import ProcessingStep
+from stillsun.sky.observer import Observer, Site, observe
+from stillsun.sky.pointing import Pointing, pointing_unknown
+from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, site_cards
+from stillsun.stages.base import StageContext
+
+_CM_PER_M = 100.0
+# Options of a stage that belong into PRPARAn.
+_PARAMETERS = {
+    "calibrate": (),
+    "speckle": ("subfield_arcsec", "phase_limit", "deconvolve"),
+    "destretch": (
+        "kernels",
+        "reference",
+        "window",
+        "repair_tolerance",
+        "preserve_flows",
+        "interpolation",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class FrameCards:
+    """
+    What changes from frame to frame, for all frames of a channel.
+
+    Attributes
+    ----------
+    channel : str
+        Channel.
+    shape : tuple of int
+        Shape (rows, columns) of the oriented frames.
+    orientation : Orientation
+        From camera frame to oriented frame.
+    geometry : ChannelGeometry
+        The channel on the reference channel's field.
+    pointing : Pointing
+        Of the reference's centre, for each frame.
+    observer : Observer
+        The telescope at each frame.
+    columns : mapping of str to numpy.ndarray
+        Further values by keyword, one a frame.
+    comments : tuple of str
+        ``COMMENT`` cards of every file.
+    """
+
+    channel: str
+    shape: tuple[int, ...]
+    orientation: Orientation
+    geometry: ChannelGeometry
+    pointing: Pointing
+    observer: Observer
+    columns: Mapping[str, np.ndarray]
+    comments: tuple[str, ...]
+
+    @classmethod
+    def read(cls, ctx: StageContext) -> FrameCards:
+        """
+        Gather the values.
+
+        Parameters
+        ----------
+        ctx : StageContext
+            Context of the export.
+
+        Returns
+        -------
+        FrameCards
+            Values of all frames.
+
+        Raises
+        ------
+        InputError
+            If the products do not belong together.
+        """
+        bursts, images = ctx.inputs["bursts"], ctx.inputs["destretch"]
+        if images.rows != bursts.rows:
+            raise InputError(
+                "not as many frames as bursts", file=images.path, expected=bursts.rows, found=images.rows
+            )
+        telescope = ctx.observation.telescope
+        orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
+        shape = images.shape("image")[-2:]
+        expected = orientation.shape(ctx.inputs["calibration"].shape("dark"))
+        if shape != expected:
+            raise InputError("frames of another shape", file=images.path, expected=expected, found=shape)
+        geometry, registered = _geometry(ctx, orientation, shape)
+        observer = observe(
+            bursts.read("time_avg"),
+            Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m),
+        )
+        pointing = _pointing(ctx)
+        comments = []
+        if pointing.method == "unknown":
+            comments.append("POINTING UNKNOWN: coordinates are as if the field were at disk centre")
+        if not registered:
+            comments.append("CHANNEL NOT REGISTERED: its centre is taken for that of the reference channel")
+        columns = _columns(ctx) | {
+            "DSUN_OBS": observer.distance_m,
+            "HGLN_OBS": observer.hgln_deg,
+            "HGLT_OBS": observer.hglt_deg,
+            "RSUN_OBS": observer.solar_radius_arcsec,
+            "OBS_VR": observer.velocity_m_s,
+            "ELEV_ANG": observer.elevation_deg,
+        }
+        return cls(ctx.channel, shape, orientation, geometry, pointing, observer, columns, tuple(comments))
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.observer.time.size
+
+    @property
+    def sequence(self) -> str:
+        """Date and time of the first frame, ``YYYYMMDD_HHMMSS``."""
+        stamp = re.sub(r"[-:]", "", str(self.columns["DATE-BEG"][0]))
+        return f"{stamp[:8]}_{stamp[9:15]}"
+
+    @property
+    def name_pattern(self) -> str:
+        """Regular expression that the names of this channel's files match."""
+        return rf"{re.escape(self.channel.lower())}_\d{{8}}_\d{{6}}_\d{{5}}\.fits"
+
+    def file_name(self, row: int) -> str:
+        """
+        Name of a frame's file.
+
+        Parameters
+        ----------
+        row : int
+            Frame.
+
+        Returns
+        -------
+        str
+            ``<channel>_<YYYYMMDD>_<HHMMSS>_<NNNNN>.fits``.
+        """
+        return f"{self.channel.lower()}_{self.sequence}_{row:05d}.fits"
+
+    def values(self, row: int) -> dict[str, Any]:
+        """
+        Values of one frame.
+
+        Parameters
+        ----------
+        row : int
+            Frame.
+
+        Returns
+        -------
+        dict
+            By keyword.
+        """
+        own = {name: column[row] for name, column in self.columns.items()}
+        return own | frame_cards(self.geometry, self.pointing, row)
+
+
+def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dict[str, Any]:
+    """
+    Values that all files of a channel share.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the export.
+    cards : FrameCards or None
+        Of the frames; None for calibration images.
+    level : str
+        Level of the data.
+
+    Returns
+    -------
+    dict
+        By keyword.
+    """
+    observation, settings, telescope = ctx.observation, ctx.settings, ctx.observation.telescope
+    half_width = settings.wavelength_width_nm / 2
+    shared = {
+        "SIMPLE": True,
+        "BITPIX": -32,
+        "NAXIS": 2,
+        "EXTNAME": re.sub("[,;]", "_", ctx.channel),
+        "ORIGIN": observation.origin,
+        "AUTHOR": observation.author or observation.origin,
+        "TELESCOP": telescope.name,
+        "OBSRVTRY": telescope.observatory,
+        "INSTRUME": settings.camera.name or ctx.channel,
+        "DETECTOR": ctx.channel,
+        "CAMERA": settings.camera.model,
+        "FILTER": settings.filter,
+        "LEVEL": level,
+        "EXPFRAME": settings.exposure_ms / 1000.0,
+        "WAVE": settings.wavelength_nm,
+        "WAVELNTH": settings.wavelength_nm,
+        "WAVEUNIT": "nm",
+        "CREATOR": ctx.provenance["program"],
+        "VERS_SW": ctx.provenance["version"],
+        "DIGEST": ctx.digest,
+    }
+    if cards is None:
+        return shared
+    times_avg = cards.observer.time
+    return {
+        **shared,
+        "NAXIS1": cards.shape[1],
+        "NAXIS2": cards.shape[0],
+        "OBJECT": observation.object,
+        "OBSERVER": observation.observer,
+        "POINT_ID": observation.name,
+        "CADENCE": float(np.median(np.diff(times_avg))) if times_avg.size > 1 else None,
+        "WAVEMIN": settings.wavelength_nm - half_width,
+        "WAVEMAX": settings.wavelength_nm + half_width,
+        "WAVEBAND": settings.filter,
+        "POINTSRC": cards.pointing.method,
+        **site_cards(Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)),
+    }
+
+
+def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
+    """
+    What was done to the frames, in order, each step once.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the export.
+    level : str
+        ``"1.5"`` for destretched frames.
+
+    Returns
+    -------
+    list of ProcessingStep
+        From the products' own records.
+    """
+    orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
+    steps = [_step(ctx, "calibration", "DARK-SUBTRACTION,FLATFIELDING"), _speckle_step(ctx)]
+    steps.append(
+        ProcessingStep(
+            "ALIGN TO SOLAR NORTH",
+            ctx.provenance["program"],
+            ctx.provenance["version"],
+            parameters=f"turns={orientation.text}",
+            vocabulary="DEROTATION",
+        )
+    )
+    if level == "1.5":
+        steps.append(_step(ctx, "destretch", "DESTRETCHING"))
+    registration = ctx.inputs.get("registration")
+    if registration is not None and not ctx.is_reference and registration.read("accepted"):
+        steps.append(
+            _step(
+                ctx,
+                "registration",
+                "CHANNEL-REG",
+                reference=reference_name(ctx),
+                vocabulary="SPATIAL-COORDINATE-CORRECTION",
+            )
+        )
+    return steps
+
+
+def reference_name(ctx: StageContext) -> str:
+    """
+    Name of the reference channel.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the export.
+
+    Returns
+    -------
+    str
+        The configured one, or the first channel.
+    """
+    return ctx.observation.reference_channel or next(iter(ctx.observation.channels))
+
+
+def _speckle_step(ctx: StageContext) -> ProcessingStep:
+    engine = ctx.inputs["speckle"].attributes["engine"]
+    if engine == "none":
+        return _step(ctx, "speckle", "SPATIAL-ALIGNMENT,SUMMING", mode="tile-aligned mean", parameters=False)
+    if engine == "kisip":
+        return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", program="KISIP")
+    return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", mode="speckle masking")
+
+
+def _step(
+    ctx: StageContext,
+    product: str,
+    kind: str,
+    *,
+    program: str | None = None,
+    mode: str = "",
+    parameters: bool = True,
+    reference: str = "",
+    vocabulary: str = "",
+) -> ProcessingStep:
+    about = ctx.inputs[product].attributes
+    options = _options(ctx, product)
+    names = _PARAMETERS.get(str(about.get("stage", "")), ()) if parameters else ()
+    text = "; ".join(f"{n}={_plain(options[n])}" for n in names if n in options)
+    return ProcessingStep(
+        kind,
+        program or str(about.get("program", ctx.provenance["program"])),
+        "" if program else str(about.get("version", ctx.provenance["version"])),
+        mode,
+        text,
+        reference,
+        vocabulary,
+    )
+
+
+def _options(ctx: StageContext, product: str) -> dict[str, Any]:
+    return dict(json.loads(ctx.inputs[product].attributes.get("config", "{}")))
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _geometry(
+    ctx: StageContext, orientation: Orientation, shape: tuple[int, ...]
+) -> tuple[ChannelGeometry, bool]:
+    """The channel on the reference's field, and whether that is known."""
+    store = ctx.inputs.get("registration")
+    if store is None:
+        scale = orientation.plate_scale(ctx.inputs["calibration"].read("plate_scale"))
+        return register_channel(shape, scale), ctx.is_reference
+    (x, y), (dx, dy) = store.read("crpix"), store.read("plate_scale")
+    geometry = ChannelGeometry(
+        (float(x), float(y)),
+        (float(dx), float(dy)),
+        float(store.read("rotation_deg")),
+        float(store.read("uncertainty")),
+    )
+    return geometry, bool(store.read("accepted"))
+
+
+def _pointing(ctx: StageContext) -> Pointing:
+    store = ctx.inputs.get("pointing")
+    if store is None:
+        return pointing_unknown(ctx.inputs["bursts"].rows)
+    return Pointing(
+        store.read("crval"), store.read("crota2"), store.read("uncertainty"), str(store.read("method"))
+    )
+
+
+def _columns(ctx: StageContext) -> dict[str, np.ndarray]:
+    """Times, exposures, telescope state and Fried parameter, one a frame."""
+    bursts = ctx.inputs["bursts"]
+    moments = {"BEG": "time_beg", "AVG": "time_avg", "END": "time_end", "OBS": "time_beg"}
+    columns: dict[str, np.ndarray] = {}
+    for short, name in moments.items():
+        columns[f"DATE-{short}"] = times.iso(bursts.read(name))
+        columns[f"MJD-{short}"] = times.mjd(bursts.read(name))
+    columns |= {
+        "STARTOBS": columns["DATE-BEG"],
+        "ENDOBS": columns["DATE-END"],
+        "DATEREF": columns["DATE-BEG"],
+        "MJDREF": columns["MJD-BEG"],
+    }
+    frames = bursts.read("frames_used")
+    exposure = frames * (ctx.settings.exposure_ms / 1000.0)
+    columns |= {"NSUMEXP": frames, "XPOSURE": exposure, "TEXPOSUR": exposure}
+    log = {"SCINT": "scintillation", "LLVL": "light_level", "RSUN_ARC": "solar_radius"}
+    columns |= {key: bursts.read(name) for key, name in log.items()}
+    speckle = ctx.inputs["speckle"]
+    return columns | {"SPKLALPH": speckle.read("alpha"), "ATMOS_R0": speckle.read("r0") * _CM_PER_M}

@@ -1,0 +1,187 @@
+"""Stage export: one FITS file a frame, and the calibration images."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillsun.core.orient import Orientation
+from stillsun.core.summary import summarise
+from stillsun.errors import InputError
+from stillsun.io.product import PART, is_product, write_product
+from stillsun.sky.keywords import HeaderTemplate, build_header
+from stillsun.sky.validate import check_header
+from stillsun.stages._cards import FrameCards, common_cards, processing_steps
+from stillsun.stages.base import Stage, StageContext
+
+_LOG = logging.getLogger(__name__)
+# Frames between reading and writing at any time.
+_IN_FLIGHT = 3
+_CALIBRATION = ("dark", "flat", "gain", "target", "linegrid")
+
+
+def run(ctx: StageContext) -> list[Path]:
+    """
+    Write the channel's FITS files.
+
+    Files of this digest that are there and whole stay untouched, so that an interrupted export goes on
+    where it was; files of the channel that an earlier run made of other things are removed.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Reads ``bursts``, ``calibration``, ``speckle``, ``destretch``, and ``registration`` and
+        ``pointing`` where they are.
+
+    Returns
+    -------
+    list of Path
+        Every file of the channel.
+    """
+    cards = FrameCards.read(ctx)
+    sets: list[tuple[Path, str, Callable[[int], Any]]] = [
+        (ctx.paths.destretched, "1.5", partial(ctx.inputs["destretch"].read, "image"))
+    ]
+    if ctx.config.reconstructed:
+        sets.append((ctx.paths.post_speckle, "1", partial(_oriented, ctx, cards.orientation)))
+    total = len(sets) * cards.frames
+    files: list[Path] = []
+    with _Writer(ctx.digest, ctx.progress, total) as writer:
+        for directory, level, read in sets:
+            template = HeaderTemplate(
+                common_cards(ctx, cards, level), processing_steps(ctx, level), cards.comments
+            )
+            for row in range(cards.frames):
+                path = directory / cards.file_name(row)
+                files.append(path)
+                writer.submit(path, partial(read, row), template, cards.values(row) | {"FILENAME": path.name})
+    for directory in (ctx.paths.destretched, ctx.paths.post_speckle):
+        _remove_stale(directory, cards.name_pattern, files)
+    calibration = list(_calibration_files(ctx)) if ctx.config.calibration else []
+    stale = rf"{re.escape(ctx.channel)}_({'|'.join(_CALIBRATION)})\.fits"
+    _remove_stale(ctx.paths.directory, stale, calibration)
+    return [*files, *calibration]
+
+
+class _Writer:
+    """Writes files in a thread of its own while the next frames are read."""
+
+    def __init__(self, digest: str, progress: Callable[[int, int], None], total: int) -> None:
+        self._digest, self._progress, self._total = digest, progress, total
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stillsun-export")
+        self._pending: list[Future[None]] = []
+        self._done = 0
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            while self._pending:
+                self._finish_one()
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(
+        self, path: Path, read: Callable[[], Any], template: HeaderTemplate, values: Mapping[str, Any]
+    ) -> None:
+        """Queue one file, unless it is there already."""
+        if is_product(path, self._digest):
+            self._step()
+            return
+        while len(self._pending) >= _IN_FLIGHT:
+            self._finish_one()
+        self._pending.append(self._pool.submit(_write_frame, path, read(), template, values))
+
+    def _finish_one(self) -> None:
+        self._pending.pop(0).result()
+        self._step()
+
+    def _step(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
+
+
+def _write_frame(path: Path, image: np.ndarray, template: HeaderTemplate, values: Mapping[str, Any]) -> None:
+    header = template.fill({**values, **_data_cards(image, path), "DATE": _now()})
+    write_product(path, image, header, check_header)
+
+
+def _calibration_files(ctx: StageContext) -> Iterator[Path]:
+    store, orientation = ctx.inputs["calibration"], Orientation.from_steps(_turns(ctx))
+    for name in _CALIBRATION:
+        if name not in store:
+            continue
+        path = ctx.paths.directory / f"{ctx.channel}_{name}.fits"
+        if not is_product(path, ctx.digest):
+            image = store.read(name)
+            shared = common_cards(ctx, None, "0.5")
+            header = build_header(
+                {
+                    **shared,
+                    "NAXIS1": image.shape[1],
+                    "NAXIS2": image.shape[0],
+                    "FILENAME": path.name,
+                    "DATE": _now(),
+                    "BTYPE": name.capitalize(),
+                    "BUNIT": None if name == "gain" else "DN",
+                    **_data_cards(image, path),
+                },
+                comments=[f"In camera orientation; the frames are turned by: {orientation.text}"],
+            )
+            write_product(path, image, header, partial(check_header, frame=False))
+        yield path
+
+
+def _data_cards(image: np.ndarray, path: Path) -> dict[str, float]:
+    try:
+        summary = asdict(summarise(image, "numpy"))
+    except InputError as error:
+        raise InputError(error.message, file=path) from error
+    names = {"minimum": "MIN", "maximum": "MAX", "mean": "MEAN", "median": "MEDN", "rms": "RMS"}
+    return {f"DATA{short}": summary[long] for long, short in names.items()}
+
+
+def _oriented(ctx: StageContext, orientation: Orientation, row: int) -> np.ndarray:
+    return orientation.apply(ctx.inputs["speckle"].read("image", row))
+
+
+def _turns(ctx: StageContext) -> list[str]:
+    return [turn.value for turn in ctx.settings.orientation]
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _remove_stale(directory: Path, pattern: str, keep: Sequence[Path]) -> None:
+    """Remove files that carry this channel's names and are not of this run, and what a kill left."""
+    if not directory.is_dir():
+        return
+    wanted = {p.name for p in keep if p.parent == directory}
+    names = re.compile(rf"{pattern}({re.escape(PART)})?")
+    for path in sorted(directory.iterdir()):
+        if path.name not in wanted and names.fullmatch(path.name):
+            _LOG.info("removed a file of an earlier run: %s", path)
+            path.unlink()
+    if not any(directory.iterdir()):
+        directory.rmdir()
+
+
+STAGE = Stage(
+    name="export",
+    version=1,
+    run=run,
+    reads=("bursts", "calibration", "speckle", "destretch"),
+    optional=("registration", "pointing"),
+    settings=("camera", "wavelength_nm", "wavelength_width_nm", "filter", "exposure_ms", "orientation"),
+    observation=("name", "telescope", "origin", "author", "observer", "object", "reference_channel"),
+)
