@@ -79,6 +79,16 @@ class FrameSource(Protocol):
             The frames in order, in blocks of at most about 128 MiB; what follows is read ahead.
         """
 
+    def read_ahead(self, start: int, stop: int) -> None:
+        """
+        Have the system fetch frames from disk in the background.
+
+        Parameters
+        ----------
+        start, stop : int
+            Half-open range of frames.
+        """
+
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """
         Read raw frames.
@@ -172,6 +182,9 @@ class ArraySource:
         if len(chosen):
             yield from raw_block(chosen).split(frames_per_batch(self.shape[1:], WORD))
 
+    def read_ahead(self, start: int, stop: int) -> None:
+        """See `FrameSource.read_ahead`; there is nothing to do."""
+
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """See `FrameSource.read`."""
         return read_blocks(self.blocks(start, stop), (stop - start, *self.shape[1:]), out)
@@ -225,8 +238,13 @@ class FileSource:
         runs = self._runs(start, self.shape[0] if stop is None else stop)
         for position, (begin, end) in enumerate(runs):
             if position + 1 < len(runs):
-                self._read_ahead(*runs[position + 1])
+                self._advise(*runs[position + 1])
             yield self._map(begin, end)
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """See `FrameSource.read_ahead`."""
+        for begin, end in self._runs(start, stop):
+            self._advise(begin, end)
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """See `FrameSource.read`."""
@@ -254,7 +272,7 @@ class FileSource:
         first = int(self.offsets[begin])
         return first, int(self.offsets[end - 1]) + WORD * ((rows - 1) * self.row_words + columns) - first
 
-    def _read_ahead(self, begin: int, end: int) -> None:
+    def _advise(self, begin: int, end: int) -> None:
         if not hasattr(os, "posix_fadvise"):
             return
         first, length = self._extent(begin, end)
