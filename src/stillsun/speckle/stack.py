@@ -156,7 +156,6 @@ def _track_frames(frames: Any, backend: Backend) -> np.ndarray:
     rows, columns = (min(_TRACKED, side) & ~1 for side in frames.shape[1:])
     top, left = (frames.shape[1] - rows) // 2, (frames.shape[2] - columns) // 2
     middle = frames[:, top : top + rows, left : left + columns]
-    # Pairs of pixels: half the resolution is enough to find the nearest whole pixel.
     small = middle.reshape(len(frames), rows // 2, 2, columns // 2, 2).mean(axis=(2, 4))
     spectra = _windowed_spectra(small, backend)
     best = int(np.nanargmax(np.nan_to_num(frame_quality(frames, backend=backend)[1], nan=-1.0)))
@@ -173,14 +172,16 @@ def _track_tiles(
 ) -> np.ndarray:
     """Shift (y, x) of each frame in each tile to their mean there, (tiles, frames, 2) float64."""
     start = np.broadcast_to(whole, (len(corners), *whole.shape))
-    spectra = _windowed_spectra(_gather(frames, corners, tile, start, backend), backend)
+    small = _gather(frames, corners, tile, start, backend)
+    shape = small.shape[2:]
+    spectra = _windowed_spectra(small, backend)
     reference = spectra.mean(axis=1, keepdims=True)
-    reach = max(1, min(tile) // 4)
+    reach = max(1, min(shape) // 4)
     for _ in range(_PASSES):
-        found, sure = _find_shifts(spectra, reference, tile, reach, backend)
+        found, sure = _find_shifts(spectra, reference, shape, reach, backend)
         found = found * (sure > _SURE)[..., None]
-        reference = _shifted_mean(spectra, found, tile, backend)[:, None]
-    return np.asarray(to_host(found), dtype=np.float64) + start
+        reference = _shifted_mean(spectra, found, shape, backend)[:, None]
+    return 2 * np.asarray(to_host(found), dtype=np.float64) + start
 
 
 def _windowed_spectra(tiles: Any, backend: Backend) -> Any:
@@ -243,8 +244,14 @@ def _shifted_mean(spectra: Any, shifts: Any, shape: tuple[int, int], backend: Ba
 def _gather(
     frames: Any, corners: np.ndarray, tile: tuple[int, int], shifts: np.ndarray, backend: Backend
 ) -> Any:
-    """Cut tiles (tiles, frames, y, x) out of frames moved by whole-pixel shifts; the rim is repeated."""
-    out = backend.xp.empty((len(corners), len(frames), *tile), dtype=np.float32)
+    """
+    Cut tiles out of frames moved by whole-pixel shifts, (tiles, frames, y / 2, x / 2).
+
+    Squares of four pixels become one: half the resolution is enough to find the nearest whole pixel.
+    The frame's rim is repeated.
+    """
+    height, width = tile[0] // 2, tile[1] // 2
+    out = backend.xp.empty((len(corners), len(frames), height, width), dtype=np.float32)
     if not backend.is_gpu:
         _gather_kernel(frames, corners, np.ascontiguousarray(shifts), out)
         return out
@@ -253,7 +260,10 @@ def _gather(
     for number, frame in enumerate(frames):
         inside_y = xp.clip(y[:, number], 0, frames.shape[1] - 1)
         inside_x = xp.clip(x[:, number], 0, frames.shape[2] - 1)
-        out[:, number] = frame[inside_y[:, :, None], inside_x[:, None, :]]
+        part = frame[inside_y[:, : 2 * height, None], inside_x[:, None, : 2 * width]]
+        upper = part[:, ::2, ::2] + part[:, ::2, 1::2]
+        lower = part[:, 1::2, ::2] + part[:, 1::2, 1::2]
+        out[:, number] = (upper + lower) * np.float32(0.25)
     return out
 
 
@@ -321,18 +331,23 @@ def _hann(side: int) -> np.ndarray:
 def _gather_kernel(frames, corners, shifts, out):  # type: ignore[no-untyped-def]
     rows, columns = frames.shape[1:]
     tiles, count, height, width = out.shape
+    quarter = np.float32(0.25)
     for t in range(tiles):
         for k in range(count):
             top = corners[t, 0] - shifts[t, k, 0]
             left = corners[t, 1] - shifts[t, k, 1]
+            inside = left >= 0 and left + 2 * width <= columns
             for i in range(height):
-                line = frames[k, min(max(top + i, 0), rows - 1)]
-                if left >= 0 and left + width <= columns:
-                    for j in range(width):
-                        out[t, k, i, j] = line[left + j]
-                else:
-                    for j in range(width):
-                        out[t, k, i, j] = line[min(max(left + j, 0), columns - 1)]
+                upper = frames[k, min(max(top + 2 * i, 0), rows - 1)]
+                lower = frames[k, min(max(top + 2 * i + 1, 0), rows - 1)]
+                for j in range(width):
+                    first = left + 2 * j
+                    second = first + 1
+                    if not inside:
+                        first = min(max(first, 0), columns - 1)
+                        second = min(max(second, 0), columns - 1)
+                    total = (upper[first] + upper[second]) + (lower[first] + lower[second])
+                    out[t, k, i, j] = total * quarter
 
 
 @njit(nogil=True, cache=True)
@@ -341,25 +356,30 @@ def _mean_kernel(frames, corners, shifts, out):  # type: ignore[no-untyped-def]
     tiles, height, width = out.shape
     count = frames.shape[0]
     total = np.empty(width)
-    rough = np.empty(width)
     found = np.empty(width, dtype=np.int64)
     for t in range(tiles):
         for i in range(height):
             total[:] = 0.0
-            rough[:] = 0.0
             found[:] = 0
             for k in range(count):
                 y = corners[t, 0] - shifts[t, k, 0] + i
                 left = corners[t, 1] - shifts[t, k, 1]
-                near = min(max(y, 0), rows - 1)
-                line = frames[k, near]
-                first = min(max(-left, 0), width)
-                last = max(min(columns - left, width), first)
-                if near == y:
+                if 0 <= y < rows:
+                    first = min(max(-left, 0), width)
+                    last = max(min(columns - left, width), first)
+                    line = frames[k, y, left + first : left + last]
+                    for j in range(last - first):
+                        total[first + j] += line[j]
                     for j in range(first, last):
-                        total[j] += line[left + j]
                         found[j] += 1
-                for j in range(width):
-                    rough[j] += line[min(max(left + j, 0), columns - 1)]
             for j in range(width):
-                out[t, i, j] = total[j] / found[j] if found[j] else rough[j] / count
+                if found[j]:
+                    out[t, i, j] = total[j] / found[j]
+                else:
+                    # No frame shows this pixel; the nearest that they show stands for it.
+                    rough = 0.0
+                    for k in range(count):
+                        y = min(max(corners[t, 0] - shifts[t, k, 0] + i, 0), rows - 1)
+                        x = min(max(corners[t, 1] - shifts[t, k, 1] + j, 0), columns - 1)
+                        rough += frames[k, y, x]
+                    out[t, i, j] = rough / count
