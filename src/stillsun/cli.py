@@ -97,7 +97,8 @@ def _run(arguments: list[str]) -> int:
     if not asks:
         _check(options.overrides, options.config_dir, options.multirun)
     register_schema()
-    chosen = [o for o in use_observation_file(options.overrides) if o not in options.overrides]
+    overrides = use_observation_file(options.overrides)
+    flags = [a for a in arguments if a not in options.overrides]
 
     def task(composed: Any) -> float | None:
         from stillsun.pipeline.session import reduce
@@ -110,7 +111,7 @@ def _run(arguments: list[str]) -> int:
     application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
         task
     )
-    with _arguments(["stillsun", *arguments, *chosen]):
+    with _arguments(["stillsun", *overrides, *flags]):
         try:
             application()
         except (HydraException, OmegaConfBaseException) as error:
