@@ -12,6 +12,8 @@ from astropy.io import fits
 from stillsun.errors import InputError
 
 PART = ".part"
+_BLOCK = 2880
+_ONES = 0xFFFFFFFF
 
 
 def write_product(
@@ -48,7 +50,7 @@ def write_product(
     """
     path = Path(path)
     pixels = np.asarray(image, dtype=np.float32)
-    if pixels.ndim != 2 or not np.isfinite(pixels.sum(dtype=np.float64)):
+    if pixels.ndim != 2 or not np.isfinite(pixels).all():
         raise InputError(
             "not an image that can be written", file=path, expected="finite values (y, x)", found=pixels.shape
         )
@@ -62,7 +64,7 @@ def write_product(
     with part.open("wb") as handle:
         handle.write(hdu.header.tostring().encode("ascii"))
         hdu.data.tofile(handle)
-        handle.write(b"\0" * (-hdu.data.nbytes % 2880))
+        handle.write(b"\0" * (-hdu.data.nbytes % _BLOCK))
     part.replace(path)
     return path
 
@@ -81,13 +83,27 @@ def is_product(path: Path, digest: str) -> bool:
     Returns
     -------
     bool
-        True where card and both checksums are right.
+        True where card, size and checksum are right.
+
+    Notes
+    -----
+    Seaman, Pence & Rots (2012), FITS checksum proposal.
     """
     try:
-        with fits.open(path, memmap=False) as hdus:
-            hdu = hdus[0]
-            if hdu.header.get("DIGEST") != digest:
+        with Path(path).open("rb") as handle:
+            header = fits.Header.fromfile(handle)
+            size = header["NAXIS1"] * header["NAXIS2"] * abs(header["BITPIX"]) // 8
+            if header.get("DIGEST") != digest or "CHECKSUM" not in header:
                 return False
-            return bool(hdu.verify_datasum() == 1 and hdu.verify_checksum() == 1)
-    except (OSError, ValueError, TypeError):
+            expected = handle.tell() + size + (-size % _BLOCK)
+            handle.seek(0)
+            words = np.fromfile(handle, dtype=">u4")
+    except (OSError, EOFError, KeyError, ValueError):
         return False
+    if words.nbytes != expected:
+        return False
+    # CHECKSUM is chosen so that the words of the whole HDU add up to minus zero, in ones' complement.
+    total = int(words.sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & _ONES) + (total >> 32)
+    return total == _ONES
