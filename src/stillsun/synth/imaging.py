@@ -17,7 +17,7 @@ _BOX = 128  # side of a point-spread function, px
 _STEP = _BOX // 2  # distance of field points, px
 _PADDED = _BOX + _BOX // 2
 _MARGIN = (_PADDED - _BOX) // 2
-_CHUNK = 64  # point-spread functions in memory at a time
+_CHUNK = 8  # point-spread functions at a time: they stay in the cache
 
 
 @dataclass(frozen=True)

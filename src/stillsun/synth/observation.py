@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,7 @@ Progress = Callable[[int, int], None]
 _FLAT_BLUR_ARCSEC = 1.6
 _REFERENCE_M = 500e-9
 _AHEAD = 4  # frames
+_RAW = "level0"
 _Result = TypeVar("_Result")
 
 
@@ -46,7 +48,7 @@ def simulate(out: Path, settings: SimulationSettings, progress: Progress | None 
     Parameters
     ----------
     out : Path
-        Directory to be made; it must not hold anything yet.
+        Directory to be made; it must not hold anything yet. Work is done beside it, in ``OUT.part``.
     settings : SimulationSettings
         What is simulated. The same settings give the same bytes.
     progress : callable, optional
@@ -55,38 +57,52 @@ def simulate(out: Path, settings: SimulationSettings, progress: Progress | None 
     Returns
     -------
     Path
-        The observation file, written last.
+        The observation file. The directory gets its name when everything in it is complete.
 
     Raises
     ------
     ConfigError
-        If the directory is not empty, or the channels cannot be simulated.
+        If the directory is not empty, the scene file is missing, or a channel cannot be simulated.
     InputError
         If the scene file cannot be used.
     """
     out = Path(out).expanduser().resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(
-            "the place for the simulated observation is not empty",
-            file=out,
-            remedy="Give a new directory, or remove this one first",
-        )
+    partial = out.with_name(out.name + ".part")
+    for place in (out, partial):
+        # What an interrupted simulation left behind is made again.
+        ours = place is partial and (partial / _RAW).is_dir()
+        if place.exists() and not ours and (not place.is_dir() or any(place.iterdir())):
+            raise ConfigError(
+                "the place for the simulated observation is not empty",
+                file=place,
+                remedy="Give a new directory, or remove this one first",
+            )
+    if partial.exists():
+        shutil.rmtree(partial)
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, min(settings.threads or available, available))
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
         with ThreadPoolExecutor(threads) as pool:
-            return _Simulation(out, settings, pool, progress).write()
+            _Simulation(out, partial, settings, pool, progress).write()
     finally:
         numba.set_num_threads(before)
+    partial.replace(out)
+    return out / "observation.yaml"
 
 
 class _Simulation:
     def __init__(
-        self, out: Path, settings: SimulationSettings, pool: ThreadPoolExecutor, progress: Progress | None
+        self,
+        out: Path,
+        partial: Path,
+        settings: SimulationSettings,
+        pool: ThreadPoolExecutor,
+        progress: Progress | None,
     ) -> None:
-        self.out, self.settings, self.pool, self.progress = out, settings, pool, progress
+        self.out, self.partial, self.settings = out, partial, settings
+        self.pool, self.progress = pool, progress
         self.telescope = TelescopeState(settings)
         optics = AdaptiveOptics(settings.ao_modes, settings.ao_efficiency)
         turn = rotation(settings.crota2_deg)
@@ -118,22 +134,21 @@ class _Simulation:
         self.total = sum(settings.frame_count(s) + around for s in settings.channels)
         self.done = 0
 
-    def write(self) -> Path:
-        raw = self.out / "level0"
+    def write(self) -> None:
+        raw = self.partial / _RAW
         raw.mkdir(parents=True)
         truths = [self._write_channel(setup, raw) for setup in self.settings.channels]
-        log = raw / f"dcss_{self.settings.start:%Y%m%d}.txt"
-        self.telescope.write_log(log, self.seconds)
+        log = f"dcss_{self.settings.start:%Y%m%d}.txt"
+        self.telescope.write_log(raw / log, self.seconds)
         time = self.settings.start + timedelta(seconds=round(self.seconds / 2))
         fulldisk = write_fulldisk(
-            self.out / "hmi", self.settings, self.scene, self.telescope.pointing(time), self.reach, time
+            self.partial / "hmi", self.settings, self.scene, self.telescope.pointing(time), self.reach, time
         )
-        write_truth(self.out / "truth.h5", self._facts(), truths)
-        path = self.out / "observation.yaml"
-        partial = path.with_suffix(".part")
-        partial.write_text(observation_text(self.settings, self.out, log, fulldisk), encoding="utf-8")
-        partial.replace(path)
-        return path
+        write_truth(self.partial / "truth.h5", self._facts(), truths)
+        text = observation_text(
+            self.settings, self.out, self.out / _RAW / log, self.out / "hmi" / fulldisk.name
+        )
+        (self.partial / "observation.yaml").write_text(text, encoding="utf-8")
 
     def _reach(self, setup: ChannelSetup) -> float:
         """Radius around the centre of the field that a channel's scene covers, arcsec."""

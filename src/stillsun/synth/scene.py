@@ -13,7 +13,7 @@ import numpy as np
 import scipy.ndimage
 from astropy.io import fits
 
-from stillsun.errors import InputError
+from stillsun.errors import ConfigError, InputError
 from stillsun.synth.flow import Flow
 from stillsun.synth.granulation import Components, DarkSpot, Granulation
 
@@ -180,9 +180,13 @@ def image_scene(path: Path, *, scale: float | None = None, flow: Flow | None = N
 
     Raises
     ------
+    ConfigError
+        If there is no such file.
     InputError
-        If there is no such file, or no usable image in it.
+        If there is no usable image in it.
     """
+    if not Path(path).is_file():
+        raise ConfigError("no such scene file", file=path, remedy="Give a FITS file that holds an image")
     remedy = "Give a FITS file that holds an image of the Sun"
     try:
         with fits.open(path, do_not_scale_image_data=True) as hdus:

@@ -92,6 +92,10 @@ def _group(width: float) -> list[tuple[float, float, float, float]]:
             low = row + (k - 0.5) * bar
             boxes.append((start + 6 * bar, start + 11 * bar, low, low + bar))
         boxes += _digit(element, side * 28.2 * width, row, 0.9 * width)
+    # A square and a long bar in the free space tell up from down at a glance.
+    square, bar = 3 * width, 0.75 * width
+    boxes.append((-9 * width - square, -9 * width + square, 17 * width - square, 17 * width + square))
+    boxes.append((-4 * width, 18 * width, -17 * width - bar, -17 * width + bar))
     return boxes
 
 
