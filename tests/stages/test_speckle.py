@@ -246,6 +246,16 @@ def test_masking_is_given_what_the_configuration_says(work, raw, monkeypatch):
         work.run(replace(config, method=SpeckleMethod.knox_thompson))
 
 
+def test_masking_end_to_end(work, raw):
+    work.raw = np.random.default_rng(1).poisson(work.raw).astype(np.uint16)
+    product = work.run(SpeckleConfig(engine=SpeckleEngine.masking, subfield_arcsec=2.4, deconvolve=False))
+    assert np.isfinite(product["image"]).all()
+    assert product["r0_map"].shape[1:] == (len(product["centres_y"]), len(product["centres_x"]))
+    for image, truth in zip(product["image"], raw[1], strict=True):
+        assert np.corrcoef(image.ravel(), truth.ravel())[0, 1] > 0.9
+        assert image.mean() == pytest.approx(truth.mean(), rel=0.02)
+
+
 def test_external_program_end_to_end(fakes, kisip, work, raw):
     config = kisip()
     product = work.run(config)
@@ -269,15 +279,19 @@ def test_external_program_end_to_end(fakes, kisip, work, raw):
     assert (BURSTS, BURSTS) in work.progress
 
 
-def test_bursts_are_kept_if_asked_for(kisip, work, raw):
+def test_bursts_are_kept_if_asked_for(fakes, kisip, work, raw):
     config = replace(kisip(), keep_bursts=True)
     config.kisip.header_offset = 64
+    config.method = SpeckleMethod.knox_thompson
     product = work.run(config)
     np.testing.assert_allclose(product["image"], raw[1], rtol=1e-6)
     names = [f"{NAME}.raw.batch.00.{n:03d}" for n in range(BURSTS)]
     assert files(work.paths.speckle_bursts) == [*names, "gband.noise"]
     content = (work.paths.speckle_bursts / names[2]).read_bytes()
     assert content[:64] == bytes(64)
+    (call,) = fakes.calls(Path(config.kisip.bin))
+    assert call["method"][0] == "0"
+    assert call["props"][3] == "64"
     assert content[64:] == np.repeat(raw[1][2:3], FRAMES, axis=0).astype("=f4").tobytes()
 
 
@@ -362,9 +376,17 @@ def test_missing_program_is_found_before_a_burst_is_written(kisip, work):
     assert not work.paths.speckle_bursts.exists()
 
 
+def test_noise_of_few_flat_frames_is_repeated_and_said(kisip, work):
+    work.noise = np.stack([np.full((ROWS, COLUMNS), n, dtype=np.float32) for n in (1, 2)])
+    work.run(replace(kisip(), keep_bursts=True))
+    content = np.fromfile(work.paths.speckle_bursts / "gband.noise", np.float32)
+    assert list(content.reshape(FRAMES, -1)[:, 0]) == [1, 2, 1]
+    assert work.notes == ["noise file: 2 flat frames repeated to the 3 of a burst"]
+
+
 def test_noise_that_does_not_fit_is_refused(kisip, work):
-    work.noise = np.ones((FRAMES - 1, ROWS, COLUMNS), dtype=np.float32)
-    with pytest.raises(InputError, match="as many flat frames"):
+    work.noise = np.ones((FRAMES, ROWS - 1, COLUMNS), dtype=np.float32)
+    with pytest.raises(InputError, match="60 x 90"):
         work.run(kisip())
 
 

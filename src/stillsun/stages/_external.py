@@ -266,17 +266,20 @@ class ExternalRun:
         return min(_AT_ONCE, left // each)
 
     def _write_noise(self) -> None:
-        job, frames = self._job, self._job.props.frames
-        noise = np.asarray(self._ctx.inputs["calibration"].read("noise"))[:frames]
-        if noise.shape != self._burst_shape:
+        job, store = self._job, self._ctx.inputs["calibration"]
+        frames, *shape = self._burst_shape
+        flats = np.asarray(store.read("noise"))
+        if len(flats) == 0 or list(flats.shape[1:]) != shape:
             raise InputError(
-                "the noise burst does not fit the bursts",
-                file=self._ctx.inputs["calibration"].path,
-                expected=self._burst_shape,
-                found=noise.shape,
-                remedy="The external program needs as many flat frames as a burst has frames",
+                "the calibrated flat frames do not fit the bursts",
+                file=store.path,
+                expected=f"frames of {shape[0]} x {shape[1]}",
+                found=flats.shape,
+                remedy="Run calibrate again",
             )
-        write_burst(job.noise, noise, job.props.header_offset)
+        if len(flats) < frames:
+            self._ctx.note(f"noise file: {len(flats)} flat frames repeated to the {frames} of a burst")
+        write_burst(job.noise, flats[np.arange(frames) % len(flats)], job.props.header_offset)
 
     def _write_bursts(self, bursts: Sequence[int]) -> None:
         job = self._job
