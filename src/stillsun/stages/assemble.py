@@ -1,0 +1,167 @@
+"""Data frames and the calibration to an index of bursts, with times, quality and telescope state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from stillsun.config.schema import AssembleConfig
+from stillsun.core.bursts import BurstIndex, burst_times, find_bursts
+from stillsun.core.calibrate import make_correction
+from stillsun.core.quality import frame_quality
+from stillsun.io.bursts import BurstReader
+from stillsun.io.inventory import open_source
+from stillsun.io.source import FrameSource
+from stillsun.io.telemetry import TelescopeState, read_telescope_log
+from stillsun.stages.base import Field, Stage, StageContext
+
+# A log record further away says nothing about a burst.
+_LOG_DISTANCE_S = 60.0
+
+
+def run(ctx: StageContext) -> None:
+    """
+    Group the data frames into bursts and judge them; pixels are not stored.
+
+    Contrast and sharpness are those of the central half of the field in each axis, where adaptive
+    optics works best and half of the bytes of a frame suffice.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context; reads ``calibration``.
+
+    Raises
+    ------
+    InputError
+        If files are missing or damaged, do not fit the calibration, or fill no burst.
+    """
+    config: AssembleConfig = ctx.config
+    source = open_source(ctx.observation, ctx.settings, "data")
+    for finding in source.findings:
+        ctx.note(f"data: {finding}")
+    index = find_bursts(source.start_times, config.frames_per_burst, max_gap=config.max_gap)
+    for finding in index.findings:
+        ctx.note(f"data: {finding}")
+    calibration = ctx.inputs["calibration"]
+    correction = make_correction(
+        calibration.read("dark"),
+        calibration.read("gain"),
+        calibration.read("bad_pixels"),
+        backend=ctx.backend,
+    )
+    reader = BurstReader(source, correction, index.first, index.frames)
+    window = reader.window(*_centre(reader.shape[1:]))
+    columns = _table(ctx, source, index)
+    attributes = {
+        "frames_per_burst": index.frames,
+        "cadence_s": index.cadence_s,
+        "exposure_s": source.exposure_s,
+        "frames_dropped": index.dropped,
+        "gaps": np.asarray(index.gaps, dtype=np.int64),
+    }
+    with ctx.create(len(index), _fields(index.frames), attributes) as store:
+        for name, values in columns.items():
+            store.write(name, values)
+        done = store.done()
+        frames = None
+        for burst in (int(k) for k in np.flatnonzero(~done)):
+            frames = window.read(burst, out=frames)
+            contrast, sharpness = frame_quality(frames, backend=ctx.backend)
+            best = int(np.argmax(np.nan_to_num(sharpness, nan=-1.0)))
+            store.write("frame_contrast", contrast, row=burst)
+            store.write("frame_sharpness", sharpness, row=burst)
+            store.write("contrast", contrast[best], row=burst)
+            store.write("sharpness", sharpness[best], row=burst)
+            store.write("best_frame", best, row=burst)
+            store.mark(burst)
+            done[burst] = True
+            ctx.progress(int(done.sum()), len(index))
+
+
+def _centre(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    rows, columns = shape
+    return slice(rows // 4, rows - rows // 4), slice(columns // 4, columns - columns // 4)
+
+
+def _table(ctx: StageContext, source: FrameSource, index: BurstIndex) -> dict[str, np.ndarray]:
+    """What is known of every burst without its pixels."""
+    begin, end, average = burst_times(source.start_times, source.exposure_s, index)
+    names = np.array([Path(file).name for file in source.files])
+    state = _telescope(ctx, average)
+    return {
+        "time_beg": begin,
+        "time_end": end,
+        "time_avg": average,
+        "first_frame": index.first,
+        "frames_used": np.full(len(index), index.frames),
+        "first_file": names[source.file_index[index.first]],
+        "last_file": names[source.file_index[index.first + index.frames - 1]],
+        **{name: getattr(state, name) for name in _STATE},
+    }
+
+
+def _telescope(ctx: StageContext, average: np.ndarray) -> TelescopeState:
+    path = ctx.observation.telescope_log
+    if path is None:
+        ctx.note("no telescope log: pointing, guider angle, seeing and light level are not known")
+        return TelescopeState(**{name: np.full(average.shape, np.nan) for name in _STATE})
+    log = read_telescope_log(Path(path))
+    for finding in log.findings:
+        ctx.note(f"telescope log: {finding}")
+    state = log.at((average * 1e6).astype(np.int64).astype("datetime64[us]"), _LOG_DISTANCE_S)
+    unknown = np.isnan(state.latitude)
+    if unknown.all():
+        ctx.note(
+            f"the telescope log ({log.times[0]} to {log.times[-1]}) says nothing of the time of the data "
+            f"({_text(average[0])} to {_text(average[-1])})"
+        )
+    elif unknown.any():
+        ctx.note(f"the telescope log has no pointing for {int(unknown.sum())} of {unknown.size} bursts")
+    return state
+
+
+def _text(seconds: float) -> str:
+    return str(np.datetime64(round(seconds * 1e3), "ms"))
+
+
+_STATE = {
+    "latitude": ("deg", "pointing, heliographic latitude (Stonyhurst)"),
+    "longitude": ("deg", "pointing, heliographic longitude (Stonyhurst)"),
+    "guider_angle": ("deg", "guider angle as logged"),
+    "scintillation": ("arcsec", "Seykora scintillation monitor"),
+    "light_level": ("V", "light level"),
+    "solar_radius": ("arcsec", "solar radius: half of the logged diameter"),
+}
+
+
+def _fields(frames: int) -> dict[str, Field]:
+    unix = "Unix time, UTC: "
+    return {
+        "time_beg": Field((), "float64", "s", unix + "start of the first exposure"),
+        "time_end": Field((), "float64", "s", unix + "end of the last exposure"),
+        "time_avg": Field((), "float64", "s", unix + "mean of the middles of the exposures"),
+        "first_frame": Field((), "int64", "", "first raw frame, counted over all files"),
+        "frames_used": Field((), "int64", "", "frames in the burst"),
+        "first_file": Field((), "str", "", "raw file of the first frame", length=128),
+        "last_file": Field((), "str", "", "raw file of the last frame", length=128),
+        "contrast": Field((), "float64", "", "rms contrast of the sharpest frame, centre of the field"),
+        "sharpness": Field((), "float64", "1/px", "rms gradient over the mean, sharpest frame"),
+        "best_frame": Field((), "int64", "", "sharpest frame, counted within the burst"),
+        "frame_contrast": Field((frames,), "float64", "", "rms contrast of each frame"),
+        "frame_sharpness": Field((frames,), "float64", "1/px", "rms gradient over the mean, each frame"),
+        **{name: Field((), "float64", unit, meaning) for name, (unit, meaning) in _STATE.items()},
+    }
+
+
+STAGE = Stage(
+    name="assemble",
+    version=1,
+    run=run,
+    writes="bursts",
+    reads=("calibration",),
+    raw=("data",),
+    settings=("camera", "exposure_ms", "frame_interval_ms", "start"),
+    files=("telescope_log",),
+)
