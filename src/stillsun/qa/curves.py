@@ -1,0 +1,116 @@
+"""A channel's quantities against time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stillsun.qa.metrics import FrameStatistics, dim_frames, rms_shifts
+from stillsun.qa.page import Picture
+from stillsun.qa.plots import AFTER_COLOUR, BEFORE_COLOUR, Line, Panel, encode, series_figure
+from stillsun.qa.products import ChannelProducts, ChannelReport, percent
+
+_KERNEL_COLOURS = ("#1660a8", "#3a9bd1", "#2a9d6f", "#d98c1f", "#b3423a", "#7a4fa3", "#5a6472")
+_NO_LOG = "there is no telescope log for these times."
+
+
+def show_curves(
+    products: ChannelProducts,
+    report: ChannelReport,
+    before: FrameStatistics | None,
+    after: FrameStatistics | None,
+    dim_fraction: float,
+) -> None:
+    """
+    Draw what is known of each frame against time, and look for dim frames.
+
+    Parameters
+    ----------
+    products : ChannelProducts
+        The channel.
+    report : ChannelReport
+        Where the picture goes.
+    before, after : FrameStatistics or None
+        Statistics of the frames before and after destretch.
+    dim_fraction : float
+        A frame darker than this share of the series' median is reported as dim.
+    """
+    report.section.heading("Against time")
+    statistics = after or before
+    if statistics is not None:
+        _report_dim(report, statistics.mean, dim_fraction)
+    times = products.times
+    if times is None:
+        report.absent("Nothing is drawn against time: the times of the bursts are not there.")
+        return
+    panels: list[Panel] = []
+    reasons: list[str] = []
+    for panel, reason in _panels(products, before, after):
+        lines = [x for x in panel.lines if len(x.values) == len(times) and np.isfinite(x.values).any()]
+        if lines:
+            panels.append(Panel(panel.label, lines))
+        else:
+            reasons.append(reason)
+    if panels:
+        names = ", ".join(panel.label.replace("\n", " ") for panel in panels)
+        picture = Picture(encode(series_figure(times, panels), "png"), "png", f"{products.name}: {names}")
+        report.section.parts.append(picture.html())
+    for reason in reasons:
+        report.absent(reason)
+
+
+def _panels(
+    products: ChannelProducts, before: FrameStatistics | None, after: FrameStatistics | None
+) -> list[tuple[Panel, str]]:
+    """What is drawn, each with the words for its absence."""
+
+    def both(name: str, factor: float = 1.0) -> list[Line]:
+        # The wider curve below stays in sight where both agree.
+        styles = ((before, ("before", BEFORE_COLOUR, 2.6)), (after, ("after", AFTER_COLOUR, 1.1)))
+        return [
+            Line(label, factor * getattr(s, name), colour, width)
+            for s, (label, colour, width) in styles
+            if s is not None
+        ]
+
+    def one(product: str, name: str, factor: float = 1.0) -> list[Line]:
+        values = products.series(product, name)
+        return [] if values is None else [Line("", factor * values)]
+
+    shifts: dict[str, np.ndarray] = {}
+    if products.after is not None:
+        kernels = products.options["destretch"].kernels
+        shifts = rms_shifts(products.after, kernels, float(np.mean(products.scale)))
+    shift_lines = [
+        Line(label, values, colour)
+        for (label, values), colour in zip(shifts.items(), _KERNEL_COLOURS, strict=False)
+    ]
+    levels = [Line("", s.mean / np.nanmedian(s.mean)) for s in (after or before,) if s is not None]
+    engine = products.options["speckle"].engine.name
+    no_r0 = (
+        "there are no reconstructed frames." if products.before is None else f"speckle={engine} gave none."
+    )
+    return [
+        (Panel("Fried parameter\n(cm)", one("speckle", "r0", 100.0)), f"No Fried parameter: {no_r0}"),
+        (Panel("contrast (%)", both("contrast", 100.0)), "No contrast: there are no frames."),
+        (Panel("sharpness\n(1/px)", both("sharpness")), "No sharpness: there are no frames."),
+        (
+            Panel("correlation with\nthe frame before", both("steadiness")),
+            "No correlation from frame to frame: there are fewer than two frames.",
+        ),
+        (Panel("rms shift\n(arcsec)", shift_lines), "No shifts: there is no destretch product with shifts."),
+        (Panel("frame's mean\n(of median)", levels), "No mean intensity: there are no frames."),
+        (Panel("light level\n(telescope)", one("bursts", "light_level")), f"No light level: {_NO_LOG}"),
+        (Panel("scintillation\n(telescope)", one("bursts", "scintillation")), f"No scintillation: {_NO_LOG}"),
+    ]
+
+
+def _report_dim(report: ChannelReport, mean: np.ndarray, fraction: float) -> None:
+    dim = dim_frames(mean, fraction)
+    if len(dim) == 0:
+        return
+    listed = ", ".join(str(n) for n in dim[:8]) + (", …" if len(dim) > 8 else "")
+    lowest = percent(mean[dim].min() / np.nanmedian(mean), 0)
+    report.findings.append(
+        f"{len(dim)} of {len(mean)} frames are darker than {percent(fraction, 0)} of the median (clouds, or "
+        f"a shutter?): {listed}; the darkest has {lowest}"
+    )

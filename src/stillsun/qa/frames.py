@@ -1,0 +1,135 @@
+"""Pictures of a channel's frames: the chosen ones, and before against after destretch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stillsun.io.store import StoreReader
+from stillsun.qa.metrics import FrameStatistics, inner_field
+from stillsun.qa.page import Picture
+from stillsun.qa.plots import encode, grid_figure, image_figure, intensity_limits
+from stillsun.qa.products import ChannelProducts, ChannelReport, percent
+
+# Frames that are averaged to show how still the series stands: few enough for the Sun to keep its shape.
+_MEAN_FRAMES = 20
+_THUMB = 400
+_GRID = 600
+
+
+def show_frames(
+    products: ChannelProducts,
+    report: ChannelReport,
+    before: FrameStatistics | None,
+    after: FrameStatistics | None,
+    size: int,
+    dim_fraction: float,
+) -> tuple[float, float] | None:
+    """
+    Show the first, middle, clearest and worst frame, and what destretch did.
+
+    Parameters
+    ----------
+    products : ChannelProducts
+        The channel.
+    report : ChannelReport
+        Where the pictures go.
+    before, after : FrameStatistics or None
+        Statistics of the frames before and after destretch.
+    size : int
+        Longest side of a frame in the pictures, pixels.
+    dim_fraction : float
+        A frame darker than this share of the series' median is not taken for the clearest.
+
+    Returns
+    -------
+    tuple of float or None
+        Contrast of the mean frame before and after destretch; None where there are not both.
+    """
+    section = report.section
+    section.heading("Frames")
+    store, statistics = (products.before, before) if after is None else (products.after, after)
+    if store is None or statistics is None:
+        report.absent("No frames to show: neither reconstructed nor destretched frames were made.")
+        return None
+    if after is None:
+        report.absent("No destretched frames: the frames shown are those before destretch.")
+    best = statistics.clearest(dim_fraction)
+    limits = intensity_limits(products.frame(store, best))
+    chosen = {"First": 0, "Middle": store.rows // 2, "Clearest": best, "Worst": statistics.worst()}
+    kind = products.kind if after is None else "destretched"
+    section.pictures(
+        [
+            _picture(
+                products,
+                products.frame(store, number),
+                limits,
+                label,
+                kind,
+                min(size, _THUMB),
+                f"{products.stamp(number)}.",
+            )
+            for label, number in chosen.items()
+        ]
+    )
+    section.words(
+        f"Frames: {kind}, each over its mean, on one grey scale; coordinates from the centre of the field. "
+        "Clearest and worst are those of highest and lowest sharpness.",
+        "why",
+    )
+    if after is not None and products.before is None:
+        report.absent("No comparison before and after destretch: the frames before it are not there.")
+    if after is None or products.before is None or best >= products.before.rows:
+        return None
+    return _compare(products, report, products.before, store, best, limits, size)
+
+
+def _compare(
+    products: ChannelProducts,
+    report: ChannelReport,
+    before: StoreReader,
+    after: StoreReader,
+    best: int,
+    limits: tuple[float, float],
+    size: int,
+) -> tuple[float, float]:
+    rows = min(before.rows, after.rows)
+    first = max(0, min(best - _MEAN_FRAMES // 2, rows - _MEAN_FRAMES))
+    last = min(first + _MEAN_FRAMES, rows)
+    single = [products.frame(before, best), products.frame(after, best)]
+    mean = [products.mean(before, first, last), products.mean(after, first, last)]
+    old, new = (float(inner_field(image).std() / inner_field(image).mean()) for image in mean)
+    span = f"Mean of frames {first} to {last - 1}"
+    stillness = (
+        f"The stiller the frames stand, the more fine structure survives the mean: contrast {percent(old)} "
+        f"before and {percent(new)} after."
+    )
+    report.section.heading("Before and after destretch")
+    pairs: list[tuple[Picture, Picture]] = []
+    for what, pair, more in ((products.stamp(best), single, ""), (span, mean, stillness)):
+        caption = f"{what}. Both over their mean, on the same grey scale. {more}"
+        first_picture, second_picture = (
+            _picture(products, image, limits, f"{what}: {name}", name, size, caption)
+            for image, name in zip(pair, (products.kind, "destretched"), strict=True)
+        )
+        pairs.append((first_picture, second_picture))
+    report.section.blinks(pairs, ("Before", "After"))
+    titles = [
+        [f"{products.stamp(best)}: {products.kind}", "Destretched"],
+        [f"{span}: before destretch, contrast {percent(old)}", f"After destretch, contrast {percent(new)}"],
+    ]
+    figure = grid_figure([single, mean], titles, products.scale, limits, size=min(size, _GRID))
+    report.files[f"{products.name}_before_after.png"] = encode(figure, "png")
+    return old, new
+
+
+def _picture(
+    products: ChannelProducts,
+    image: np.ndarray,
+    limits: tuple[float, float],
+    title: str,
+    kind: str,
+    size: int,
+    caption: str = "",
+) -> Picture:
+    data = encode(image_figure(image, products.scale, limits, title, size=size), "jpg")
+    return Picture(data, "jpg", f"{products.name}, {kind}. {title}", caption)

@@ -1,0 +1,180 @@
+"""Figures of merit of one channel's frames, read from its products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillsun.core.quality import frame_quality
+from stillsun.io.store import StoreReader
+
+# Share of a side that is left out all round: reconstruction and destretch leave a rim.
+_RIM = 0.08
+_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class FrameStatistics:
+    """
+    What each frame of a stack is like, away from the rim of the field.
+
+    Attributes
+    ----------
+    mean : numpy.ndarray
+        Mean intensity, (frames,) float64, in the stack's unit.
+    contrast : numpy.ndarray
+        Standard deviation over mean, (frames,) float64.
+    sharpness : numpy.ndarray
+        Rms gradient over mean, 1/pixel, (frames,) float64; see `stillsun.core.quality`.
+    steadiness : numpy.ndarray
+        Correlation of each frame with the one before it, (frames,) float64; NaN for the first.
+    """
+
+    mean: np.ndarray
+    contrast: np.ndarray
+    sharpness: np.ndarray
+    steadiness: np.ndarray
+
+    def clearest(self, dim_fraction: float = 0.0) -> int:
+        """
+        Frame of highest sharpness.
+
+        Parameters
+        ----------
+        dim_fraction : float
+            Frames darker than this share of the series' median are passed over: their noise looks sharp.
+
+        Returns
+        -------
+        int
+            Frame number.
+        """
+        sharpness = self.sharpness.copy()
+        sharpness[dim_frames(self.mean, dim_fraction)] = np.nan
+        return int(np.nanargmax(sharpness)) if np.isfinite(sharpness).any() else 0
+
+    def worst(self) -> int:
+        """
+        Frame of lowest sharpness.
+
+        Returns
+        -------
+        int
+            Frame number.
+        """
+        return int(np.nanargmin(self.sharpness)) if np.isfinite(self.sharpness).any() else 0
+
+
+def inner_field(image: np.ndarray) -> np.ndarray:
+    """
+    The field without its rim.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (..., y, x)
+        Image or stack of images.
+
+    Returns
+    -------
+    numpy.ndarray
+        View of the inner part.
+    """
+    rows, columns = (int(n * _RIM) for n in image.shape[-2:])
+    return image[..., rows : image.shape[-2] - rows, columns : image.shape[-1] - columns]
+
+
+def frame_statistics(
+    store: StoreReader, progress: Callable[[int, int], None] | None = None
+) -> FrameStatistics:
+    """
+    Mean, contrast, sharpness and steadiness of the frames in a store, a few frames at a time.
+
+    Parameters
+    ----------
+    store : StoreReader
+        Store with the stack ``image``, (frames, y, x).
+    progress : callable, optional
+        Called with (frames done, frames in all).
+
+    Returns
+    -------
+    FrameStatistics
+        One value a frame; NaN where a frame is not finite.
+    """
+    frames, rows, columns = store.shape("image")
+    chunk = max(1, _CHUNK_BYTES // (4 * rows * columns))
+    parts: list[np.ndarray] = []
+    before: np.ndarray | None = None
+    for start in range(0, frames, chunk):
+        stack = np.ascontiguousarray(inner_field(store.read("image", slice(start, start + chunk))))
+        mean = stack.mean(axis=(1, 2), dtype=np.float64)
+        # A new level for each frame keeps float32 sums of products exact enough.
+        levelled = stack - mean[:, None, None].astype(np.float32)
+        steady = np.full(len(stack), np.nan)
+        for number, frame in enumerate(levelled):
+            if before is not None:
+                steady[number] = _correlation(before, frame)
+            before = frame
+        parts.append(np.stack([mean, *frame_quality(stack, backend="numpy"), steady]))
+        if progress is not None:
+            progress(start + len(stack), frames)
+    return FrameStatistics(*np.concatenate(parts, axis=1))
+
+
+def rms_shifts(store: StoreReader, kernels: Sequence[int], scale: float) -> dict[str, np.ndarray]:
+    """
+    Rms shift of each frame for every kernel of destretch.
+
+    Parameters
+    ----------
+    store : StoreReader
+        Product of destretch, with ``shifts_<kernel>``: (frames, 2) for kernel 0, else
+        (frames, 2, tiles y, tiles x), pixels.
+    kernels : sequence of int
+        Kernels in the order in which they were used.
+    scale : float
+        Plate scale, arcsec per pixel.
+
+    Returns
+    -------
+    dict
+        Kernel in words to rms length of the shifts, arcsec, (frames,) float64; kernels whose shifts are
+        not in the store are left out.
+    """
+    found: dict[str, np.ndarray] = {}
+    for kernel in kernels:
+        name = f"shifts_{kernel}"
+        if name not in store:
+            continue
+        shifts = store.read(name).astype(np.float64)
+        power = (shifts**2).sum(axis=1).reshape(len(shifts), -1)
+        found[f"{kernel} px" if kernel else "frame"] = np.sqrt(power.mean(axis=1)) * scale
+    return found
+
+
+def dim_frames(mean: np.ndarray, fraction: float) -> np.ndarray:
+    """
+    Frames that are darker than the rest, as behind clouds.
+
+    Parameters
+    ----------
+    mean : numpy.ndarray
+        Mean intensity of each frame, (frames,).
+    fraction : float
+        Share of the series' median below which a frame counts as dim.
+
+    Returns
+    -------
+    numpy.ndarray
+        Frame numbers, ascending.
+    """
+    return (
+        np.flatnonzero(mean < fraction * np.nanmedian(mean)) if np.isfinite(mean).any() else np.array([], int)
+    )
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    norm = np.sqrt(np.vdot(first, first).astype(np.float64) * np.vdot(second, second).astype(np.float64))
+    return float(np.vdot(first, second) / norm) if norm > 0 else np.nan

@@ -1,0 +1,294 @@
+"""One self-contained HTML page: text, tables and pictures in, one file out."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+_MIME = {"png": "image/png", "jpg": "image/jpeg"}
+_STYLE = """
+:root { --ink: #1d2430; --soft: #5a6472; --line: #dde1e7; --paper: #fff; --back: #f4f5f7; --key: #1660a8;
+  --bad: #b3261e; --bad-back: #fdecea; --warn: #8a5a00; --warn-back: #fff6e0; --good: #1d6b3a; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", Roboto,
+  "Helvetica Neue", Arial, sans-serif; }
+header, main { max-width: 1240px; margin: 0 auto; padding: 0 20px; }
+header { padding-top: 28px; }
+h1 { margin: 0; font-size: 26px; line-height: 1.25; }
+h2 { margin: 0 0 12px; font-size: 20px; }
+h3 { margin: 26px 0 8px; font-size: 16px; }
+p { margin: 6px 0; max-width: 90ch; }
+.sub, .why, figcaption { color: var(--soft); }
+nav { margin: 12px 0 0; display: flex; flex-wrap: wrap; gap: 4px 16px; }
+a { color: var(--key); }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: 18px 20px;
+  margin: 18px 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; overflow-wrap: anywhere; min-width: 5.5em; }
+th { color: var(--soft); font-weight: 600; }
+th[scope=row] { white-space: nowrap; }
+.note { border-left: 4px solid #e0a100; background: var(--warn-back); padding: 8px 12px; margin: 8px 0;
+  border-radius: 0 6px 6px 0; overflow-wrap: anywhere; }
+.note.failed { border-color: var(--bad); background: var(--bad-back); }
+.note b { margin-right: 6px; }
+.note ul { margin: 4px 0; padding-left: 20px; }
+.fine { color: var(--good); }
+figure { margin: 0; }
+figure img { display: block; max-width: 100%; height: auto; }
+figcaption { font-size: 13px; margin-top: 4px; max-width: 90ch; }
+.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(260px, 100%), 1fr)); gap: 14px; }
+.pairs { display: flex; flex-wrap: wrap; gap: 18px 24px; }
+.pairs figure { max-width: 100%; }
+.stack { display: grid; }
+.stack img { grid-area: 1 / 1; }
+.stack.show-first img + img { visibility: hidden; }
+.buttons { display: flex; gap: 6px; margin-bottom: 6px; }
+button { font: inherit; font-size: 14px; padding: 3px 14px; border: 1px solid var(--line); border-radius: 6px;
+  background: var(--back); color: var(--ink); cursor: pointer; }
+button[aria-pressed=true] { background: var(--key); border-color: var(--key); color: #fff; }
+@media print { section { break-inside: avoid; } .buttons { display: none; } }
+"""
+_SCRIPT = """
+document.querySelectorAll(".blink").forEach(function (figure) {
+  var stack = figure.querySelector(".stack"), buttons = figure.querySelectorAll("button"), timer = 0;
+  function show(first) { stack.classList.toggle("show-first", first); }
+  buttons.forEach(function (button, number) {
+    button.onclick = function () {
+      clearInterval(timer);
+      buttons.forEach(function (b) { b.setAttribute("aria-pressed", b === button); });
+      if (number < 2) { show(number === 0); return; }
+      timer = setInterval(function () { show(!stack.classList.contains("show-first")); }, 600);
+    };
+  });
+});
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """
+    A picture inside the page.
+
+    Attributes
+    ----------
+    data : bytes
+        The encoded picture.
+    kind : str
+        ``"png"`` or ``"jpg"``.
+    text : str
+        What it shows, for those who do not see it.
+    caption : str
+        Words below it; empty for none.
+    """
+
+    data: bytes
+    kind: str
+    text: str
+    caption: str = ""
+
+    def image(self) -> str:
+        """
+        The bare picture.
+
+        Returns
+        -------
+        str
+            HTML.
+        """
+        source = f"data:{_MIME[self.kind]};base64,{base64.b64encode(self.data).decode()}"
+        return f'<img alt="{escape(self.text)}" src="{source}">'
+
+    def html(self) -> str:
+        """
+        The picture with its caption.
+
+        Returns
+        -------
+        str
+            HTML.
+        """
+        caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
+        return f"<figure>{self.image()}{caption}</figure>"
+
+
+@dataclass
+class Section:
+    """
+    A titled part of the page.
+
+    Attributes
+    ----------
+    title : str
+        Heading; also what the page's index calls it.
+    parts : list of str
+        HTML.
+    """
+
+    title: str
+    parts: list[str] = field(default_factory=list)
+
+    def heading(self, text: str) -> None:
+        """
+        Add a heading.
+
+        Parameters
+        ----------
+        text : str
+            The heading.
+        """
+        self.parts.append(f"<h3>{escape(text)}</h3>")
+
+    def words(self, text: str, kind: str = "") -> None:
+        """
+        Add a paragraph.
+
+        Parameters
+        ----------
+        text : str
+            The paragraph.
+        kind : str
+            ``"why"`` for the reason that something is missing, ``"fine"`` for good news.
+        """
+        self.parts.append(f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>")
+
+    def note(self, where: str, lines: Sequence[str], *, failed: bool = False, shown: int = 6) -> None:
+        """
+        Add what a person should know about one step.
+
+        Parameters
+        ----------
+        where : str
+            The step.
+        lines : sequence of str
+            What there is to know.
+        failed : bool
+            The step failed.
+        shown : int
+            Lines shown at once; the others unfold.
+        """
+        items = [f"<li>{escape(line)}</li>" for line in lines]
+        text = f"<ul>{''.join(items[:shown])}</ul>"
+        if len(items) > shown:
+            rest = f"<ul>{''.join(items[shown:])}</ul>"
+            text += f"<details><summary>{len(items) - shown} more</summary>{rest}</details>"
+        self.parts.append(
+            f'<div class="note{" failed" if failed else ""}"><b>{escape(where)}</b>{text}</div>'
+        )
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """
+        Add a table; its first column holds the rows' names.
+
+        Parameters
+        ----------
+        head : sequence of str
+            Names of the columns.
+        rows : sequence of sequence of str
+            Cells.
+        """
+        top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+        body = "".join(
+            f'<tr><th scope="row">{escape(row[0])}</th>'
+            + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in rows
+        )
+        self.parts.append(
+            f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+
+    def links(self, links: Sequence[tuple[str, str]]) -> None:
+        """
+        Add a list of links to files near the page.
+
+        Parameters
+        ----------
+        links : sequence of (str, str)
+            Text and relative address.
+        """
+        items = "".join(f'<li><a href="{escape(address)}">{escape(text)}</a></li>' for text, address in links)
+        self.parts.append(f"<ul>{items}</ul>")
+
+    def pictures(self, pictures: Sequence[Picture]) -> None:
+        """
+        Add pictures, side by side where there is room.
+
+        Parameters
+        ----------
+        pictures : sequence of Picture
+            The pictures.
+        """
+        self.parts.append(f'<div class="row">{"".join(p.html() for p in pictures)}</div>')
+
+    def blinks(self, pairs: Sequence[tuple[Picture, Picture]], names: tuple[str, str]) -> None:
+        """
+        Add pairs of pictures of the same size; of each pair one is seen at a time, the second at first.
+
+        Parameters
+        ----------
+        pairs : sequence of (Picture, Picture)
+            The pictures; the caption of the second is shown.
+        names : (str, str)
+            What the buttons say.
+        """
+        labels = zip((*names, "Blink"), ("false", "true", "false"), strict=True)
+        buttons = "".join(
+            f'<button type="button" aria-pressed="{on}">{escape(label)}</button>' for label, on in labels
+        )
+        figures = "".join(
+            f'<figure class="blink"><div class="buttons">{buttons}</div>'
+            f'<div class="stack">{first.image()}{second.image()}</div>'
+            f"<figcaption>{escape(second.caption)}</figcaption></figure>"
+            for first, second in pairs
+        )
+        self.parts.append(f'<div class="pairs">{figures}</div>')
+
+
+@dataclass
+class Page:
+    """
+    The page.
+
+    Attributes
+    ----------
+    title : str
+        Title.
+    subtitle : str
+        Line below the title.
+    sections : list of Section
+        Its parts.
+    """
+
+    title: str
+    subtitle: str = ""
+    sections: list[Section] = field(default_factory=list)
+
+    def html(self) -> str:
+        """
+        The whole page.
+
+        Returns
+        -------
+        str
+            HTML that needs nothing else.
+        """
+        index = "".join(
+            f'<a href="#part-{number}">{escape(section.title)}</a>'
+            for number, section in enumerate(self.sections)
+        )
+        body = "".join(
+            f'<section id="part-{number}"><h2>{escape(section.title)}</h2>{"".join(section.parts)}'
+            "</section>\n"
+            for number, section in enumerate(self.sections)
+        )
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(self.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+            f'<header><h1>{escape(self.title)}</h1><p class="sub">{escape(self.subtitle)}</p>'
+            f"<nav>{index}</nav></header>\n<main>\n{body}</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+        )

@@ -1,0 +1,145 @@
+"""Stage `report`: the page by which a person judges a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stillsun.qa.channel import SUMMARY, channel_report
+from stillsun.qa.page import Page, Section
+from stillsun.qa.products import ChannelProducts, ChannelReport
+from stillsun.stages.base import ObservationContext, Stage
+
+_PRODUCTS = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
+_FAILED = "FAILED: "
+
+
+def run(ctx: ObservationContext) -> list[Path]:
+    """
+    Write the page and the pictures beside it, from whatever products there are.
+
+    Parameters
+    ----------
+    ctx : ObservationContext
+        What the stage may use.
+
+    Returns
+    -------
+    list of Path
+        The page, then the pictures.
+    """
+    reports: dict[str, ChannelReport] = {}
+    for number, (name, view) in enumerate(ctx.channels.items()):
+
+        def progress(done: int, total: int, base: int = 100 * number) -> None:
+            ctx.progress(base + 100 * done // max(total, 1), 100 * len(ctx.channels))
+
+        reports[name] = channel_report(
+            ChannelProducts(name, view.settings, view.options, view.inputs),
+            picture_size=ctx.config.picture_size,
+            dim_fraction=ctx.config.dim_fraction,
+            progress=progress,
+        )
+    page = Page(
+        ctx.config.title or ctx.observation.name,
+        f"{ctx.provenance['program']} {ctx.provenance['version']}, {ctx.observation.telescope.name}, "
+        f"{len(reports)} channel{'' if len(reports) == 1 else 's'}",
+        [
+            _first(ctx, reports),
+            _summary(reports),
+            *(report.section for report in reports.values()),
+            _movies(ctx),
+            _timing(ctx),
+        ],
+    )
+    directory = ctx.directory / "report"
+    directory.mkdir(parents=True, exist_ok=True)
+    written = [_write(directory / "index.html", page.html().encode())]
+    for report in reports.values():
+        written += [_write(directory / name, data) for name, data in report.files.items()]
+    return written
+
+
+def _first(ctx: ObservationContext, reports: Mapping[str, ChannelReport]) -> Section:
+    section = Section("What to know first")
+    failures = {w: [n for n in notes if n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
+    others = {w: [n for n in notes if not n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
+    for where, lines in _together(failures):
+        section.note(f"{where} failed", [n.removeprefix(_FAILED) for n in lines], failed=True)
+    for where, lines in _together({name: report.findings for name, report in reports.items()}):
+        section.note(where, lines)
+    for where, lines in _together(others):
+        section.note(where, lines)
+    missing = _together({name: report.missing for name, report in reports.items()})
+    if missing:
+        lines = [f"{where}: {line}" for where, said in missing for line in said]
+        section.note("Not on this page", lines, shown=4)
+    if not section.parts:
+        section.words("Nothing failed, and nothing was refused, dropped, retried or assumed.", "fine")
+    return section
+
+
+def _together(notes: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
+    """Lines by all the places that say them, so that what holds for every channel is said once."""
+    places: dict[str, list[str]] = {}
+    for where, lines in notes.items():
+        for line in dict.fromkeys(lines):
+            places.setdefault(line, []).append(where)
+    grouped: dict[str, list[str]] = {}
+    for line, where_all in places.items():
+        grouped.setdefault(", ".join(where_all), []).append(line)
+    return list(grouped.items())
+
+
+def _summary(reports: Mapping[str, ChannelReport]) -> Section:
+    section = Section("At a glance")
+    section.table(SUMMARY, [report.summary for report in reports.values()])
+    section.words(
+        "Contrast and correlation are means over the frames, away from the rim of the field.", "why"
+    )
+    return section
+
+
+def _movies(ctx: ObservationContext) -> Section:
+    section = Section("Movies")
+    files = sorted((ctx.directory / "context_movies").glob("*.mp4"))
+    if files:
+        section.links([(f.name, f"../context_movies/{f.name}") for f in files])
+    else:
+        section.words("There are no movies in context_movies.", "why")
+    return section
+
+
+def _timing(ctx: ObservationContext) -> Section:
+    section = Section("Time taken")
+    channels: Sequence[str] = list(ctx.channels)
+    stages = list(dict.fromkeys(task.rpartition("/")[2] for task in ctx.seconds))
+    if not stages:
+        section.words("Every product was there already; nothing was computed in this run.", "why")
+        return section
+    rows = []
+    for stage in stages:
+        times = [ctx.seconds.get(f"{channel}/{stage}") for channel in channels]
+        whole = ctx.seconds.get(stage)
+        total = sum(t for t in (*times, whole) if t is not None)
+        rows.append((stage, *("–" if t is None else f"{t:.1f} s" for t in times), f"{total:.1f} s"))
+    section.table(("Stage", *channels, "Total"), rows)
+    section.words("–: taken from an earlier run, or not done for this channel alone.", "why")
+    return section
+
+
+def _write(path: Path, data: bytes) -> Path:
+    fresh = path.with_name(path.name + ".part")
+    fresh.write_bytes(data)
+    fresh.replace(path)
+    return path
+
+
+STAGE = Stage(
+    name="report",
+    version=1,
+    run=run,
+    optional=_PRODUCTS,
+    observation=("name", "telescope", "channels"),
+    whole=True,
+)

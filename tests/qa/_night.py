@@ -1,0 +1,162 @@
+"""A small night with known truth: products as the stages leave them, without running the stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.ndimage
+
+from stillsun.config.schema import (
+    AssembleConfig,
+    CalibrateConfig,
+    ChannelConfig,
+    DestretchConfig,
+    MovieConfig,
+    ObservationConfig,
+    ReportConfig,
+    SpeckleConfig,
+    Turn,
+)
+from stillsun.core.orient import Orientation
+from stillsun.io.store import Field, Layout, StoreReader, create_section, create_store
+from stillsun.pipeline.layout import Layout as Places
+from stillsun.stages.base import ChannelView, ObservationContext
+
+START = 1_725_000_000.0
+CADENCE = 2.0
+SCALE = (0.05, 0.06)
+KERNELS = (0, 32)
+
+
+class Night:
+    """
+    Two products' worth of frames: a still scene that seeing moves, and the same without the motion.
+
+    `levels` is each frame's brightness, `motion` each frame's shift (y, x) in pixels.
+    """
+
+    def __init__(self, frames: int = 6, shape: tuple[int, int] = (96, 128), seed: int = 1) -> None:
+        rng = np.random.default_rng(seed)
+        scene = scipy.ndimage.gaussian_filter(rng.standard_normal(shape), 1.5, mode="wrap")
+        self.scene = 1.0 + 0.12 * scene / scene.std()
+        self.levels = np.full(frames, 1000.0)
+        self.motion = rng.normal(0.0, 1.5, (frames, 2))
+        self.times = START + CADENCE * np.arange(frames)
+        self.seeing_blur = np.linspace(1.5, 0.5, frames)
+        self.orientation = [Turn.rot90, Turn.fliplr]
+        self.telescope_log = True
+
+    def after(self) -> np.ndarray:
+        """Destretched frames, oriented."""
+        blurred = [scipy.ndimage.gaussian_filter(self.scene, s, mode="wrap") for s in self.seeing_blur]
+        return (self.levels[:, None, None] * np.array(blurred)).astype(np.float32)
+
+    def before(self) -> np.ndarray:
+        """Frames before destretch, as the camera sees them."""
+        moved = [
+            scipy.ndimage.shift(f, d, mode="grid-wrap")
+            for f, d in zip(self.after(), self.motion, strict=True)
+        ]
+        back = Orientation.from_steps([turn.name for turn in self.orientation]).inverse()
+        return np.ascontiguousarray(back.apply(np.array(moved)))
+
+    def write(self, work: Path, channel: str, products: tuple[str, ...]) -> None:
+        """Write products of a channel."""
+        for product in products:
+            path, group = Places(work).store(channel, product)
+            values = getattr(self, f"_{product}")()
+            fields = {
+                name: Field(np.shape(v)[1:] if s else np.shape(v), str(np.asarray(v).dtype), unit, "", s)
+                for name, (v, unit, s) in values.items()
+            }
+            layout = Layout(len(self.times), fields)
+            writer = (
+                create_store(path, layout, product)
+                if group == "/"
+                else create_section(path, group, layout, product)
+            )
+            with writer as store:
+                for name, (value, _, _) in values.items():
+                    store.write(name, value)
+                store.mark(slice(None))
+
+    def _calibration(self) -> dict[str, Any]:
+        shape = self.before().shape[1:]
+        bad = np.zeros(shape, np.uint8)
+        bad[3, 4:9] = 1
+        flat = np.full(shape, 4000.0, np.float32)
+        return {
+            "dark": (np.full(shape, 90.0, np.float32), "DN", False),
+            "flat": (flat, "DN", False),
+            "gain": (flat / 4000, "", False),
+            "bad_pixels": (bad, "", False),
+            "plate_scale": (np.array(SCALE), "arcsec/px", False),
+        }
+
+    def _bursts(self) -> dict[str, Any]:
+        known = np.ones(len(self.times)) if self.telescope_log else np.full(len(self.times), np.nan)
+        return {
+            "time_avg": (self.times, "s", True),
+            "light_level": (4.0 * known, "", True),
+            "scintillation": (0.5 * known, "arcsec", True),
+        }
+
+    def _speckle(self) -> dict[str, Any]:
+        return {
+            "image": (self.before(), "DN", True),
+            "r0": (0.05 + 0.01 * np.arange(len(self.times)), "m", True),
+        }
+
+    def _destretch(self) -> dict[str, Any]:
+        tiles = np.zeros((len(self.times), 2, 3, 4), np.float32)
+        tiles[:, 0] = 3.0
+        tiles[:, 1] = 4.0
+        return {
+            "image": (self.after(), "DN", True),
+            "shifts_0": (self.motion.astype(np.float32), "px", True),
+            "shifts_32": (tiles, "px", True),
+        }
+
+    def _pointing(self) -> dict[str, Any]:
+        return {"crval": (np.tile([100.0, -250.0], (len(self.times), 1)), "arcsec", True)}
+
+
+EVERYTHING = ("calibration", "bursts", "speckle", "destretch", "pointing")
+
+
+def context(
+    work: Path, nights: dict[str, tuple[Night, tuple[str, ...]]], config: Any, **more: Any
+) -> ObservationContext:
+    """Write the products of each channel; give the context of a stage that sees them all."""
+    observation = ObservationConfig(name="test night")
+    views = {}
+    for name, (night, products) in nights.items():
+        night.write(work, name, products)
+        settings = ChannelConfig(
+            wavelength_nm=430.5, plate_scale=[0.9, 0.9], exposure_ms=10.0, orientation=night.orientation
+        )
+        observation.channels[name] = settings
+        options = {
+            "calibrate": CalibrateConfig(),
+            "assemble": AssembleConfig(),
+            "speckle": SpeckleConfig(),
+            "destretch": DestretchConfig(kernels=list(KERNELS)),
+            "movie": config if isinstance(config, MovieConfig) else MovieConfig(),
+            "report": config if isinstance(config, ReportConfig) else ReportConfig(),
+        }
+        inputs = {p: StoreReader(*Places(work).store(name, p)) for p in products}
+        views[name] = ChannelView(settings, options, inputs, Places(work).channel(name))
+    return ObservationContext(
+        config=config,
+        observation=observation,
+        channels=views,
+        directory=work,
+        notes=more.pop("notes", {}),
+        seconds=more.pop("seconds", {}),
+        progress=more.pop("progress", lambda done, total: None),
+        digest="d",
+        provenance={"program": "stillsun", "version": "0"},
+        **more,
+    )
