@@ -28,6 +28,8 @@ class KnownWarp:
         (rows, columns) float32: moved, blurred in part, with noise and unrelated change.
     undistorted : numpy.ndarray
         (rows, columns) float32: blurred, noisy and changed alike, but not moved.
+    clean : numpy.ndarray
+        (rows, columns) float32: blurred alike, neither moved nor noisy nor changed.
     displacement : numpy.ndarray
         (2, rows, columns) float64, the truth: ``reference(y, x) ~ distorted(y - d[0], x - d[1])``.
     box : tuple of int
@@ -37,6 +39,7 @@ class KnownWarp:
     reference: np.ndarray
     distorted: np.ndarray
     undistorted: np.ndarray
+    clean: np.ndarray
     displacement: np.ndarray
     box: tuple[int, int, int, int]
 
@@ -64,6 +67,36 @@ class KnownWarp:
             inside[y0 + outer : y1 - outer, x0 + outer : x1 - outer] = True
         inside[y0 + inner : y1 - inner, x0 + inner : x1 - inner] = outer is None
         return float(np.sqrt(np.mean((displacement - self.displacement)[:, inside] ** 2)))
+
+    def fine_power(self, corrected: np.ndarray, limit: float) -> tuple[float, float]:
+        """
+        Fine detail of a corrected frame against that of the frame that was never distorted.
+
+        Parameters
+        ----------
+        corrected : numpy.ndarray
+            (rows, columns), the distorted frame after correction.
+        limit : float
+            Band limit of the frame, cycles per pixel.
+
+        Returns
+        -------
+        power, coherent : float
+            Power between 0.5 and 0.9 of the limit, as a fraction of that of `undistorted`; and the part
+            that is in phase with `clean`, as a fraction of its. Both 1 for a perfect correction.
+        """
+        y0, y1, x0, x1 = self.box
+        size = min(y1 - y0, x1 - x0) - 160
+        place = np.s_[y0 + 80 : y0 + 80 + size, x0 + 80 : x0 + 80 + size]
+        window = np.outer(np.hanning(size), np.hanning(size))
+        k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
+        band = (k > 0.5 * limit) & (k < 0.9 * limit)
+        ours, alike, clean = (
+            np.fft.rfft2((f[place] - f[place].mean(dtype=np.float64)) * window)[band]
+            for f in (corrected, self.undistorted, self.clean)
+        )
+        power = (np.abs(ours) ** 2).sum() / (np.abs(alike) ** 2).sum()
+        return float(power), float((ours * clean.conj()).real.sum() / (np.abs(clean) ** 2).sum())
 
 
 def known_warp(
@@ -143,5 +176,10 @@ def known_warp(
         return (1 - blend) * values + blend * ndimage.gaussian_filter(values, _BLUR)
 
     return KnownWarp(
-        framed(image), framed(blurred(moved) + other), framed(blurred(image) + other), truth, (y0, y1, x0, x1)
+        framed(image),
+        framed(blurred(moved) + other),
+        framed(blurred(image) + other),
+        framed(blurred(image)),
+        truth,
+        (y0, y1, x0, x1),
     )

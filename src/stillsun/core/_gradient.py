@@ -1,0 +1,203 @@
+"""Small remaining shifts of tiles by windowed least squares, without a Fourier transform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from stillsun.core._threads import over_blocks
+from stillsun.core.backend import Backend
+from stillsun.core.tiles import Axis, Lattice
+
+#: Width of the Gaussian window as a share of the kernel. The sums of a correlation window (a quarter of
+#: the kernel) and half as much of the neighbours': narrower follows noise where the contrast is low.
+WINDOW_SIGMA = 0.3
+
+#: Largest shift for which the images may be taken as linear between two pixels of granulation.
+LARGEST_SHIFT = 3.0
+
+_REACH = 2.3  # sigmas at which the window is cut off
+_LEAST_SHARE = 0.25  # of a tile's window must have data
+_SUMS = 6
+
+
+def refine_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) -> tuple[Any, Any]:
+    """
+    Measure shifts of about a pixel of every tile.
+
+    Parameters
+    ----------
+    image, reference : array
+        (rows, columns) float32 on the backend, of equal contrast and without background, NaN where
+        there are no data.
+    points : Lattice
+        The tiles.
+    backend : Backend
+        Where to compute.
+
+    Returns
+    -------
+    shifts : array
+        (2, tiles_y, tiles_x) float64, order y, x, pixels: content of `image` moves by +shift to match
+        `reference`. 0 where there is no measurement.
+    measured : array
+        (tiles_y, tiles_x) bool: the tile has data, structure in both directions, and a shift small
+        enough for the method.
+
+    Notes
+    -----
+    One Gauss-Newton step of Lucas & Kanade (1981, Proc. IJCAI, 674) with the mean of the gradients of
+    both images, which is unbiased to second order in the shift: the shift d minimises the windowed sum
+    of ``(reference - image + g . d)**2``.
+    """
+    xp = backend.xp
+    windows = _window(points.y), _window(points.x)
+    sums = (_sums_generic if backend.is_gpu else _sums_numba)(image, reference, points, windows, backend)
+    yy, yx, xx, ey, ex, share = (sums[k] for k in range(_SUMS))
+    trace = yy + xx
+    # A faint ridge: without structure the answer is "no shift", not a large one.
+    ridge = 1e-3 * trace[trace > 0].mean() if bool((trace > 0).any()) else 1.0
+    yy, xx = yy + ridge, xx + ridge
+    det = yy * xx - yx * yx
+    shifts = xp.stack([(yx * ex - xx * ey) / det, (yx * ey - yy * ex) / det])
+    measured = (share >= _LEAST_SHARE) & (trace > ridge) & (xp.hypot(shifts[0], shifts[1]) < LARGEST_SHIFT)
+    return xp.where(measured, shifts, 0), measured
+
+
+def refine_frame(image: Any, reference: Any, backend: Backend) -> np.ndarray:
+    """
+    Measure a shift of about a pixel of a whole frame.
+
+    Parameters
+    ----------
+    image, reference : array
+        As for `refine_tiles`.
+    backend : Backend
+        Where to compute.
+
+    Returns
+    -------
+    numpy.ndarray
+        (2,) float64, order y, x, pixels; the same step with all pixels in one window, at most
+        `LARGEST_SHIFT` long, 0 without structure.
+    """
+    rows, columns = image.shape
+    weights = np.ones(rows, np.float32), np.ones(columns, np.float32)
+    points = Lattice(image.shape, Axis(rows, rows, 0, 1), Axis(columns, columns, 0, 1))
+    measure = _sums_generic if backend.is_gpu else _sums_numba
+    sums = measure(image, reference, points, ((0, weights[0]), (0, weights[1])), backend)
+    yy, yx, xx, ey, ex, _ = (float(s) for s in sums[:, 0, 0])
+    det = yy * xx - yx * yx
+    if det <= 1e-6 * (yy + xx) ** 2:
+        return np.zeros(2)
+    step = np.array([yx * ex - xx * ey, yx * ey - yy * ex]) / det
+    return step * min(1.0, LARGEST_SHIFT / max(np.hypot(*step), 1e-9))
+
+
+def _window(axis: Axis) -> tuple[int, np.ndarray]:
+    """First pixel of the first tile's window, and its weights (sum 1), the same for every tile."""
+    sigma = WINDOW_SIGMA * axis.kernel
+    centre = axis.centres[0]
+    first = int(np.ceil(centre - _REACH * sigma))
+    places = np.arange(first, int(np.floor(centre + _REACH * sigma)) + 1)
+    weights = np.exp(-((places - centre) ** 2) / (2 * sigma**2))
+    return first, (weights / weights.sum()).astype(np.float32)
+
+
+def _sums_numba(image: Any, reference: Any, points: Lattice, windows: Any, backend: Backend) -> Any:
+    (first_y, weights_y), (first_x, weights_x) = windows
+    lines = np.empty((image.shape[0], _SUMS, points.x.count), np.float32)
+    over_blocks(
+        lambda a, b: _along_rows(image, reference, first_x, points.x.step, weights_x, lines, a, b),
+        image.shape[0],
+        backend,
+    )
+    sums = np.empty((_SUMS, *points.count))
+    over_blocks(
+        lambda a, b: _along_columns(lines, first_y, points.y.step, weights_y, sums, a, b),
+        points.y.count,
+        backend,
+    )
+    return sums
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _along_rows(image, reference, first, step, weights, lines, start, stop):  # type: ignore[no-untyped-def]
+    rows, columns = image.shape
+    products = np.zeros((6, columns), np.float32)
+    mean = np.empty(columns, np.float32)
+    near, far = np.float32(8 / 24), np.float32(1 / 24)  # five-point derivative of twice the mean
+    tiles = lines.shape[2]
+    size = len(weights)
+    for y in range(start, stop):
+        if y < 2 or y >= rows - 2:
+            lines[y] = 0
+            continue
+        for x in range(columns):
+            mean[x] = image[y, x] + reference[y, x]
+        for x in range(2, columns - 2):
+            gy = near * (
+                image[y + 1, x] + reference[y + 1, x] - image[y - 1, x] - reference[y - 1, x]
+            ) - far * (image[y + 2, x] + reference[y + 2, x] - image[y - 2, x] - reference[y - 2, x])
+            gx = near * (mean[x + 1] - mean[x - 1]) - far * (mean[x + 2] - mean[x - 2])
+            e = reference[y, x] - image[y, x]
+            there = gy + gx + e
+            if there != there:
+                gy = gx = e = np.float32(0)
+            products[0, x] = gy * gy
+            products[1, x] = gy * gx
+            products[2, x] = gx * gx
+            products[3, x] = gy * e
+            products[4, x] = gx * e
+            products[5, x] = np.float32(there == there)
+        for t in range(tiles):
+            left = first + t * step
+            a, b = max(left, 0), min(left + size, columns)
+            for k in range(6):
+                total = np.float32(0)
+                for x in range(a, b):
+                    total += weights[x - left] * products[k, x]
+                lines[y, k, t] = total
+
+
+@njit(cache=True, nogil=True)
+def _along_columns(lines, first, step, weights, sums, start, stop):  # type: ignore[no-untyped-def]
+    rows, kinds, tiles = lines.shape
+    for j in range(start, stop):
+        top = first + j * step
+        sums[:, j] = 0
+        for y in range(max(top, 0), min(top + len(weights), rows)):
+            weight = np.float64(weights[y - top])
+            for k in range(kinds):
+                for t in range(tiles):
+                    sums[k, j, t] += weight * lines[y, k, t]
+
+
+def _sums_generic(image: Any, reference: Any, points: Lattice, windows: Any, backend: Backend) -> Any:
+    xp = backend.xp
+    twice = image + reference
+    gy, gx = xp.full_like(image, np.nan), xp.full_like(image, np.nan)
+    near, far = np.float32(8 / 24), np.float32(1 / 24)
+    gy[2:-2] = near * (twice[3:-1] - twice[1:-3]) - far * (twice[4:] - twice[:-4])
+    gx[:, 2:-2] = near * (twice[:, 3:-1] - twice[:, 1:-3]) - far * (twice[:, 4:] - twice[:, :-4])
+    e = reference - image
+    there = xp.isfinite(gy + gx + e)
+    gy, gx, e = (xp.where(there, a, 0) for a in (gy, gx, e))
+    along = [
+        backend.asarray(_band(size, axis, *part))
+        for size, axis, part in zip(image.shape, (points.y, points.x), windows, strict=True)
+    ]
+    products = (gy * gy, gy * gx, gx * gx, gy * e, gx * e, there.astype(np.float32))
+    return xp.stack([(along[0] @ p @ along[1].T) for p in products]).astype(np.float64)
+
+
+def _band(size: int, axis: Axis, first: int, weights: np.ndarray) -> np.ndarray:
+    """Window weights as a matrix (tiles, size) float32."""
+    matrix = np.zeros((axis.count, size), np.float32)
+    for tile in range(axis.count):
+        left = first + tile * axis.step
+        a, b = max(left, 0), min(left + len(weights), size)
+        matrix[tile, a:b] = weights[a - left : b - left]
+    return matrix

@@ -1,0 +1,110 @@
+"""A frame made ready to be measured: valid part, background removed, at several binnings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stillsun.core.apodize import fill, high_pass, valid_box
+from stillsun.core.backend import Backend
+
+#: Width of the background that is removed, in (binned) pixels. Fine detail carries the information on
+#: shifts; the change of the Sun and of the seeing from frame to frame has most power at large scales.
+BACKGROUND_SIGMA = 4.0
+
+
+class Levels:
+    """
+    A frame, and what is measured of it.
+
+    Parameters
+    ----------
+    image : array_like
+        (rows, columns); NaN, infinite and the pixels of a constant border do not count.
+    backend : Backend
+        Where to compute.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    box : tuple of int
+        Inside of the constant border, see `stillsun.core.apodize.valid_box`.
+    valid : array
+        (rows, columns) bool.
+    filled : array
+        (rows, columns) float32 without NaN.
+    empty : bool
+        There is nothing to measure: all pixels have one value, or none is finite.
+    """
+
+    def __init__(self, image: Any, backend: Backend) -> None:
+        xp = backend.xp
+        self._backend = backend
+        self.shape: tuple[int, int] = image.shape
+        self.box = valid_box(image, backend)
+        y0, y1, x0, x1 = self.box
+        self.empty = y1 == 0
+        self.valid = xp.zeros(self.shape, bool)
+        self.valid[y0:y1, x0:x1] = xp.isfinite(image[y0:y1, x0:x1])
+        self._holes = not bool(self.valid[y0:y1, x0:x1].all())
+        if self.empty:
+            self.filled = xp.where(xp.isfinite(image), image, np.float32(0))
+        else:
+            self.filled = fill(image, self.valid, self.box, backend)
+        self._levels: dict[int, Any] = {}
+
+    def level(self, bins: int) -> Any:
+        """
+        The frame without background, in units of its own contrast.
+
+        Parameters
+        ----------
+        bins : int
+            Pixels binned into one along each axis.
+
+        Returns
+        -------
+        array
+            (ceil(rows / bins), ceil(columns / bins)) float32, rms 1, NaN where invalid.
+        """
+        if bins not in self._levels:
+            self._levels[bins] = self._make(bins)
+        return self._levels[bins]
+
+    def _make(self, bins: int) -> Any:
+        xp = self._backend.xp
+        image = high_pass(_bin(self.filled, bins, xp), BACKGROUND_SIGMA, self._backend)
+        y0, y1, x0, x1 = (
+            -(-self.box[0] // bins),
+            self.box[1] // bins,
+            -(-self.box[2] // bins),
+            self.box[3] // bins,
+        )
+        inner = image[y0:y1, x0:x1]
+        rms = float(xp.sqrt(xp.mean(inner * inner, dtype=np.float64))) if inner.size else 0.0
+        image *= np.float32(1 / rms if rms > 0 else 0)
+        # At least one row and column at each side, so that what comes from outside the frame is NaN.
+        image[: max(y0, 1)], image[min(y1, image.shape[0] - 1) :] = np.nan, np.nan
+        image[:, : max(x0, 1)], image[:, min(x1, image.shape[1] - 1) :] = np.nan, np.nan
+        if self._holes:
+            image[_bin(self.valid.astype(np.float32), bins, xp) < 0.999] = np.nan
+        return image
+
+
+def _bin(image: Any, bins: int, xp: Any) -> Any:
+    """Mean over blocks; the last row and column are repeated where the size does not divide."""
+    if bins == 1:
+        return image
+    rows, columns = image.shape
+    more = (-rows % bins, -columns % bins)
+    if any(more):
+        image = xp.pad(image, ((0, more[0]), (0, more[1])), mode="edge")
+    total = image[::bins].copy()
+    for k in range(1, bins):
+        total += image[k::bins]
+    mean = total[:, ::bins].copy()
+    for k in range(1, bins):
+        mean += total[:, k::bins]
+    return mean * np.float32(1 / bins**2)

@@ -1,0 +1,257 @@
+"""Control-point lattice: half-overlapping square tiles that cover a frame, and their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from stillsun.core.backend import Backend
+from stillsun.errors import ConfigError
+
+#: The smallest tile in which a shift can be measured.
+SMALLEST_KERNEL = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """
+    Tiles along one axis of a frame.
+
+    Attributes
+    ----------
+    kernel : int
+        Pixels of a tile.
+    step : int
+        Pixels from one tile to the next, half a kernel.
+    start : int
+        First pixel of the first tile; negative where it reaches beyond the frame.
+    count : int
+        Number of tiles.
+    """
+
+    kernel: int
+    step: int
+    start: int
+    count: int
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Centres of the tiles in pixels, (count,) float64: the control points."""
+        return self.start + self.step * np.arange(self.count) + (self.kernel - 1) / 2
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Cubic interpolation between the control points (Catmull-Rom).
+
+        Parameters
+        ----------
+        positions : numpy.ndarray
+            (n,), pixels.
+
+        Returns
+        -------
+        indices : numpy.ndarray
+            (n, 4) int32, the control points that count; beyond the last one its value is held.
+        weights : numpy.ndarray
+            (n, 4) float32, which sum to 1.
+        """
+        t = (positions - self.start - (self.kernel - 1) / 2) / self.step
+        t = np.clip(t, 0, self.count - 1)
+        first = np.minimum(t.astype(np.int64), max(self.count - 2, 0))
+        f = (t - first)[:, None]
+        weights = np.hstack(
+            [
+                ((-0.5 * f + 1) * f - 0.5) * f,
+                (1.5 * f - 2.5) * f * f + 1,
+                ((-1.5 * f + 2) * f + 0.5) * f,
+                (0.5 * f - 0.5) * f * f,
+            ]
+        )
+        indices = np.clip(first[:, None] + np.arange(-1, 3), 0, self.count - 1)
+        return indices.astype(np.int32), weights.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """
+    The tiles of one kernel over a frame.
+
+    Tiles overlap by half. They cover the frame, equally far beyond both edges, whatever its size: a
+    kernel larger than the frame is one tile. The lattice follows from shape and kernel alone, so that
+    stored shifts can be replayed on any frame of that shape.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    y, x : Axis
+        Tiles along the rows' and the columns' axis.
+    """
+
+    shape: tuple[int, int]
+    y: Axis
+    x: Axis
+
+    @property
+    def count(self) -> tuple[int, int]:
+        """Tiles in y and x."""
+        return self.y.count, self.x.count
+
+
+def lattice(shape: tuple[int, int], kernel: int) -> Lattice:
+    """
+    Lay the tiles of a kernel over a frame.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    kernel : int
+        Pixels of a tile.
+
+    Returns
+    -------
+    Lattice
+        The tiles.
+
+    Raises
+    ------
+    ConfigError
+        If the kernel is too small to measure a shift in.
+    """
+    if kernel < SMALLEST_KERNEL:
+        raise ConfigError(
+            "tile too small", expected=f"a kernel of {SMALLEST_KERNEL} pixels or more", found=kernel
+        )
+    rows, columns = shape
+    return Lattice((rows, columns), _axis(rows, kernel), _axis(columns, kernel))
+
+
+def binning(kernel: int) -> int:
+    """
+    By how much a frame is binned for a kernel: large tiles need no fine pixels.
+
+    Parameters
+    ----------
+    kernel : int
+        Pixels of a tile.
+
+    Returns
+    -------
+    int
+        4, 2 or 1; a binned tile keeps at least 24 pixels.
+    """
+    return 4 if kernel >= 96 else 2 if kernel >= 48 else 1
+
+
+def _axis(size: int, kernel: int) -> Axis:
+    bins = binning(kernel)
+    # Tiles begin and end at borders of binned pixels.
+    step = max(1, kernel // 2 // bins) * bins
+    count = max(1, -(-(size - kernel) // step) + 1)
+    beyond = (count - 1) * step + kernel - size
+    return Axis(kernel, step, -(beyond // 2 // bins) * bins, count)
+
+
+def window(size: int, sigma: float) -> np.ndarray:
+    """
+    Two-dimensional Gaussian window of a tile.
+
+    Parameters
+    ----------
+    size : int
+        Pixels of the tile along an axis.
+    sigma : float
+        Width in pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (size, size) float32, about 1 at the centre.
+    """
+    line = np.exp(-((np.arange(size) - (size - 1) / 2) ** 2) / (2 * sigma**2))
+    return (line[:, None] * line).astype(np.float32)
+
+
+def gather(
+    images: tuple[Any, Any], starts_y: np.ndarray, starts_x: np.ndarray, weights: Any, backend: Backend
+) -> tuple[Any, Any]:
+    """
+    Take windowed tiles without their mean from two images.
+
+    Parameters
+    ----------
+    images : tuple of array
+        Two of (rows, columns) float32 on the backend; NaN where there are no data.
+    starts_y, starts_x : numpy.ndarray
+        (n,) int, first row and column of each tile; a tile may reach beyond the frame.
+    weights : array
+        (size, size) float32, the window.
+    backend : Backend
+        Where to compute.
+
+    Returns
+    -------
+    tiles : array
+        (2, n, size, size) float32: ``(value - weighted mean) * weight``, 0 in both where one of them
+        has no data: an edge that only one of them has would look like a shift.
+    share : array
+        (n,) float32, share of the window's weight that has data.
+    """
+    count, size = len(starts_y), weights.shape[0]
+    if not backend.is_gpu:
+        tiles = np.empty((2, count, size, size), np.float32)
+        share = np.empty(count, np.float32)
+        _gather(*images, starts_y, starts_x, weights, tiles, share)
+        return tiles, share
+    xp = backend.xp
+    at_y = xp.asarray(starts_y)[:, None] + xp.arange(size, 2 * size)
+    at_x = xp.asarray(starts_x)[:, None] + xp.arange(size, 2 * size)
+    rows, columns = images[0].shape
+    at_y, at_x = xp.clip(at_y, 0, rows + 2 * size - 1), xp.clip(at_x, 0, columns + 2 * size - 1)
+    values = xp.stack(
+        [xp.pad(i, size, constant_values=np.nan)[at_y[:, :, None], at_x[:, None, :]] for i in images]
+    )
+    present = xp.isfinite(values).all(axis=0)
+    values = xp.where(present, values, 0)
+    weight = present * weights
+    total = weight.sum(axis=(1, 2))
+    mean = (values * weight).sum(axis=(2, 3)) / xp.maximum(total, 1e-30)
+    return ((values - mean[:, :, None, None]) * weight).astype(np.float32), total / weights.sum()
+
+
+@njit(cache=True, nogil=True)
+def _gather(first, second, starts_y, starts_x, weights, tiles, share):  # type: ignore[no-untyped-def]
+    rows, columns = first.shape
+    size = weights.shape[0]
+    whole = 0.0
+    for i in range(size):
+        for j in range(size):
+            whole += weights[i, j]
+    for t in range(len(starts_y)):
+        total = mean_a = mean_b = 0.0
+        left, right = max(0, -starts_x[t]), min(size, columns - starts_x[t])
+        top, bottom = max(0, -starts_y[t]), min(size, rows - starts_y[t])
+        for i in range(top, bottom):
+            for j in range(left, right):
+                a = first[starts_y[t] + i, starts_x[t] + j]
+                b = second[starts_y[t] + i, starts_x[t] + j]
+                if a == a and b == b:
+                    total += weights[i, j]
+                    mean_a += weights[i, j] * a
+                    mean_b += weights[i, j] * b
+        share[t] = total / whole
+        tiles[:, t] = 0
+        if total == 0:
+            continue
+        offset_a, offset_b = np.float32(mean_a / total), np.float32(mean_b / total)
+        for i in range(top, bottom):
+            for j in range(left, right):
+                a = first[starts_y[t] + i, starts_x[t] + j]
+                b = second[starts_y[t] + i, starts_x[t] + j]
+                if a == a and b == b:
+                    tiles[0, t, i, j] = (a - offset_a) * weights[i, j]
+                    tiles[1, t, i, j] = (b - offset_b) * weights[i, j]

@@ -1,0 +1,340 @@
+"""Destretch of frames and sequences: known truth comes back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.ndimage as ndimage
+
+import stillsun
+from stillsun.core._levels import Levels
+from stillsun.core.backend import get_backend
+from stillsun.core.destretch import (
+    DEFAULT_KERNELS,
+    Destretcher,
+    apply_shifts,
+    destretch,
+    destretch_series,
+    displacement_field,
+)
+from stillsun.core.reference import FixedReference, RunningReference
+from stillsun.core.tiles import lattice
+from stillsun.errors import ConfigError, InputError
+from stillsun.synth.knownwarp import known_warp
+
+CPU = get_backend("numpy", threads=2)
+GENERIC = dataclasses.replace(CPU, is_gpu=True, name="generic")
+SMALL = (0, 64, 32, 16)
+
+
+def granules(shape, seed=0):
+    """An image with structure of several pixels and a mean, periodic."""
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    image = ndimage.gaussian_filter(noise, 1.8, mode="wrap")
+    image = image / image.std() + 0.6 * ndimage.gaussian_filter(noise, 5, mode="wrap") * 20
+    return (1000 + 100 * image).astype(np.float32)
+
+
+def fourier_shift(image, shift):
+    return np.fft.ifft2(ndimage.fourier_shift(np.fft.fft2(image), shift)).real.astype(np.float32)
+
+
+def cut(image, shape, place):
+    return image[place[0] : place[0] + shape[0], place[1] : place[1] + shape[1]]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return known_warp(granules((330, 350), 5), 3, rms=1.0)
+
+
+@pytest.fixture(scope="module")
+def solved(pair):
+    return destretch(pair.distorted, pair.reference, SMALL, backend=CPU)
+
+
+def test_public_names_are_these():
+    assert stillsun.destretch is destretch
+    assert stillsun.destretch_series is destretch_series
+    assert stillsun.apply_shifts is apply_shifts
+
+
+def test_equal_frames_are_not_moved():
+    image = granules((200, 230))
+    result = destretch(image, image, SMALL, backend=CPU)
+    assert np.abs(result.displacement).max() < 2e-3
+    np.testing.assert_allclose(result.image, image, rtol=1e-3)
+    assert result.image.dtype == np.float32
+    assert result.valid[2:-2, 2:-2].all()
+
+
+@pytest.mark.parametrize("backend", [CPU, GENERIC], ids=["numba", "generic"])
+@pytest.mark.parametrize("shift", [(3, -5), (-7.3, 2.6), (0, 4.5), (41.2, -52.7), (-48, -20.4)])
+def test_global_shift_of_any_size_and_sign(shift, backend):
+    scene = granules((330, 360), 1)
+    shape, place = (200, 220), (60, 70)
+    reference = cut(scene, shape, place)
+    image = cut(fourier_shift(scene, (-shift[0], -shift[1])), shape, place)
+    result = destretch(image, reference, (0,), backend=backend)
+    np.testing.assert_allclose(result.shifts[0], shift, atol=0.03)
+    np.testing.assert_allclose(result.displacement.mean(axis=(1, 2)), shift, atol=0.03)
+    # The mask tells what came from outside the frame.
+    top = int(np.ceil(max(shift[0], 0)))
+    assert result.valid[top + 1 : shape[0] + int(np.floor(min(shift[0], 0))) - 1, 110].all()
+    assert not result.valid[: max(top - 1, 0)].any()
+    fine = destretch(image, reference, SMALL, backend=backend)
+    y, x = np.nonzero(result.valid)
+    inner = np.s_[:, y.min() + 20 : y.max() - 20, x.min() + 20 : x.max() - 20]
+    error = fine.displacement[inner] - np.array(shift)[:, None, None]
+    assert np.sqrt(np.mean(error**2)) < 0.03
+
+
+def test_known_warp_comes_back(pair, solved):
+    start = pair.residual(np.zeros_like(pair.displacement))
+    assert start > 3
+    assert pair.residual(solved.displacement) < 0.12
+    assert pair.residual(solved.displacement, outer=4) < 0.3
+    assert np.isfinite(solved.image).all()
+
+
+def test_result_is_the_composed_field_applied_once(pair, solved):
+    assert [s.shape for s in solved.shifts] == [(2,)] + [
+        (2, *lattice((330, 350), k).count) for k in SMALL[1:]
+    ]
+    field = displacement_field(solved.shifts, SMALL, (330, 350), CPU)
+    np.testing.assert_array_equal(field, solved.displacement)
+    grid = np.mgrid[:330, :350]
+    spline = ndimage.map_coordinates(pair.distorted, grid - solved.displacement, order=5, mode="nearest")
+    y0, y1, x0, x1 = pair.box
+    inner = np.s_[y0 + 16 : y1 - 16, x0 + 16 : x1 - 16]
+    assert np.std((solved.image - spline)[inner]) < 0.02 * np.std(spline[inner])
+
+
+def test_replay_gives_the_same_bytes(pair, solved):
+    np.testing.assert_array_equal(
+        apply_shifts(pair.distorted, solved.shifts, SMALL, backend=CPU), solved.image
+    )
+    # Shifts survive a store, and move another channel alike, global shift included.
+    stored = [np.array(s, np.float32).tolist() for s in solved.shifts]
+    other = np.sqrt(pair.distorted)
+    again = apply_shifts(other, stored, SMALL, backend=CPU)
+    y0, y1, x0, x1 = pair.box
+    inner = np.s_[y0 + 16 : y1 - 16, x0 + 16 : x1 - 16]
+    np.testing.assert_allclose(again[inner] ** 2, solved.image[inner], rtol=0.02)
+
+
+def test_numba_and_array_formula_agree(pair, solved):
+    generic = destretch(pair.distorted, pair.reference, SMALL, backend=GENERIC)
+    assert np.abs(generic.displacement - solved.displacement).max() < 0.01
+    np.testing.assert_array_equal(generic.valid, solved.valid)
+    np.testing.assert_array_equal(
+        apply_shifts(pair.distorted, generic.shifts, SMALL, backend=GENERIC), generic.image
+    )
+
+
+def test_threads_do_not_change_a_bit(pair, solved):
+    single = destretch(pair.distorted, pair.reference, SMALL, backend=get_backend("numpy", threads=1))
+    np.testing.assert_array_equal(single.image, solved.image)
+
+
+def test_constant_border_and_holes_stay_out(pair):
+    image = pair.distorted.copy()
+    image[150:160, 200:215] = np.nan
+    image[77, 90] = np.inf
+    result = destretch(image, pair.reference, SMALL, backend=CPU)
+    assert np.isfinite(result.image).all()
+    assert pair.residual(result.displacement) < 0.15
+    moved = np.round(np.array([155, 207]) + result.displacement[:, 155, 207]).astype(int)
+    assert not result.valid[moved[0], moved[1]]
+    y0, y1, x0, x1 = pair.box
+    assert result.valid[y0 + 70, x0 + 70]
+    # The border is constant in the frame, so nothing that came from it counts.
+    assert not result.valid[: y0 + 1].any()
+    assert result.valid.sum() > 0.9 * (y1 - y0 - 12) * (x1 - x0 - 12)
+
+
+def test_edge_value_is_held_beyond_the_valid_part(pair, solved):
+    y0, y1 = pair.box[:2]
+    border = pair.distorted[0, 0]
+    assert np.abs(solved.image[y0 + 20 : y1 - 20, 0] - border).mean() > 10
+    # ... and the field goes on without a step.
+    assert np.abs(np.diff(solved.displacement, axis=1)).max() < 0.5
+
+
+def test_contrast_and_level_of_the_frame_do_not_matter(pair, solved):
+    result = destretch(0.5 * pair.distorted + 300, pair.reference, SMALL, backend=CPU)
+    assert np.abs(result.displacement - solved.displacement).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels"),
+    [((100, 140), (0, 128, 33, 15)), ((61, 75), (0, 13)), ((50, 60), (0, 200)), ((40, 300), (0, 64, 32))],
+)
+def test_odd_kernels_and_large_kernels(shape, kernels):
+    scene = granules((shape[0] + 40, shape[1] + 40), 2)
+    reference = cut(scene, shape, (20, 20))
+    image = cut(fourier_shift(scene, (-1.4, 2.2)), shape, (20, 20))
+    result = destretch(image, reference, kernels, backend=CPU)
+    assert result.image.shape == shape
+    middle = result.displacement[:, shape[0] // 3 : -shape[0] // 3, shape[1] // 3 : -shape[1] // 3]
+    np.testing.assert_allclose(np.median(middle, axis=(1, 2)), (1.4, -2.2), atol=0.1)
+
+
+def test_dead_frame_is_returned_as_it_is():
+    reference = granules((120, 130))
+    for dead in (np.zeros((120, 130)), np.full((120, 130), np.nan)):
+        result = destretch(dead, reference, SMALL, backend=CPU)
+        assert not result.image.any()
+        assert not result.valid.any()
+        assert not any(s.any() for s in result.shifts)
+
+
+def test_wrong_input_is_refused():
+    image = granules((120, 130))
+    with pytest.raises(InputError, match="shape"):
+        destretch(image, image[:-1], SMALL, backend=CPU)
+    with pytest.raises(InputError, match="constant"):
+        destretch(image, np.ones((120, 130)), SMALL, backend=CPU)
+    with pytest.raises(InputError, match="no image"):
+        destretch(image[0], image, SMALL, backend=CPU)
+    for kernels in ((), (0, 4), (16, 0), (16, 32), (12.5,)):
+        with pytest.raises(ConfigError):
+            destretch(image, image, kernels, backend=CPU)
+    with pytest.raises(ConfigError, match="repair_tolerance"):
+        destretch(image, image, SMALL, repair_tolerance=0, backend=CPU)
+    shifts = destretch(image, image, SMALL, backend=CPU).shifts
+    with pytest.raises(InputError, match="one array of shifts a kernel"):
+        apply_shifts(image, shifts[1:], SMALL, backend=CPU)
+    with pytest.raises(InputError, match="do not fit"):
+        apply_shifts(image[:80], shifts, SMALL, backend=CPU)
+    with pytest.raises(InputError, match="no frames"):
+        destretch_series([], SMALL, backend=CPU)
+    with pytest.raises(ConfigError, match="running"):
+        destretch_series([image], SMALL, reference="mean", backend=CPU)
+
+
+@pytest.fixture(scope="module")
+def sequence():
+    """Frames of one scene in changing seeing, with a constant border, and the seeing."""
+    scene = granules((190, 200), 8)
+    grid = np.mgrid[:190, :200].astype(float)
+    rng = np.random.default_rng(4)
+    frames, fields = [], []
+    for _ in range(7):
+        push = np.stack(
+            [ndimage.gaussian_filter(rng.standard_normal((190, 200)), 12, mode="wrap") for _ in range(2)]
+        )
+        push *= 0.8 / push.std()
+        push += rng.uniform(-3, 3, 2)[:, None, None]
+        frame = np.full((190, 200), 900, np.float32)
+        frame[12:-12, 12:-12] = ndimage.map_coordinates(scene, grid + push, order=3, mode="wrap")[
+            12:-12, 12:-12
+        ]
+        frames.append(frame)
+        fields.append(push)
+    return frames, fields
+
+
+@pytest.mark.parametrize("reference", ["running", "fixed"])
+def test_sequence_is_held_still(sequence, reference):
+    frames, _ = sequence
+    series = destretch_series(iter(frames), (0, 64, 32, 16), reference, window=3, backend=CPU)
+    assert series.images.shape == (7, 190, 200)
+    assert series.displacement.shape == (7, 2, 190, 200)
+    assert series.images.dtype == np.float32
+    np.testing.assert_allclose(series.images[0], Levels(frames[0], CPU).filled, rtol=1e-5)
+    inner = np.s_[:, 40:-40, 40:-40]
+    before = np.std(np.array(frames)[inner], axis=0).mean()
+    after = np.std(series.images[inner], axis=0).mean()
+    assert after < 0.12 * before
+
+
+def test_fixed_reference_by_number_and_by_array(sequence):
+    frames, _ = sequence
+    by_number = destretch_series(frames, SMALL, "fixed", reference_index=3, backend=CPU)
+    by_array = destretch_series(frames, SMALL, frames[3], backend=CPU)
+    np.testing.assert_array_equal(by_number.images, by_array.images)
+    assert np.abs(by_number.displacement[3]).max() < 2e-3
+    with pytest.raises(InputError, match="reference_index=7"):
+        destretch_series(frames, SMALL, "fixed", reference_index=7, backend=CPU)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5])
+def test_interrupted_sequence_gives_the_same_bytes(sequence, stop):
+    frames, _ = sequence
+    whole = Destretcher(RunningReference(3, CPU), SMALL, backend=CPU)
+    expected = [whole.push(f) for f in frames]
+    first = Destretcher(RunningReference(3, CPU), SMALL, backend=CPU)
+    for frame in frames[:stop]:
+        first.push(frame)
+    kept = first.reference.state()
+    assert kept.dtype == np.float32
+    assert kept.shape == (min(stop, 3), 190, 200)
+    second = Destretcher(RunningReference(3, CPU), SMALL, backend=CPU)
+    second.reference.restore(kept)
+    for frame, result in zip(frames[stop:], expected[stop:], strict=True):
+        again = second.push(frame)
+        np.testing.assert_array_equal(again.image, result.image)
+        np.testing.assert_array_equal(again.displacement, result.displacement)
+    # The stored frames with their masks are all that is needed.
+    stored = np.stack([np.where(r.valid, r.image, np.nan) for r in expected[max(0, stop - 3) : stop]])
+    np.testing.assert_array_equal(kept, stored)
+
+
+def test_running_reference_is_the_mean_of_the_last_frames():
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((5, 8, 9)).astype(np.float32)
+    valid = rng.random((5, 8, 9)) > 0.3
+    valid[2:, 0, 0] = False
+    for backend in (CPU, GENERIC):
+        reference = RunningReference(3, backend)
+        assert reference.current() is None
+        for frame, mask in zip(frames, valid, strict=True):
+            reference.update(frame, mask)
+        reference.update(frames[0], np.zeros((8, 9), bool))  # a dead frame does not count
+        last = np.where(valid, frames, np.nan)[2:]
+        count = valid[2:].sum(axis=0)
+        expected = np.where(count > 0, np.nansum(last, axis=0) / np.maximum(count, 1), np.nan)
+        np.testing.assert_allclose(reference.current(), expected, atol=1e-6)
+        assert np.isnan(reference.current()[0, 0])
+    with pytest.raises(ConfigError, match="window"):
+        RunningReference(0, CPU)
+
+
+def test_fixed_reference_is_prepared_once(sequence, monkeypatch):
+    frames, _ = sequence
+    made = []
+    original = Levels.__init__
+
+    def counted(self, image, backend):
+        made.append(1)
+        original(self, image, backend)
+
+    monkeypatch.setattr(Levels, "__init__", counted)
+    stream = Destretcher(FixedReference(frames[0], CPU), (0, 64, 32), backend=CPU)
+    for frame in frames[:3]:
+        stream.push(frame)
+    assert len(made) == 4
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("band", "field", "ring"), [("gband", 0.115, 0.17), ("cak", 0.25, 0.32)])
+def test_known_warp_of_a_real_frame(real_frame, band, field, ring):
+    frame = real_frame(band)[200:840, 200:840]
+    pair = known_warp(frame, 1)
+    result = destretch(pair.distorted, pair.reference, DEFAULT_KERNELS, backend=CPU)
+    assert pair.residual(result.displacement) < field
+    assert pair.residual(result.displacement, outer=4) < ring
+    power, coherent = pair.fine_power(result.image, {"gband": 0.40, "cak": 0.22}[band])
+    assert 0.96 < power < 1.04
+    assert coherent > 0.97
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("band", "limit"), [("gband", 0.972), ("cak", 0.981)])
+def test_consecutive_real_frames_agree_better(real_frame, band, limit):
+    reference, image = real_frame(band, 0), real_frame(band, 1)
+    result = destretch(image, reference, DEFAULT_KERNELS, backend=CPU)
+    y0, y1, x0, x1 = Levels(reference, CPU).box
+    inner = np.s_[y0 + 48 : y1 - 48, x0 + 48 : x1 - 48]
+    assert np.corrcoef(result.image[inner].ravel(), reference[inner].ravel())[0, 1] > limit
