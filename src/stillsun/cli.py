@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -100,13 +101,20 @@ def _run(arguments: list[str]) -> int:
     overrides = use_observation_file(options.overrides)
     flags = [a for a in arguments if a not in options.overrides]
 
+    failures: list[StillsunError] = []
+
     def task(composed: Any) -> float | None:
         from stillsun.pipeline.session import reduce
 
         here = HydraConfig.get()
         sweep = here.mode is RunMode.MULTIRUN
         job = Path(here.runtime.output_dir) if sweep else None
-        return reduce(settings_from(composed), job, list(here.overrides.task) if sweep else [])
+        try:
+            return reduce(settings_from(composed), job, list(here.overrides.task) if sweep else [])
+        except StillsunError as error:
+            # The other jobs of a sweep go on.
+            failures.append(error)
+            return math.nan
 
     application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
         task
@@ -117,6 +125,8 @@ def _run(arguments: list[str]) -> int:
         except (HydraException, OmegaConfBaseException) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise ConfigError("; ".join(lines[:3])) from error
+    if failures:
+        raise failures[0] if len(failures) == 1 else StillsunError("\n".join(str(f) for f in failures))
     return 0
 
 
