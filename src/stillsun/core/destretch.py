@@ -32,6 +32,7 @@ from stillsun.errors import ConfigError, InputError
 DEFAULT_KERNELS = (0, 128, 64, 32, 12)
 
 _SEARCH = 0.25  # a tile's shift is looked for up to this share of its size
+_RESIDUAL_KERNEL = 32  # pixels, in which the remaining shift is measured
 _FRAME_STEPS = 3  # least-squares steps that refine the shift of the whole frame
 
 
@@ -52,9 +53,12 @@ class DestretchResult:
     valid : numpy.ndarray
         (rows, columns) bool: the pixel comes from inside the frame's valid part.
     rms : numpy.ndarray
-        (kernels,) rms length of the shifts of each kernel, pixels: the last tells what may remain.
+        (kernels,) rms length of the shifts of each kernel, pixels.
     repaired : numpy.ndarray
         (kernels,) share of tiles replaced by their neighbours, of those that could be measured.
+    residual : float
+        Rms length of the shifts that remain against the reference, pixels, in windows of about 32
+        pixels whatever the kernels; NaN where there was no reference.
     """
 
     image: np.ndarray
@@ -63,6 +67,7 @@ class DestretchResult:
     valid: np.ndarray
     rms: np.ndarray
     repaired: np.ndarray
+    residual: float
 
 
 @dataclass(frozen=True)
@@ -367,15 +372,23 @@ class Destretcher:
         if current is None or image.empty:
             count = len(self.kernels)
             shifts = [np.zeros(_shift_shape(k, image.shape), np.float32) for k in self.kernels]
-            rms, repaired = [0.0] * count, [0.0] * count
+            rms, repaired, residual = [0.0] * count, [0.0] * count, float("nan")
         else:
-            shifts, rms, repaired = self._solve(image, self._prepared(current, image.shape))
+            target = self._prepared(current, image.shape)
+            shifts, rms, repaired = self._solve(image, target)
+            residual = self._residual(image, target, shifts)
         field = _dense(shifts, self.kernels, image.shape, 1, backend)
         corrected = resample(image.filled, field, self._interpolation, backend)
         valid = resample_mask(image.valid, field, backend)
         self.reference.update(corrected, valid)
         return DestretchResult(
-            to_host(corrected), shifts, to_host(field), to_host(valid), np.asarray(rms), np.asarray(repaired)
+            to_host(corrected),
+            shifts,
+            to_host(field),
+            to_host(valid),
+            np.asarray(rms),
+            np.asarray(repaired),
+            residual,
         )
 
     def _prepared(self, current: Any, shape: tuple[int, int]) -> Levels:
@@ -417,6 +430,16 @@ class Destretcher:
             repaired.append(share)
             rms.append(float(np.sqrt(np.mean(np.sum(shifts[-1].astype(np.float64) ** 2, axis=0)))))
         return shifts, rms, repaired
+
+    def _residual(self, image: Levels, target: Levels, shifts: list[np.ndarray]) -> float:
+        bins = 2 if min(image.shape) >= 2 * _RESIDUAL_KERNEL else 1
+        field = _dense(shifts, self.kernels, image.shape, bins, self._backend)
+        moved = resample(image.level(bins), field, "bicubic", self._backend)
+        points = lattice(moved.shape, _RESIDUAL_KERNEL // bins)
+        left, measured = refine_tiles(moved, target.level(bins), points, self._backend)
+        if not bool(measured.any()):
+            return float("nan")
+        return bins * float(self._backend.xp.sqrt((left[:, measured] ** 2).sum(axis=0).mean()))
 
 
 def check_kernels(kernels: Sequence[int]) -> tuple[int, ...]:

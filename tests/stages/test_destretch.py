@@ -1,0 +1,138 @@
+"""Stage destretch: moved frames are held still, oriented, resumable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.ndimage as ndimage
+from tests.stages import _level0
+
+from stillsun.config.schema import ChannelConfig, DestretchConfig, ObservationConfig, ReferenceKind, Turn
+from stillsun.core.destretch import apply_shifts
+from stillsun.core.orient import Orientation
+from stillsun.errors import ConfigError
+from stillsun.io.store import Field, Layout, StoreReader, create_store
+from stillsun.stages import destretch
+
+SHAPE = (128, 150)
+FRAMES = 6
+KERNELS = [0, 64, 32, 16]
+
+
+def scene():
+    noise = np.random.default_rng(3).standard_normal(SHAPE)
+    image = ndimage.gaussian_filter(noise, 1.8, mode="wrap")
+    return 4000 * (1 + 0.1 * image / image.std())
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """Frames of one scene, shifted and distorted; frame 3 is dead."""
+    rng = np.random.default_rng(5)
+    grid = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
+    frames = []
+    for number in range(FRAMES):
+        push = np.stack(
+            [ndimage.gaussian_filter(rng.standard_normal(SHAPE), 12, mode="wrap") for _ in range(2)]
+        )
+        push = 0.5 * push / push.std() + rng.uniform(-4, 4, 2)[:, None, None]
+        frame = ndimage.map_coordinates(scene(), grid + push, order=3, mode="wrap")
+        frames.append(np.full(SHAPE, 7.0) if number == 3 else frame)
+    return np.array(frames, np.float32)
+
+
+@pytest.fixture
+def speckle(moved, tmp_path):
+    fields = {
+        "image": Field(SHAPE, "float32"),
+        "r0": Field((), "float64"),
+        "sharpness": Field((), "float64"),
+    }
+    path = tmp_path / "speckle.h5"
+    with create_store(path, Layout(FRAMES, fields), "s") as store:
+        store.write("image", moved)
+        store.write("r0", np.full(FRAMES, np.nan))
+        store.write("sharpness", np.array([1.0, 2.0, 5.0, 0.0, 3.0, 4.0]))
+        store.mark(slice(None))
+    return path
+
+
+def observation(*turns):
+    channel = ChannelConfig(orientation=[Turn[t] for t in turns])
+    return ObservationConfig(channels={"C": channel})
+
+
+def run(speckle, directory, config, *turns, **options):
+    directory.mkdir(exist_ok=True)
+    with StoreReader(speckle) as store:
+        return _level0.run_stage(
+            observation(*turns), directory, destretch.STAGE, config, inputs={"speckle": store}, **options
+        )
+
+
+@pytest.mark.parametrize("kind", ["running", "fixed"])
+def test_frames_are_held_still(speckle, moved, tmp_path, kind):
+    config = DestretchConfig(kernels=KERNELS, reference=ReferenceKind[kind], window=3)
+    store, notes = run(speckle, tmp_path / "out", config)
+    images = store.read("image")
+    live = [0, 1, 2, 4, 5]
+    inner = np.s_[24:-24, 24:-24]
+    before = moved[(live, *inner)].std(axis=0).mean()
+    assert images[(live, *inner)].std(axis=0).mean() < 0.15 * before
+    assert notes == ["frames without any structure were left as they are: 3"]
+    assert not store.read("valid", 3).any()
+    np.testing.assert_array_equal(images[3], moved[3])
+    assert store.read("valid", 4)[inner].all()
+    residual = store.read("residual_px")
+    assert np.nanmax(residual) < 0.3
+    assert store.read("rms_px").shape == (FRAMES, 4)
+    # What is stored is enough to do it again.
+    shifts = [store.read(f"shifts_{k}", 4) for k in KERNELS]
+    np.testing.assert_array_equal(apply_shifts(moved[4], shifts, KERNELS, backend="numpy"), images[4])
+    if kind == "fixed":
+        assert store.attributes["reference_frame"] == 2  # the sharpest, without a Fried parameter
+        assert store.read("rms_px", 2).max() < 0.01
+
+
+def test_frames_are_oriented_once(speckle, moved, tmp_path):
+    config = DestretchConfig(kernels=[0, 64, 32])
+    plain, _ = run(speckle, tmp_path / "plain", config)
+    turned, _ = run(speckle, tmp_path / "turned", config, "rot90", "fliplr")
+    turn = Orientation.from_steps(["rot90", "fliplr"])
+    assert turned.shape("image") == (FRAMES, SHAPE[1], SHAPE[0])
+    np.testing.assert_allclose(turned.read("image", 0), turn.apply(moved[0]), rtol=1e-5)
+    inner = np.s_[24:-24, 24:-24]
+    np.testing.assert_allclose(
+        turned.read("image", 5)[inner], turn.apply(plain.read("image", 5))[inner], rtol=0.02
+    )
+
+
+def test_interrupted_run_goes_on_with_the_same_bytes(speckle, tmp_path):
+    config = DestretchConfig(kernels=KERNELS, window=2)
+    whole, _ = run(speckle, tmp_path / "whole", config)
+
+    class KilledError(Exception):
+        pass
+
+    def progress(done, total):
+        if done == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(speckle, tmp_path / "again", config, progress=progress)
+    seen = []
+    again, _ = run(speckle, tmp_path / "again", config, progress=lambda done, total: seen.append(done))
+    assert seen == [4, 5, 6]
+    for name in whole.names():
+        np.testing.assert_array_equal(again.read(name), whole.read(name))
+
+
+def test_repeated_kernel_is_stored_twice(speckle, tmp_path):
+    store, _ = run(speckle, tmp_path / "out", DestretchConfig(kernels=[0, 64, 32, 32]))
+    assert {"shifts_0", "shifts_64", "shifts_32", "shifts_32_3"} <= set(store.names())
+
+
+def test_reference_frame_that_is_not_there(speckle, tmp_path):
+    config = DestretchConfig(kernels=KERNELS, reference=ReferenceKind.fixed, reference_frame=6)
+    with pytest.raises(ConfigError, match="0 to 5"):
+        run(speckle, tmp_path / "out", config)
