@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-DATA = Path(os.environ.get("STILLSUN_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+DATA = Path(
+    os.environ.get("STILLSUN_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
+).resolve()
 REAL_FRAMES = {
     "gband": "20211022_151846_gband_kisip.speckle.batch.00.{:03d}.final.fits",
     "cak": "20211022_161846_cak_kisip.speckle.batch.00.{:03d}.final.fits",
@@ -38,3 +41,13 @@ def real_frame(real_frame_path):
             return np.asarray(hdus[0].data, dtype=np.float32)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def fakes():
+    """The module of the stand-in for the external program."""
+    path = Path(__file__).parent / "fakes" / "speckle_program.py"
+    spec = importlib.util.spec_from_file_location("speckle_program", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

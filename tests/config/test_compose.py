@@ -162,6 +162,7 @@ def test_all_faults_of_an_observation_file_at_once(observation):
         ("observation.reference_channel=X", "observation.reference_channel: no channel 'X'"),
         ("progress=maybe", "progress: expected true or false"),
         ("speckle=kisip", "speckle.kisip.bin"),
+        ("speckle.method=knox_thompson", "speckle=masking has triple_correlation only"),
         ("align.pointing=[1]", "align.pointing: expected 2 entries"),
         ("align.verify=true", "only used with align=hmi"),
         ("~destretch.window", "keys cannot be removed"),
@@ -170,6 +171,13 @@ def test_all_faults_of_an_observation_file_at_once(observation):
 )
 def test_faults(observation, override, expected):
     assert expected in _faults(f"observation_file={observation}", override)
+
+
+def test_subfields_that_the_external_program_cannot_take(observation):
+    text = _faults(
+        f"observation_file={observation}", "speckle=kisip", "speckle.kisip.bin=/x", "speckle.subfield_arcsec=11"
+    )
+    assert "fails above 10 arcsec" in text
 
 
 def test_missing_required_key(observation):

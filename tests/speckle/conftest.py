@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,16 +11,6 @@ from stillsun.speckle.job import Job
 from stillsun.speckle.mpi import Program
 
 SHAPE = (3, 20, 30)
-
-
-@pytest.fixture(scope="session")
-def fakes():
-    """The module of the stand-in for the external program."""
-    path = Path(__file__).parents[1] / "fakes" / "speckle_program.py"
-    spec = importlib.util.spec_from_file_location("speckle_program", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -35,15 +34,6 @@ from stillsun.stages.speckle import STAGE
 BURSTS, FRAMES, ROWS, COLUMNS = 5, 3, 60, 90
 NAME = "20250903_142152_gband_kisip"
 DIAMETER_M = 0.762
-
-
-@pytest.fixture(scope="module")
-def fakes():
-    path = Path(__file__).parents[1] / "fakes" / "speckle_program.py"
-    spec = importlib.util.spec_from_file_location("speckle_program", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -242,8 +232,6 @@ def test_masking_is_given_what_the_configuration_says(work, raw, monkeypatch):
     assert product["alpha"] == pytest.approx([0.1 / DIAMETER_M] * BURSTS)
     assert product["r0_map"].shape == (BURSTS, *grid)
     assert "burst 3: fit at the edge" in work.notes
-    with pytest.raises(ConfigError, match="knox_thompson"):
-        work.run(replace(config, method=SpeckleMethod.knox_thompson))
 
 
 def test_masking_end_to_end(work, raw):

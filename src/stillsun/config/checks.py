@@ -22,6 +22,7 @@ from stillsun.config.schema import (
     ChannelConfig,
     RunConfig,
     SpeckleEngine,
+    SpeckleMethod,
     StageName,
 )
 
@@ -266,6 +267,13 @@ def _check_stages(name: str, settings: ChannelConfig, options: Mapping[str, Any]
     speckle = options["speckle"]
     if speckle.engine is SpeckleEngine.kisip and speckle.kisip.bin is None:
         yield f"speckle.kisip.bin {where}: speckle=kisip needs the directory of the program and its mpirun"
+    if speckle.engine is SpeckleEngine.kisip and speckle.subfield_arcsec > 10:
+        yield (
+            f"speckle.subfield_arcsec {where}: the external program fails above 10 arcsec, "
+            f"found {speckle.subfield_arcsec}"
+        )
+    if speckle.engine is SpeckleEngine.masking and speckle.method is not SpeckleMethod.triple_correlation:
+        yield f"speckle.method {where}: speckle=masking has triple_correlation only"
     if settings.camera.file_shape is not None and any(
         f < s for f, s in zip(settings.camera.file_shape, settings.camera.shape, strict=True)
     ):

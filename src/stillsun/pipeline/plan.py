@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from stillsun.core.backend import Backend
 from stillsun.errors import ConfigError
 from stillsun.io import inventory
 from stillsun.io.store import stored_digest
-from stillsun.pipeline.digest import digest, files_digest
+from stillsun.pipeline.digest import digest, files_digest, plain
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.workspace import Workspace, read_stamp
 from stillsun.stages.base import Stage
@@ -250,7 +251,10 @@ def _ingredients(
 ) -> dict[str, Any]:
     run = settings.run
     options = getattr(run, stage.name) if stage.whole else settings.stages[channel][stage.name]
-    kept = {k: v for k, v in vars(options).items() if k not in stage.ignores}
+    kept = plain(options)
+    for key in stage.ignores:
+        *groups, name = key.split(".")
+        reduce(dict.__getitem__, groups, kept).pop(name)
     found: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,

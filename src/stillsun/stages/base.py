@@ -226,7 +226,7 @@ class Stage:
     files : tuple of str
         Keys of the observation or of the stage's options that name files the result depends on.
     ignores : tuple of str
-        Keys of the stage's options that do not change the result.
+        Keys of the stage's options that do not change the result; dotted below the stage.
     whole : bool
         True: runs once for the whole observation, with an `ObservationContext`.
     """

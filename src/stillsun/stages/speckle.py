@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.config.schema import SpeckleConfig, SpeckleEngine, SpeckleMethod
+from stillsun.config.schema import SpeckleConfig, SpeckleEngine
 from stillsun.core.quality import frame_quality
-from stillsun.errors import ConfigError
 from stillsun.io.bursts import BurstReader, open_bursts
 from stillsun.io.store import StoreWriter
 from stillsun.speckle.engine import Reconstruction
@@ -49,7 +48,7 @@ def run(ctx: StageContext) -> None:
     Raises
     ------
     ConfigError
-        If an option does not go with the engine, or the external program is not there.
+        If the external program is not there.
     ReconstructionError
         If bursts cannot be reconstructed, or the disk is too small for their files.
     """
@@ -79,12 +78,6 @@ def _engine(
     shape = reader.shape[1:]
     if config.engine is SpeckleEngine.none:
         return partial(tile_aligned_mean, backend=ctx.backend), tile_centres(shape)
-    if config.method is not SpeckleMethod.triple_correlation:
-        raise ConfigError(
-            "speckle.method: the open reconstruction has one method",
-            expected=SpeckleMethod.triple_correlation.name,
-            found=config.method.name,
-        )
     if config.ao_used:
         ctx.note("speckle.ao_used: the open reconstruction takes the seeing as not corrected")
     scale_x, scale_y = (float(v) for v in ctx.inputs["calibration"].read("plate_scale"))
@@ -99,7 +92,7 @@ def _engine(
         **{name: getattr(config, name) for name in _OPTIONS},
     )
     size = subfield_size(config.subfield_arcsec, (scale_y, scale_x), shape)
-    return engine, subfield_lattice(shape, size).centres
+    return engine, subfield_lattice(shape, size, config.apodisation / 100).centres
 
 
 def _store(
@@ -166,5 +159,10 @@ STAGE = Stage(
     writes="speckle",
     settings=("wavelength_nm", "camera", "data"),
     observation=("telescope",),
-    ignores=("processes", "timeout", "keep_bursts"),
+    ignores=(
+        "processes",
+        "timeout",
+        "keep_bursts",
+        *(f"kisip.{key}" for key in ("bin", "lib", "mpirun", "executable", "retries")),
+    ),
 )
