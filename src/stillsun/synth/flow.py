@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 KM_PER_ARCSEC = 725.0
-_LATTICE_ARCSEC = 0.8
+_NODES_PER_CELL = 12
 _STEP_SECONDS = 60.0
 
 
@@ -128,7 +128,7 @@ class Flow:
         if not self.cells or seconds == 0.0:
             return x, y
         pixel = float(np.sqrt(abs(np.linalg.det(jacobian))))
-        stride = max(1.0, _LATTICE_ARCSEC / pixel)
+        stride = max(1.0, min(cell.size for cell in self.cells) / _NODES_PER_CELL / pixel)
         row_nodes, row_weights = _hat(rows, stride)
         column_nodes, column_weights = _hat(columns, stride)
         node_x, node_y = _sky(centre, jacobian, row_nodes, column_nodes)

@@ -12,7 +12,7 @@ import scipy.ndimage
 
 CELL_ARCSEC = 1.45
 PIXEL_ARCSEC = 0.04
-_LIFE_SECONDS = 480.0
+_LIFE_SECONDS = 1100.0
 _CHROMOSPHERE_STRIDE = 3
 _SPOT_PENUMBRA_FROM = 3.0
 _MEAN_LEVEL = 0.885
@@ -118,7 +118,7 @@ class Granulation:
         border, brightness, corner = _voronoi(
             self.pixels, self.pixel, CELL_ARCSEC, px, py, weight, glow, tag, *self._bend
         )
-        angle = 2 * np.pi * seconds / 600.0
+        angle = 2 * np.pi * seconds / 1500.0
         texture = np.cos(angle) * self._texture[0] + np.sin(angle) * self._texture[1]
         body = _smoothstep(border / 0.34)
         lanes = 0.70 + 0.03 * self._meso

@@ -183,7 +183,7 @@ class _Simulation:
             f.name: getattr(s, f.name)
             for f in dataclasses.fields(s)
             if isinstance(getattr(s, f.name), (int, float, str, tuple))
-            and f.name not in ("channels", "layers")
+            and f.name not in ("channels", "layers", "threads")
         }
         return {
             **facts,

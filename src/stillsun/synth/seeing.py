@@ -134,6 +134,8 @@ def _screen(r0: float, outer_scale: float, rng: np.random.Generator) -> np.ndarr
     fy, fx = scipy.fft.fftfreq(n, step)[:, None], scipy.fft.rfftfreq(n, step)[None, :]
     power = 0.0229 * r0 ** (-5 / 3) * (fx * fx + fy * fy + outer_scale**-2) ** (-11 / 6)
     power[0, 0] = 0.0
+    # Bilinear interpolation passes (2 + cos(2 pi f step)) / 3 of the power on each axis: made up for here.
+    power *= 9 / ((2 + np.cos(2 * np.pi * fy * step)) * (2 + np.cos(2 * np.pi * fx * step)))
     # White noise of unit variance has |FFT|^2 = n^2; a cell of the spectrum holds power * (1 / (n step))^2.
     amplitude = (np.sqrt(power) * (n / (n * step))).astype(np.float32)
     white = scipy.fft.rfft2(rng.standard_normal((n, n), dtype=np.float32))

@@ -1,0 +1,197 @@
+"""Turbulence and imaging against theory: Noll's variances, flux, identity without turbulence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import j0
+
+from stillsun.errors import ConfigError
+from stillsun.synth.imaging import ARCSEC, AdaptiveOptics, Imager
+from stillsun.synth.scene import Look, granulation_scene
+from stillsun.synth.seeing import REFERENCE_WAVELENGTH_M, Atmosphere, Layer
+from stillsun.synth.zernike import noll_indices, zernike_basis
+
+GROUND = (Layer(0.0, 1.0, 6.0, 30.0),)
+DIAMETER = 0.762
+SHAPE = (150, 170)
+JACOBIAN = np.array([[0.0598, 0.0006], [-0.0006, 0.0604]])
+WAVELENGTH = 430.5e-9
+
+
+@pytest.fixture(scope="module")
+def imager():
+    return Imager(SHAPE, JACOBIAN, (0.3, -0.2), WAVELENGTH)
+
+
+@pytest.fixture(scope="module")
+def scene(imager):
+    sun = granulation_scene(25.0, 7)
+    corner = np.array([0.3, -0.2]) - JACOBIAN @ (np.array(SHAPE[::-1]) - 1) / 2
+    return sun.image(corner, JACOBIAN, imager.rows, imager.columns, 0.0, Look.gband)
+
+
+@pytest.fixture(scope="module")
+def atmosphere():
+    return Atmosphere(GROUND, r0=0.10, seed=3, frozen=False)
+
+
+def pupil_points():
+    axis = np.linspace(-1, 1, 41)
+    x, y = (a.ravel() for a in np.meshgrid(axis, axis))
+    inside = np.hypot(x, y) <= 1
+    return x[inside], y[inside]
+
+
+def test_zernike_order_is_nolls():
+    assert noll_indices(11) == [
+        (0, 0), (1, 1), (1, -1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3), (4, 0),
+    ]  # fmt: skip
+
+
+def test_zernikes_are_orthonormal():
+    x, y = pupil_points()
+    basis = zernike_basis(x, y, 10)
+    np.testing.assert_allclose(basis @ basis.T / len(x), np.eye(10), atol=0.06)
+
+
+@pytest.mark.parametrize(("modes", "noll"), [(3, 0.134), (21, 0.0208)])
+def test_variance_left_after_modes_is_nolls(atmosphere, modes, noll):
+    x, y = pupil_points()
+    basis = zernike_basis(x, y, modes)
+    solver = np.linalg.pinv(basis.T)
+    points = np.stack([x, y], axis=1) * DIAMETER / 2
+    variance = []
+    for k in range(400):
+        path = atmosphere.path(points, np.zeros((1, 2)), 1e-3 * k)[0].astype(float)
+        rest = path - (solver @ path) @ basis
+        variance.append(np.mean(rest**2))
+    phase = np.mean(variance) * (2 * np.pi / REFERENCE_WAVELENGTH_M) ** 2
+    # The outer scale (20 m) takes a little away, the screens' pixels (2 cm) too.
+    assert phase / (DIAMETER / 0.10) ** (5 / 3) == pytest.approx(noll, rel=0.07)
+
+
+def test_structure_function_is_von_karmans():
+    outer = 20.0
+    air = Atmosphere(GROUND, r0=0.10, outer_scale=outer, seed=5, frozen=False)
+    distances = np.array([0.06, 0.20, 0.60])
+    points = np.concatenate([np.zeros((1, 2)), distances[:, None] * [0.8, 0.6]])
+    paths = np.array([air.path(points, np.zeros((1, 2)), 1e-3 * k)[0] for k in range(3000)], dtype=float)
+    phase = paths * 2 * np.pi / REFERENCE_WAVELENGTH_M
+    measured = np.mean((phase[:, 1:] - phase[:, :1]) ** 2, axis=0)
+    f = np.geomspace(1e-4, 1e3, 40_000)
+    power = 0.0229 * 0.10 ** (-5 / 3) * (f**2 + outer**-2) ** (-11 / 6)
+    theory = [2 * np.trapezoid(power * (1 - j0(2 * np.pi * f * d)) * 2 * np.pi * f, f) for d in distances]
+    np.testing.assert_allclose(measured, theory, rtol=0.08)
+
+
+def test_frozen_flow_moves_with_the_wind():
+    air = Atmosphere((Layer(0.0, 1.0, 8.0, 90.0),), seed=2)
+    points = np.array([[0.1, 0.2], [-0.3, 0.05]])
+    later = air.path(points + np.array([0.0, 8.0 * 0.05]), np.zeros((1, 2)), 0.05)
+    np.testing.assert_allclose(later, air.path(points, np.zeros((1, 2)), 0.0), rtol=1e-4, atol=1e-11)
+
+
+def test_image_without_turbulence_is_the_diffraction_limited_one(imager, scene, atmosphere):
+    prepared = imager.prepare(scene)
+    image, shifts = imager.expose(prepared, atmosphere, 0.0, strength=0.0)
+    np.testing.assert_allclose(image, imager.ideal(prepared), atol=1e-6)
+    assert np.abs(shifts).max() == 0
+
+
+def test_ideal_image_is_the_convolution_with_the_airy_function(imager, scene):
+    """An independent statement: transfer function of a circle, over the whole scene at once."""
+    frequency = np.stack(np.meshgrid(np.fft.fftfreq(scene.shape[1]), np.fft.fftfreq(scene.shape[0])), axis=-1)
+    cycles = frequency @ np.linalg.inv(JACOBIAN * ARCSEC)  # cycles a radian
+    q = np.clip(np.hypot(cycles[..., 0], cycles[..., 1]) * WAVELENGTH / DIAMETER, 0, 1)
+    transfer = 2 / np.pi * (np.arccos(q) - q * np.sqrt(1 - q**2))
+    expected = np.fft.ifft2(np.fft.fft2(scene) * transfer).real[64 : 64 + SHAPE[0], 64 : 64 + SHAPE[1]]
+    ideal = imager.ideal(imager.prepare(scene))
+    assert np.std(ideal - expected) < 0.004 * np.std(expected) + 5e-4
+    assert ideal.mean() == pytest.approx(expected.mean(), rel=1e-3)
+
+
+def test_flux_is_kept(imager, scene, atmosphere):
+    prepared = imager.prepare(scene)
+    means = [imager.expose(prepared, atmosphere, 0.01 * k)[0].mean() for k in range(6)]
+    assert np.mean(means) == pytest.approx(imager.ideal(prepared).mean(), rel=0.01)
+
+
+def test_turbulence_blurs_and_depends_on_r0(imager, scene):
+    prepared = imager.prepare(scene)
+    sharp = imager.ideal(prepared).std()
+    contrast = {}
+    for r0 in (0.05, 0.10, 0.20):
+        air = Atmosphere(r0=r0, seed=4, frozen=False)
+        contrast[r0] = np.mean([imager.expose(prepared, air, 0.01 * k)[0].std() for k in range(6)])
+    assert contrast[0.05] < contrast[0.10] < contrast[0.20] < sharp
+    assert contrast[0.10] < 0.75 * sharp
+
+
+def test_stated_shifts_are_those_of_the_image(imager, scene):
+    """Weak seeing moves the image: the measured motion is the stated one, in sign and size."""
+    prepared = imager.prepare(scene)
+    ideal = imager.ideal(prepared)
+    air = Atmosphere(GROUND, r0=0.3, seed=6, frozen=False)
+    window = np.outer(np.hanning(SHAPE[0]), np.hanning(SHAPE[1]))
+    reference = np.fft.fft2((ideal - ideal.mean()) * window)
+    stated, seen = [], []
+    for k in range(12):
+        image, shifts = imager.expose(prepared, air, 0.01 * k)
+        product = np.fft.fft2((image - image.mean()) * window) * reference.conj()
+        correlation = np.fft.ifft2(product).real
+        peak = np.unravel_index(np.argmax(correlation), correlation.shape)
+        seen.append([(p + n // 2) % n - n // 2 for p, n in zip(peak, SHAPE, strict=True)])
+        stated.append(shifts.mean(axis=(1, 2)))
+    stated, seen = np.array(stated), np.array(seen)
+    assert stated.std() > 0.5
+    assert np.sqrt(np.mean((stated - seen) ** 2)) < 0.5
+
+
+def test_ground_layer_moves_the_field_as_one_and_high_layer_does_not(imager, scene):
+    prepared = imager.prepare(scene)
+    spread = {}
+    for height in (0.0, 10_000.0):
+        air = Atmosphere((Layer(height, 1.0, 6.0, 0.0),), seed=8)
+        spread[height] = imager.expose(prepared, air, 0.0)[1].std(axis=(1, 2)).max()
+    assert spread[0.0] < 1e-3
+    assert spread[10_000.0] > 0.1
+
+
+def test_channels_share_their_seeing():
+    """Cameras of other scale, orientation and colour see the same motion on the sky."""
+    air = Atmosphere(GROUND, seed=9)
+    turned = np.array([[0.0, -0.0843], [-0.0838, 0.0]])
+    motion = []
+    for jacobian, wavelength in ((JACOBIAN, WAVELENGTH), (turned, 656.3e-9)):
+        camera = Imager((70, 70), jacobian, (0, 0), wavelength)
+        flat = camera.prepare(np.ones((len(camera.rows), len(camera.columns)), dtype=np.float32))
+        shifts = camera.expose(flat, air, 0.2)[1].mean(axis=(1, 2))
+        motion.append(jacobian @ shifts[::-1])
+    np.testing.assert_allclose(motion[0], motion[1], rtol=0.03, atol=0.003)
+    assert np.hypot(*motion[0]) > 0.02
+
+
+def test_adaptive_optics_correct_most_where_they_are_locked():
+    layers = (Layer(0.0, 0.6, 6.0, 30.0), Layer(9000.0, 0.4, 15.0, 100.0))
+    shape = (300, 300)
+    jacobian = np.eye(2) * 0.06
+    optics = AdaptiveOptics(20, 0.9, lock=(-4.0, 0.0))
+    camera = Imager(shape, jacobian, (0, 0), WAVELENGTH, optics=optics)
+    open_loop = Imager(shape, jacobian, (0, 0), WAVELENGTH)
+    flat = camera.prepare(np.ones((len(camera.rows), len(camera.columns)), dtype=np.float32))
+    residual, free = [], []
+    air = Atmosphere(layers, seed=20)
+    for k in range(8):
+        residual.append(camera.expose(flat, air, 0.4 * k)[1])
+        free.append(open_loop.expose(flat, air, 0.4 * k)[1])
+    left = np.sqrt(np.mean(np.array(residual) ** 2, axis=(0, 1)))
+    whole = np.sqrt(np.mean(np.array(free) ** 2, axis=(0, 1)))
+    # The lock point lies at column 83, row 149.5: grid point (2, 1).
+    assert left[2, 1] < 0.25 * whole[2, 1]
+    assert left[2, 5] > 1.5 * left[2, 1]
+
+
+def test_pixels_too_large_are_refused():
+    with pytest.raises(ConfigError, match="too large"):
+        Imager((64, 64), np.eye(2) * 0.15, (0, 0), WAVELENGTH)
