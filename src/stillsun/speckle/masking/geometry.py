@@ -16,7 +16,7 @@ SMALLEST = 16
 @dataclass(frozen=True)
 class Lattice:
     """
-    Square subfields that overlap by half and overhang the frame by a quarter of their side.
+    Square subfields that overlap by half or more; the outer ones overhang the frame.
 
     Attributes
     ----------
@@ -38,6 +38,15 @@ class Lattice:
     def counts(self) -> tuple[int, int]:
         """Subfields along y and x."""
         return len(self.rows), len(self.columns)
+
+    @property
+    def inner(self) -> np.ndarray:
+        """Which subfields lie wholly inside the frame, (subfields y, subfields x) bool."""
+        flags = [
+            (starts >= 0) & (starts + self.size <= length)
+            for starts, length in zip((self.rows, self.columns), self.shape, strict=True)
+        ]
+        return np.logical_and.outer(*flags)
 
     @property
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +91,7 @@ def subfield_size(arcsec: float, plate_scale: tuple[float, float], shape: tuple[
     return fitting[-1]
 
 
-def subfield_lattice(shape: tuple[int, int], size: int) -> Lattice:
+def subfield_lattice(shape: tuple[int, int], size: int, apodised: float) -> Lattice:
     """
     Lay subfields over a frame.
 
@@ -92,16 +101,22 @@ def subfield_lattice(shape: tuple[int, int], size: int) -> Lattice:
         Rows and columns of the frame.
     size : int
         Side of a subfield, pixels.
+    apodised : float
+        Share of the side on which the window falls, both sides together.
 
     Returns
     -------
     Lattice
-        Subfields at equal steps of at most half a side.
+        Subfields at equal steps of at most half a side. The outer ones overhang the frame by a third of
+        the apodised share, so that its edge lies where the window is at three quarters: a compromise
+        between noise and false structure, since the mirror image beyond does not move with the seeing.
     """
+    overhang = apodised * size / 3
 
     def starts(length: int) -> np.ndarray:
-        count = int(np.ceil(2 * length / size))
-        return np.rint(np.linspace(-size / 4, length - 3 * size / 4, count)).astype(np.int64)
+        span = length - size + 2 * overhang
+        count = max(2, int(np.ceil(2 * span / size)) + 1)
+        return np.rint(np.linspace(-overhang, length - size + overhang, count)).astype(np.int64)
 
     return Lattice(shape, size, starts(shape[0]), starts(shape[1]))
 

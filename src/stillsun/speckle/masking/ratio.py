@@ -70,8 +70,7 @@ class SeeingModel:
     -----
     The object's power falls steeply, so the width of the window's spectrum shifts the effective frequency:
     models are multiplied by a smooth fit of that power and convolved with the window's power before they
-    are compared. Whole-pixel tracking leaves a jitter uniform in +-0.5 pixel, which multiplies the
-    long-exposure transfer function.
+    are compared.
     """
 
     def __init__(
@@ -85,11 +84,10 @@ class SeeingModel:
         table = seeing_table()
         self.strengths = table.strength
         telescope = telescope_transfer(self._q)
-        jitter = np.sinc(y) * np.sinc(x)
         pairs = [table.at(s, self._q) for s in self.strengths]
         self._telescope = telescope**2
         self._speckle = np.stack([telescope**2 * pair[0] for pair in pairs])
-        self._long = np.stack([(telescope * pair[1] * jitter) ** 2 for pair in pairs])
+        self._long = np.stack([(telescope * pair[1]) ** 2 for pair in pairs])
         window = tukey(size, apodised)
         # Circular: its transform is the window's power, nowhere negative, so that no ringing enters.
         lags = scipy.fft.ifft(np.abs(scipy.fft.fft(window)) ** 2).real / np.sum(window**2)
@@ -136,7 +134,7 @@ class SeeingModel:
         """
         return np.interp(self.frequencies.q, self.ring_q, ring_values)
 
-    def fit(self, power: np.ndarray, coherent: np.ndarray) -> SeeingFit:
+    def fit(self, power: np.ndarray, coherent: np.ndarray, trusted: np.ndarray) -> SeeingFit:
         """
         Fit D/r0 to the spectral ratio of all subfields together, and of each.
 
@@ -146,6 +144,8 @@ class SeeingModel:
             Power of the subfields less noise, (subfields, m): ``<|I|^2> - Pn``.
         coherent : numpy.ndarray
             Power of their mean spectrum without the bias of a finite burst, (subfields, m).
+        trusted : numpy.ndarray
+            Subfields that decide on the frame's value, (subfields,) bool.
 
         Returns
         -------
@@ -159,8 +159,8 @@ class SeeingModel:
         """
         below = self.ring_mean(power)
         above = self.ring_mean(coherent)
-        total = below.sum(axis=0)
-        ratio = _ratio(above.sum(axis=0), total)
+        total = below[trusted].sum(axis=0)
+        ratio = _ratio(above[trusted].sum(axis=0), total)
         fine = np.arange(self.strengths[0], self.strengths[-1] + _STEP / 2, _STEP)
         strength = 8.0
         for _ in range(_ROUNDS):

@@ -148,7 +148,7 @@ def reconstruct(
         v_limit=v_limit / 100,
         apodised=apodisation / 100,
     )
-    lattice = subfield_lattice(shape, size)
+    lattice = subfield_lattice(shape, size, geometry.apodised)
     worker = Worker(
         prepared.frames,
         prepared.scale,
@@ -171,7 +171,7 @@ def reconstruct(
             if progress is not None:
                 progress(len(results), len(places))
         noise_power = _noise_power(results, geometry, noise, prepared)
-        fit = _fit(results, noise_power, geometry, len(prepared.frames))
+        fit = _fit(results, noise_power, geometry, lattice, len(prepared.frames))
         if fit.at_edge:
             notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
         transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
@@ -247,14 +247,18 @@ def _model(geometry: Geometry) -> Any:
     return seeing_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
 
 
-def _fit(results: list[SubfieldResult], noise: list[Any], geometry: Geometry, frames: int) -> SeeingFit:
+def _fit(
+    results: list[SubfieldResult], noise: list[Any], geometry: Geometry, lattice: Lattice, frames: int
+) -> SeeingFit:
     power = np.stack([r.power for r in results]).astype(np.float64)
     mean = np.stack([np.abs(r.mean) ** 2 for r in results]).astype(np.float64)
     # A finite burst's |<I>|^2 holds 1/N of the power, noise included.
     coherent = (frames * mean - power) / (frames - 1)
-    return _model(geometry).fit(
-        power - np.stack([np.broadcast_to(n, power.shape[1]) for n in noise]), coherent
-    )
+    # The mirror image beyond the frame's edge does not follow the seeing and would look like more of it.
+    inner = lattice.inner.ravel()
+    trusted = inner if inner.any() else np.ones_like(inner)
+    signal = power - np.stack([np.broadcast_to(n, power.shape[1]) for n in noise])
+    return _model(geometry).fit(signal, coherent, trusted)
 
 
 def _noise_power(

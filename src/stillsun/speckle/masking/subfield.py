@@ -12,7 +12,7 @@ from stillsun.speckle.masking.bispectrum import gather, mean_bispectrum, weigh
 from stillsun.speckle.masking.geometry import blend, cut, tukey
 from stillsun.speckle.masking.indices import Equations, Frequencies, Triples, equations, frequencies, triples
 from stillsun.speckle.masking.phases import TOLERANCE, solve
-from stillsun.speckle.masking.tracking import low_frequencies, track
+from stillsun.speckle.masking.tracking import coherent_mean, low_frequencies, track
 
 # Frames transformed at a time: their spectra stay in the cache until they are gathered.
 _CHUNK = 8
@@ -182,6 +182,7 @@ class Worker:
             np.exp(2j * np.pi / size * np.outer(low, search)).astype(np.complex64)
             for low in (self._low_y, self._low_x)
         )
+        self._low = int(np.searchsorted(geometry.frequencies.q, _TRACK_LIMIT))
         self._index = (geometry.frequencies, geometry.triples, geometry.equations)
 
     def reduce(self, row: int, column: int) -> SubfieldResult:
@@ -225,7 +226,9 @@ class Worker:
             if self._noise_total:
                 noise_sum += _masked_power(spectra, self._noise_plane)
         power, mean = np.empty(len(frequency), dtype=np.float32), np.empty(len(frequency), dtype=np.complex64)
-        _moments(real, imag, power, mean)
+        _mean_power(real, imag, power)
+        residual = np.empty((count, 2))
+        coherent_mean(real, imag, frequency.y, frequency.x, size, self._low, _PASSES, residual, mean)
         phasor = np.empty(len(triple), dtype=np.complex64)
         snr = np.empty(len(triple), dtype=np.float32)
         mean_bispectrum(real, imag, triple.u, triple.v, triple.w, phasor, snr)
@@ -307,15 +310,10 @@ def _masked_power(spectra, weights):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _moments(real, imag, power, mean):  # type: ignore[no-untyped-def]
+def _mean_power(real, imag, power):  # type: ignore[no-untyped-def]
     count, frames = real.shape
     for f in range(count):
         square = np.float32(0.0)
-        re = np.float32(0.0)
-        im = np.float32(0.0)
         for k in range(frames):
             square += real[f, k] * real[f, k] + imag[f, k] * imag[f, k]
-            re += real[f, k]
-            im += imag[f, k]
         power[f] = square / frames
-        mean[f] = complex(re / frames, im / frames)

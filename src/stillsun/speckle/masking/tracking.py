@@ -156,3 +156,88 @@ def track(low, turns_y, turns_x, passes, shifts):  # type: ignore[no-untyped-def
                         best_y, best_x = e, d
             shifts[k, 0] = best_y - reach
             shifts[k, 1] = best_x - reach
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def coherent_mean(real, imag, rows, columns, size, used, passes, shifts, mean):  # type: ignore[no-untyped-def]
+    """
+    Mean of spectra that are aligned to a fraction of a pixel, by phases, for the spectral ratio only.
+
+    Parameters
+    ----------
+    real, imag : numpy.ndarray
+        Spectra of a subfield tracked to whole pixels, (m, frames) float32.
+    rows, columns : numpy.ndarray
+        Their frequencies, cycles per subfield, (m,) int32.
+    size : int
+        Side of the subfield, pixels.
+    used : int
+        So many frequencies, the first ones, decide on the shifts.
+    passes : int
+        Steps of Newton's method; the mean is formed anew for each.
+    shifts : numpy.ndarray
+        Result: what is left to whole-pixel tracking, (frames, 2) float64, order y, x, mean zero.
+    mean : numpy.ndarray
+        Result, (m,) complex64.
+
+    Notes
+    -----
+    Maximises each frame's correlation with the mean, as the simulated exposures of the transfer-function
+    table are tracked. Without it the mean holds the jitter of whole pixels.
+    """
+    count, frames = real.shape
+    mean_re = np.zeros(count, dtype=np.float32)
+    mean_im = np.zeros(count, dtype=np.float32)
+    cosine = np.ones(frames, dtype=np.float32)
+    sine = np.zeros(frames, dtype=np.float32)
+    sums = np.zeros((5, frames), dtype=np.float32)
+    turn = 2.0 * np.pi / size
+    shifts[:] = 0.0
+    for step in range(passes + 1):
+        last = step == passes
+        for f in range(count if last else used):
+            ky, kx = turn * rows[f], turn * columns[f]
+            re = np.float32(0.0)
+            im = np.float32(0.0)
+            for k in range(frames):
+                angle = np.float32(ky * shifts[k, 0] + kx * shifts[k, 1])
+                cosine[k] = np.cos(angle)
+                sine[k] = np.sin(angle)
+            for k in range(frames):
+                re += real[f, k] * cosine[k] + imag[f, k] * sine[k]
+                im += imag[f, k] * cosine[k] - real[f, k] * sine[k]
+            mean_re[f] = re / frames
+            mean_im[f] = im / frames
+        if last:
+            break
+        sums[:] = 0.0
+        for f in range(used):
+            ky, kx = np.float32(turn * rows[f]), np.float32(turn * columns[f])
+            for k in range(frames):
+                angle = np.float32(ky * shifts[k, 0] + kx * shifts[k, 1])
+                cosine[k] = np.cos(angle)
+                sine[k] = np.sin(angle)
+            for k in range(frames):
+                a = real[f, k] * cosine[k] + imag[f, k] * sine[k]
+                b = imag[f, k] * cosine[k] - real[f, k] * sine[k]
+                even = a * mean_re[f] + b * mean_im[f]
+                odd = a * mean_im[f] - b * mean_re[f]
+                sums[0, k] -= ky * odd
+                sums[1, k] -= kx * odd
+                sums[2, k] += ky * ky * even
+                sums[3, k] += ky * kx * even
+                sums[4, k] += kx * kx * even
+        for k in range(frames):
+            determinant = sums[2, k] * sums[4, k] - sums[3, k] * sums[3, k]
+            if determinant > 0.0 and sums[2, k] > 0.0:
+                y = (sums[4, k] * sums[0, k] - sums[3, k] * sums[1, k]) / determinant
+                x = (sums[2, k] * sums[1, k] - sums[3, k] * sums[0, k]) / determinant
+                # Farther than a pixel from the best whole one is no maximum of the same peak.
+                shifts[k, 0] = min(max(shifts[k, 0] + y, -1.0), 1.0)
+                shifts[k, 1] = min(max(shifts[k, 1] + x, -1.0), 1.0)
+        for axis in range(2):
+            centre = shifts[:, axis].mean()
+            for k in range(frames):
+                shifts[k, axis] -= centre
+    for f in range(count):
+        mean[f] = complex(mean_re[f], mean_im[f])
