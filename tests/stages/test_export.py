@@ -68,6 +68,8 @@ class Night:
                     "dark": np.full(CAMERA, 100, np.float32),
                     "gain": np.ones(CAMERA, np.float32),
                     "plate_scale": np.array(SCALE),
+                    "dark_frames": np.int64(256),
+                    "flat_frames": np.int64(512),
                 },
             ),
             "bursts": (
@@ -132,7 +134,7 @@ class Night:
             "stage": {"calibration": "calibrate", "registration": "register"}.get(name, name),
             "program": "stillsun",
             "version": "0.1.0",
-            "config": json.dumps({"kernels": [0, 64, 32], "engine": engine} if name != "bursts" else {}),
+            "config": json.dumps({"kernels": [0, 64, 32], "subfield_arcsec": 7.0}),
             "engine": engine,
         }
         with create_store(self.path / f"{name}.h5", Layout(rows, fields, about), "x") as store:
@@ -277,8 +279,10 @@ def test_processing_steps(file):
         "DESTRETCHING",
     ]
     assert header.comments["PRSTEP4"] == "stillsun 0.1.0"
+    assert header["PRPARA1"] == "dark_frames=256; flat_frames=512"
     assert header["PRPROC2"] == "stillsun"
     assert header["PRMODE2"] == "speckle masking"
+    assert header["PRPARA2"] == "subfield_arcsec=7.0"
     assert header["PRPARA4"] == "kernels=0,64,32"
     assert header["PRPARA3"] == f"turns={ORIENTATION.text}"
 

@@ -103,12 +103,9 @@ class Orientation:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The same orientation in as few steps as possible: ``fliplr`` if mirrored, then quarter turns."""
-        first = ("fliplr",) if self.mirrored else ()
-        turns = 0
-        while Orientation.from_steps((*first, *("rot90",) * turns)) != self:
-            turns += 1
-        return (*first, *("rot90",) * turns)
+        """The same orientation in as few steps as possible; two are always enough."""
+        ways = ((), *((a,) for a in STEPS), *(("rot90", b) for b in STEPS))
+        return next(w for w in ways if Orientation.from_steps(w) == self)
 
     @property
     def text(self) -> str:

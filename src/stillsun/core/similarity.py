@@ -288,7 +288,7 @@ def _refine(one: _Image, two: _Image, start: np.ndarray, blur: float, backend: B
         normal, right = _normal_equations(design, difference, weight, blocks, xp)
         change = _solve(normal.sum(0), right.sum(0))
         parameters = parameters + change[:3]
-        gain, level = gain + change[3], level + change[4]
+        gain, level = gain + float(change[3]), level + float(change[4])
         small = np.array([1.0, 1.0, 2.0 / min(one.extent)]) * 1e-3 * blur
         if bool((np.abs(change[:3]) < small).all()):
             converged = True

@@ -80,46 +80,44 @@ def _summarise_compiled(pixels: np.ndarray, backend: Backend) -> tuple[float, ..
     return low, high, mean, _median(pixels, low, high), rms
 
 
-@njit(cache=True, nogil=True)
+# The sums may be reordered, so that they vectorise; values that are not finite still show in them.
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
 def _moments(pixels):  # type: ignore[no-untyped-def]
-    low = high = pixels[0]
     total = 0.0
     for value in pixels:
         total += value
-        low = min(low, value)
-        high = max(high, value)
     mean = total / pixels.size
+    low = high = pixels[0]
     squares = 0.0
     for value in pixels:
-        squares += (value - mean) ** 2
+        squares += (value - mean) * (value - mean)
+        low = low if low < value else value
+        high = high if high > value else value
     return low, high, mean, np.sqrt(squares / pixels.size)
 
 
 @njit(cache=True, nogil=True)
-def _rank(pixels, low, scale, counts, rank):  # type: ignore[no-untyped-def]
-    """Value of that rank: a histogram finds its bin, and the bin's few values are sorted."""
-    bin_number, before = 0, 0
-    while before + counts[bin_number] <= rank:
-        before += counts[bin_number]
-        bin_number += 1
-    inside = np.empty(counts[bin_number], np.float32)
-    k = 0
-    for value in pixels:
-        if int((np.float64(value) - low) * scale) == bin_number:
-            inside[k] = value
-            k += 1
-    inside.sort()
-    return inside[rank - before]
-
-
-@njit(cache=True, nogil=True)
 def _median(pixels, low, high):  # type: ignore[no-untyped-def]
+    """A histogram finds the bins of the middle values, and the few values in them are sorted."""
     counts = np.zeros(_BINS + 1, np.int64)
     low = np.float64(low)
     scale = _BINS / (np.float64(high) - low)
     for value in pixels:
-        counts[int((np.float64(value) - low) * scale)] += 1
-    upper = _rank(pixels, low, scale, counts, pixels.size // 2)
-    if pixels.size % 2:
-        return np.float64(upper)
-    return 0.5 * (np.float64(upper) + np.float64(_rank(pixels, low, scale, counts, pixels.size // 2 - 1)))
+        counts[int((value - low) * scale)] += 1
+    lower, upper = (pixels.size - 1) // 2, pixels.size // 2
+    first = before = 0
+    while before + counts[first] <= lower:
+        before += counts[first]
+        first += 1
+    last, behind = first, before + counts[first]
+    while behind <= upper:
+        last += 1
+        behind += counts[last]
+    inside = np.empty(behind - before, np.float32)
+    k = 0
+    for value in pixels:
+        if first <= int((value - low) * scale) <= last:
+            inside[k] = value
+            k += 1
+    inside.sort()
+    return 0.5 * (np.float64(inside[lower - before]) + np.float64(inside[upper - before]))

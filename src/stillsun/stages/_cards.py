@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,26 +12,12 @@ import numpy as np
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
 from stillsun.sky import times
-from stillsun.sky.keywords import ProcessingStep
 from stillsun.sky.observer import Observer, Site, observe
 from stillsun.sky.pointing import Pointing, pointing_unknown
 from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, site_cards
 from stillsun.stages.base import StageContext
 
 _CM_PER_M = 100.0
-# Options of a stage that belong into PRPARAn.
-_PARAMETERS = {
-    "calibrate": (),
-    "speckle": ("subfield_arcsec", "phase_limit", "deconvolve"),
-    "destretch": (
-        "kernels",
-        "reference",
-        "window",
-        "repair_tolerance",
-        "preserve_flows",
-        "interpolation",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -230,109 +215,6 @@ def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dic
         "POINTSRC": cards.pointing.method,
         **site_cards(Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)),
     }
-
-
-def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
-    """
-    What was done to the frames, in order, each step once.
-
-    Parameters
-    ----------
-    ctx : StageContext
-        Context of the export.
-    level : str
-        ``"1.5"`` for destretched frames.
-
-    Returns
-    -------
-    list of ProcessingStep
-        From the products' own records.
-    """
-    orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
-    steps = [_step(ctx, "calibration", "DARK-SUBTRACTION,FLATFIELDING"), _speckle_step(ctx)]
-    steps.append(
-        ProcessingStep(
-            "ALIGN TO SOLAR NORTH",
-            ctx.provenance["program"],
-            ctx.provenance["version"],
-            parameters=f"turns={orientation.text}",
-            vocabulary="DEROTATION",
-        )
-    )
-    if level == "1.5":
-        steps.append(_step(ctx, "destretch", "DESTRETCHING"))
-    registration = ctx.inputs.get("registration")
-    if registration is not None and not ctx.is_reference and registration.read("accepted"):
-        steps.append(
-            _step(
-                ctx,
-                "registration",
-                "CHANNEL-REG",
-                reference=reference_name(ctx),
-                vocabulary="SPATIAL-COORDINATE-CORRECTION",
-            )
-        )
-    return steps
-
-
-def reference_name(ctx: StageContext) -> str:
-    """
-    Name of the reference channel.
-
-    Parameters
-    ----------
-    ctx : StageContext
-        Context of the export.
-
-    Returns
-    -------
-    str
-        The configured one, or the first channel.
-    """
-    return ctx.observation.reference_channel or next(iter(ctx.observation.channels))
-
-
-def _speckle_step(ctx: StageContext) -> ProcessingStep:
-    engine = ctx.inputs["speckle"].attributes["engine"]
-    if engine == "none":
-        return _step(ctx, "speckle", "SPATIAL-ALIGNMENT,SUMMING", mode="tile-aligned mean", parameters=False)
-    if engine == "kisip":
-        return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", program="KISIP")
-    return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", mode="speckle masking")
-
-
-def _step(
-    ctx: StageContext,
-    product: str,
-    kind: str,
-    *,
-    program: str | None = None,
-    mode: str = "",
-    parameters: bool = True,
-    reference: str = "",
-    vocabulary: str = "",
-) -> ProcessingStep:
-    about = ctx.inputs[product].attributes
-    options = _options(ctx, product)
-    names = _PARAMETERS.get(str(about.get("stage", "")), ()) if parameters else ()
-    text = "; ".join(f"{n}={_plain(options[n])}" for n in names if n in options)
-    return ProcessingStep(
-        kind,
-        program or str(about.get("program", ctx.provenance["program"])),
-        "" if program else str(about.get("version", ctx.provenance["version"])),
-        mode,
-        text,
-        reference,
-        vocabulary,
-    )
-
-
-def _options(ctx: StageContext, product: str) -> dict[str, Any]:
-    return dict(json.loads(ctx.inputs[product].attributes.get("config", "{}")))
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _geometry(

@@ -20,7 +20,8 @@ from stillsun.errors import InputError
 from stillsun.io.product import PART, is_product, write_product
 from stillsun.sky.keywords import HeaderTemplate, build_header
 from stillsun.sky.validate import check_header
-from stillsun.stages._cards import FrameCards, common_cards, processing_steps
+from stillsun.stages._cards import FrameCards, common_cards
+from stillsun.stages._steps import processing_steps
 from stillsun.stages.base import Stage, StageContext
 
 _LOG = logging.getLogger(__name__)

@@ -1,0 +1,121 @@
+"""The processing steps of a channel's frames, from the records of the products."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stillsun.core.orient import Orientation
+from stillsun.sky.keywords import ProcessingStep
+from stillsun.stages.base import StageContext
+
+# Options of a stage that belong into PRPARAn.
+_PARAMETERS = {
+    "speckle": ("subfield_arcsec", "phase_limit", "deconvolve"),
+    "destretch": ("kernels", "reference", "window", "repair_tolerance", "preserve_flows", "interpolation"),
+}
+
+
+def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
+    """
+    What was done to the frames, in order, each step once.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the export.
+    level : str
+        ``"1.5"`` for destretched frames.
+
+    Returns
+    -------
+    list of ProcessingStep
+        From the products' own records.
+    """
+    orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
+    calibration = ctx.inputs["calibration"]
+    frames = "; ".join(f"{n}={calibration.read(n)}" for n in ("dark_frames", "flat_frames"))
+    steps = [
+        _step(ctx, "calibration", "DARK-SUBTRACTION,FLATFIELDING", parameters=frames),
+        _speckle_step(ctx),
+    ]
+    steps.append(
+        ProcessingStep(
+            "ALIGN TO SOLAR NORTH",
+            ctx.provenance["program"],
+            ctx.provenance["version"],
+            parameters=f"turns={orientation.text}",
+            vocabulary="DEROTATION",
+        )
+    )
+    if level == "1.5":
+        steps.append(_step(ctx, "destretch", "DESTRETCHING"))
+    registration = ctx.inputs.get("registration")
+    if registration is not None and not ctx.is_reference and registration.read("accepted"):
+        steps.append(
+            _step(
+                ctx,
+                "registration",
+                "CHANNEL-REG",
+                reference=reference_name(ctx),
+                vocabulary="SPATIAL-COORDINATE-CORRECTION",
+            )
+        )
+    return steps
+
+
+def reference_name(ctx: StageContext) -> str:
+    """
+    Name of the reference channel.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the export.
+
+    Returns
+    -------
+    str
+        The configured one, or the first channel.
+    """
+    return ctx.observation.reference_channel or next(iter(ctx.observation.channels))
+
+
+def _speckle_step(ctx: StageContext) -> ProcessingStep:
+    engine = ctx.inputs["speckle"].attributes["engine"]
+    if engine == "none":
+        return _step(ctx, "speckle", "SPATIAL-ALIGNMENT,SUMMING", mode="tile-aligned mean", parameters="")
+    if engine == "kisip":
+        return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", program="KISIP")
+    return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", mode="speckle masking")
+
+
+def _step(
+    ctx: StageContext,
+    product: str,
+    kind: str,
+    *,
+    program: str | None = None,
+    mode: str = "",
+    parameters: str | None = None,
+    reference: str = "",
+    vocabulary: str = "",
+) -> ProcessingStep:
+    about = ctx.inputs[product].attributes
+    if parameters is None:
+        options = json.loads(about["config"])
+        names = _PARAMETERS.get(product, ())
+        parameters = "; ".join(f"{n}={_plain(options[n])}" for n in names if n in options)
+    return ProcessingStep(
+        kind,
+        program or str(about["program"]),
+        "" if program else str(about["version"]),
+        mode,
+        parameters,
+        reference,
+        vocabulary,
+    )
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
