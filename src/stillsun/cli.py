@@ -93,7 +93,7 @@ def _run(arguments: list[str]) -> int:
 
     from stillsun.config.compose import config_directory, register_schema, settings_from, use_observation_file
 
-    options = get_args_parser().parse_args(arguments)
+    options = get_args_parser().parse_intermixed_args(arguments)
     asks = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
     if not asks:
         _check(options.overrides, options.config_dir, options.multirun)

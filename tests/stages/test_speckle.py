@@ -218,7 +218,7 @@ def test_masking_is_given_what_the_configuration_says(work, raw, monkeypatch):
     from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
 
     size = subfield_size(2.0, (0.0602, 0.06), (ROWS, COLUMNS))
-    grid = subfield_lattice((ROWS, COLUMNS), size).counts
+    grid = subfield_lattice((ROWS, COLUMNS), size, 0.3).counts
     monkeypatch.setitem(STAGE.run.__globals__, "reconstruct", engine)
     config = SpeckleConfig(
         engine=SpeckleEngine.masking, subfield_arcsec=2.0, max_iterations=4, noise_filter=False

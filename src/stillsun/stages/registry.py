@@ -46,7 +46,10 @@ def check_wiring(stages: Iterable[Stage]) -> None:
     """
     written: set[str] = set()
     for stage in stages:
-        missing = {*stage.reads, *stage.optional, *stage.reads_reference} - written
+        # The reference channel is done first, so that its result of the same stage can be read.
+        missing = ({*stage.reads, *stage.optional} - written) | (
+            {*stage.reads_reference} - written - {stage.writes}
+        )
         if missing:
             raise RuntimeError(f"stage {stage.name} reads {sorted(missing)}, which no stage before it writes")
         if stage.writes in written:
