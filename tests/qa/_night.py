@@ -19,6 +19,7 @@ from stillsun.config.schema import (
     SpeckleConfig,
     Turn,
 )
+from stillsun.core.badpixels import DEAD, HOT
 from stillsun.core.orient import Orientation
 from stillsun.io.store import Field, Layout, StoreReader, create_section, create_store
 from stillsun.pipeline.layout import Layout as Places
@@ -85,7 +86,8 @@ class Night:
     def _calibration(self) -> dict[str, Any]:
         shape = self.before().shape[1:]
         bad = np.zeros(shape, np.uint8)
-        bad[3, 4:9] = 1
+        bad[3, 4:9] = HOT
+        bad[5, 5] = DEAD
         flat = np.full(shape, 4000.0, np.float32)
         return {
             "dark": (np.full(shape, 90.0, np.float32), "DN", False),
@@ -99,6 +101,7 @@ class Night:
         known = np.ones(len(self.times)) if self.telescope_log else np.full(len(self.times), np.nan)
         return {
             "time_avg": (self.times, "s", True),
+            "contrast": (np.full(len(self.times), 0.03), "", True),
             "light_level": (4.0 * known, "", True),
             "scintillation": (0.5 * known, "arcsec", True),
         }

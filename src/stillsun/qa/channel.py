@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stillsun.core.badpixels import DEAD, HOT
 from stillsun.io.store import StoreReader
 from stillsun.qa.curves import show_curves
 from stillsun.qa.frames import show_frames
@@ -99,9 +100,12 @@ def _show_calibration(products: ChannelProducts, report: ChannelReport) -> None:
     if absent:
         section.words(f"Not in the calibration: {', '.join(absent)}.", "why")
     if "bad_pixels" in store:
-        bad = store.read("bad_pixels") != 0
-        share = percent(bad.mean(), 3)
-        section.words(f"{int(bad.sum())} bad pixels of {bad.size} ({share}), filled from their neighbours.")
+        bad = store.read("bad_pixels")
+        counts = [int(np.count_nonzero(bad & kind)) for kind in (DEAD, HOT)]
+        section.words(
+            f"{np.count_nonzero(bad)} bad pixels of {bad.size} ({percent(np.mean(bad != 0), 3)}), filled "
+            f"from their neighbours: {counts[0]} dead, {counts[1]} hot."
+        )
 
 
 def _show_geometry(products: ChannelProducts, report: ChannelReport) -> None:

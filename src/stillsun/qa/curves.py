@@ -6,7 +6,7 @@ import numpy as np
 
 from stillsun.qa.metrics import FrameStatistics, dim_frames, rms_shifts
 from stillsun.qa.page import Picture
-from stillsun.qa.plots import AFTER_COLOUR, BEFORE_COLOUR, Line, Panel, encode, series_figure
+from stillsun.qa.plots import AFTER_COLOUR, BEFORE_COLOUR, RAW_COLOUR, Line, Panel, encode, series_figure
 from stillsun.qa.products import ChannelProducts, ChannelReport, percent
 
 _KERNEL_COLOURS = ("#1660a8", "#3a9bd1", "#2a9d6f", "#d98c1f", "#b3423a", "#7a4fa3", "#5a6472")
@@ -72,6 +72,10 @@ def _panels(
             if s is not None
         ]
 
+    def raw(name: str, factor: float = 1.0) -> list[Line]:
+        values = products.series("bursts", name)
+        return [] if values is None else [Line("best raw frame", factor * values, RAW_COLOUR)]
+
     def one(product: str, name: str, factor: float = 1.0) -> list[Line]:
         values = products.series(product, name)
         return [] if values is None else [Line("", factor * values)]
@@ -91,8 +95,11 @@ def _panels(
     )
     return [
         (Panel("Fried parameter\n(cm)", one("speckle", "r0", 100.0)), f"No Fried parameter: {no_r0}"),
-        (Panel("contrast (%)", both("contrast", 100.0)), "No contrast: there are no frames."),
-        (Panel("sharpness\n(1/px)", both("sharpness")), "No sharpness: there are no frames."),
+        (
+            Panel("contrast (%)", [*raw("contrast", 100.0), *both("contrast", 100.0)]),
+            "No contrast: no frames.",
+        ),
+        (Panel("sharpness\n(1/px)", [*raw("sharpness"), *both("sharpness")]), "No sharpness: no frames."),
         (
             Panel("correlation with\nthe frame before", both("steadiness")),
             "No correlation from frame to frame: there are fewer than two frames.",

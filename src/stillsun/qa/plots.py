@@ -20,6 +20,7 @@ DPI = 100
 MARGINS = (66, 14, 48, 30)
 BEFORE_COLOUR = "#8a8f98"
 AFTER_COLOUR = "#1660a8"
+RAW_COLOUR = "#d98c1f"
 _JPEG_QUALITY = 85
 _MANY_POINTS = 80
 
@@ -274,6 +275,7 @@ def series_figure(times: np.ndarray, panels: Sequence[Panel]) -> Figure:
     if len(times) > 1:
         rows[-1].set_xlim(moments[0], moments[-1])
     rows[-1].set_xlabel("time (UTC)", fontsize=9)
+    rows[-1].xaxis.get_offset_text().set_fontsize(8)
     for axes in rows:
         axes.yaxis.set_label_coords(-0.065, 0.5)
     return figure

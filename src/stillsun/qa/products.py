@@ -100,10 +100,13 @@ class ChannelProducts:
     @cached_property
     def scale(self) -> tuple[float, float]:
         """Plate scale along (x, y) of the oriented frames, arcsec per pixel; measured where it was."""
-        store = self.inputs.get("calibration")
-        measured = store is not None and "plate_scale" in store
-        values = store.read("plate_scale") if store is not None and measured else self.settings.plate_scale
-        return self.orientation.plate_scale([float(v) for v in values])
+        oriented, camera = (self.inputs.get(p) for p in ("registration", "calibration"))
+        if oriented is not None and "plate_scale" in oriented:
+            x, y = (float(v) for v in oriented.read("plate_scale"))
+            return x, y
+        if camera is not None and "plate_scale" in camera:
+            return self.orientation.plate_scale([float(v) for v in camera.read("plate_scale")])
+        return self.orientation.plate_scale(self.settings.plate_scale)
 
     @cached_property
     def times(self) -> np.ndarray | None:

@@ -1,0 +1,169 @@
+"""Movies, decoded again: frames, times, marker, grey scale."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import matplotlib.colors
+import numpy as np
+import pytest
+from tests.qa._night import START, Night, context
+
+from stillsun.config.schema import MovieConfig
+from stillsun.qa.film import Film
+from stillsun.qa.video import write_video
+from stillsun.stages import movie
+
+PRODUCTS = ("bursts", "destretch")
+
+
+@pytest.fixture
+def decode():
+    """Frames of a movie, (frames, height, width, 3) uint8, and its frame rate."""
+    av = pytest.importorskip("av", reason="the extra 'movie' is not installed")
+
+    def read(path):
+        with av.open(str(path)) as container:
+            rate = float(container.streams.video[0].average_rate)
+            return np.array([f.to_ndarray(format="rgb24") for f in container.decode(video=0)]), rate
+
+    return read
+
+
+def _film(night: Night, size: int = 128, limits=(700.0, 1300.0)) -> Film:
+    shape = night.scene.shape
+    curve = night.levels / night.levels.mean()
+    return Film("A", shape, (0.05, 0.06), limits, night.times, curve, curve_label="mean", size=size)
+
+
+def _marker(picture: np.ndarray) -> float:
+    """Column of the marker of the light curve."""
+    red = np.array(matplotlib.colors.to_rgb("#d1351b")) * 255
+    near = np.abs(picture[..., :3].astype(float) - red).sum(axis=2) < 90
+    return float(np.flatnonzero(near.sum(axis=0) > 50).mean())
+
+
+def test_movie_shows_every_frame_at_its_rate(tmp_path, decode):
+    night = Night(9)
+    ctx = context(tmp_path, {"A": (night, PRODUCTS)}, MovieConfig(frame_rate=12.5, size=128))
+    files = movie.run(ctx)
+    assert files == [tmp_path / "context_movies" / "A.mp4"]
+    frames, rate = decode(files[0])
+    assert (len(frames), rate) == (9, 12.5)
+    place = _film(night).image_place
+    for shown, truth in zip(frames, night.after(), strict=True):
+        seen = shown[place][..., 0][::-1].astype(float)
+        assert np.corrcoef(seen.ravel(), truth.ravel())[0, 1] > 0.98
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_marker_and_stamp_follow_time(tmp_path, decode):
+    night = Night(6)
+    night.times = START + np.array([0.0, 2.0, 4.0, 6.0, 8.0, 18.0])
+    files = movie.run(context(tmp_path, {"A": (night, PRODUCTS)}, MovieConfig(size=128)))
+    frames, _ = decode(files[0])
+    columns = np.array([_marker(frame) for frame in frames])
+    steps = np.diff(columns)
+    assert steps[:4] == pytest.approx(np.full(4, steps[:4].mean()), abs=1.5)
+    assert steps[4] == pytest.approx(5 * steps[:4].mean(), abs=3)
+    top = _film(night).image_place[0].start
+    stamps = frames[:, : top - 4].astype(float)
+    for one, other in itertools.pairwise(stamps):
+        assert np.abs(one - other).max() > 100
+
+
+def test_one_grey_scale_for_the_series(tmp_path, decode):
+    night = Night(7)
+    night.seeing_blur[:] = 1.0
+    night.levels[3] = 930.0
+    files = movie.run(context(tmp_path, {"A": (night, PRODUCTS)}, MovieConfig(size=128)))
+    frames, _ = decode(files[0])
+    brightness = frames[(slice(None), *_film(night).image_place)][..., 0].mean(axis=(1, 2))
+    assert np.ptp(np.delete(brightness, 3)) < 2
+    assert brightness[3] < brightness[2] - 15
+
+
+@pytest.mark.parametrize(("clip", "share"), [(0.3, 0.003), (20.0, 0.2)])
+def test_clip(tmp_path, decode, clip, share):
+    night = Night(3)
+    night.seeing_blur[:] = 0.5
+    files = movie.run(context(tmp_path, {"A": (night, PRODUCTS)}, MovieConfig(size=128, clip=clip)))
+    frames, _ = decode(files[0])
+    seen = frames[(slice(None), *_film(night).image_place)][..., 0]
+    assert np.mean(seen > 250) == pytest.approx(share, abs=0.3 * share + 0.01)
+
+
+def test_size_and_even_sides(tmp_path, decode):
+    night = Night(2, (97, 131))
+    heights = {}
+    for size in (64, 131, 400):
+        work = tmp_path / str(size)
+        frames, _ = decode(movie.run(context(work, {"A": (night, PRODUCTS)}, MovieConfig(size=size)))[0])
+        assert all(n % 2 == 0 for n in frames.shape[1:3])
+        place = _film(night, size).image_place
+        heights[size] = place[0].stop - place[0].start
+    assert heights == {64: 32, 131: 97, 400: 3 * 97}
+
+
+def test_frames_that_are_not_finite_are_black():
+    night = Night(3)
+    film = _film(night)
+    picture = film.frame(np.full(night.scene.shape, np.nan, np.float32), 0)
+    assert picture[film.image_place][..., :3].max() == 0
+
+
+def test_composed_frame_is_exact():
+    night = Night(3)
+    film = _film(night)
+    image = night.after()[1]
+    seen = film.frame(image, 1)[film.image_place][..., 0][::-1]
+    truth = np.clip((image - 700.0) / 600.0 * 255, 0, 255)
+    assert np.abs(seen - truth).max() <= 1.01
+    again = film.frame(night.after()[2], 2).copy()
+    film.frame(image, 1)
+    np.testing.assert_array_equal(film.frame(night.after()[2], 2), again)
+
+
+def test_overrides_of_a_channel_count(tmp_path, decode):
+    ctx = context(tmp_path, {"A": (Night(2), PRODUCTS), "B": (Night(2), PRODUCTS)}, MovieConfig())
+    ctx.channels["B"].options["movie"] = MovieConfig(frame_rate=5.0)
+    assert [decode(f)[1] for f in movie.run(ctx)] == [15.0, 5.0]
+
+
+def test_channel_without_frames_is_named(tmp_path):
+    pytest.importorskip("av", reason="the extra 'movie' is not installed")
+    nights = {"A": (Night(2), PRODUCTS), "B": (Night(2), ("bursts", "speckle"))}
+    seen = []
+    ctx = context(tmp_path, nights, MovieConfig(), progress=lambda done, total: seen.append((done, total)))
+    assert [f.name for f in movie.run(ctx)] == ["A.mp4"]
+    assert ctx.own_notes == ["no movie of B: there are no destretched frames, or their times are not known"]
+    assert seen == sorted(seen)
+    assert seen[-1] == (100, 200)
+
+
+def test_without_encoder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    ctx = context(tmp_path, {"A": (Night(2), PRODUCTS)}, MovieConfig())
+    assert movie.run(ctx) == []
+    assert not (tmp_path / "context_movies").exists()
+    assert "pip install 'stillsun[movie]'" in ctx.own_notes[0]
+
+
+def test_same_frames_give_the_same_bytes(tmp_path):
+    pytest.importorskip("av", reason="the extra 'movie' is not installed")
+    nights = {"A": (Night(5), PRODUCTS)}
+    movies = [movie.run(context(tmp_path / name, nights, MovieConfig()))[0].read_bytes() for name in "ab"]
+    assert movies[0] == movies[1]
+
+
+def test_interrupted_movie_has_no_name(tmp_path):
+    pytest.importorskip("av", reason="the extra 'movie' is not installed")
+
+    def pictures():
+        yield np.zeros((64, 64, 4), np.uint8)
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        write_video(tmp_path / "a.mp4", pictures(), 10.0)
+    assert not (tmp_path / "a.mp4").exists()
