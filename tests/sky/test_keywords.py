@@ -141,6 +141,8 @@ def test_long_values_cut_the_comment_only():
     assert all(len(line) == 80 for line in made.tostring(sep="\n", padding=False).splitlines())
     long = build_header({}, [ProcessingStep("A", "p", parameters="k=1; " * 30)])
     assert long["PRPARA1"].strip() == ("k=1; " * 30).strip()
+    assert list(long)[-2:] == ["LONGSTRN", "PRPARA1"]
+    assert "LONGSTRN" not in made
 
 
 def test_template_fills_frames_independently():

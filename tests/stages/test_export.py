@@ -47,6 +47,17 @@ FURTHER = """
 EXTNAME FILENAME SOLARNET OBS_HDU DATE-OBS TIMESYS WCSAXES WCSNAME RSUN_REF DSUN_OBS HGLN_OBS HGLT_OBS
 OBSGEO-X OBSGEO-Y OBSGEO-Z XPOSURE NSUMEXP BTYPE WAVELNTH OBSRVTRY DETECTOR CHECKSUM DATASUM
 """
+OPTIONS = {
+    "speckle": {"subfield_arcsec": 7.0, "processes": 2},
+    "destretch": {
+        "kernels": [0, 128, 64, 32, 12],
+        "reference": "running",
+        "window": 10,
+        "repair_tolerance": 0.5,
+        "preserve_flows": False,
+        "interpolation": "lanczos4",
+    },
+}
 ORIENTATION = Orientation.from_steps([t.value for t in TURNS])
 SHAPE = ORIENTATION.shape(CAMERA)
 
@@ -134,7 +145,7 @@ class Night:
             "stage": {"calibration": "calibrate", "registration": "register"}.get(name, name),
             "program": "stillsun",
             "version": "0.1.0",
-            "config": json.dumps({"kernels": [0, 64, 32], "subfield_arcsec": 7.0}),
+            "config": json.dumps(OPTIONS.get(name, {})),
             "engine": engine,
         }
         with create_store(self.path / f"{name}.h5", Layout(rows, fields, about), "x") as store:
@@ -283,7 +294,10 @@ def test_processing_steps(file):
     assert header["PRPROC2"] == "stillsun"
     assert header["PRMODE2"] == "speckle masking"
     assert header["PRPARA2"] == "subfield_arcsec=7.0"
-    assert header["PRPARA4"] == "kernels=0,64,32"
+    assert header["PRPARA4"] == (
+        "kernels=0,128,64,32,12; reference=running; window=10; repair_tolerance=0.5; preserve_flows=False; "
+        "interpolation=lanczos4"
+    )
     assert header["PRPARA3"] == f"turns={ORIENTATION.text}"
 
 

@@ -318,15 +318,20 @@ def build_header(
     unknown = [name for name in values if name not in TABLE]
     if unknown:
         raise KeyError(f"not in the table of keywords: {', '.join(unknown)}")
-    header = fits.Header()
+    cards = []
     for row in KEYWORDS:
         value = card_value(row, values.get(row.name))
         if value is not None:
-            header.append(_card(row.name, value, card_comment(row)), end=True)
+            cards.append(_card(row.name, value, card_comment(row)))
     for number, step in enumerate(steps, start=1):
         for key, attribute in STEP_KEYS.items():
             if value := getattr(step, attribute):
-                header.append(_card(f"{key}{number}", value, _step_comment(key, number, step)), end=True)
+                cards.append(_card(f"{key}{number}", value, _step_comment(key, number, step)))
+    # Values that go on in CONTINUE cards are standard, but fitsverify asks for the older announcement.
+    first_long = next((i for i, card in enumerate(cards) if len(card.image) > 80), None)
+    if first_long is not None:
+        cards.insert(first_long, fits.Card("LONGSTRN", "OGIP 1.0", "Long values go on in CONTINUE cards"))
+    header = fits.Header(cards)
     for text in comments:
         header.add_comment(text)
     return header

@@ -15,8 +15,8 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?")
 _STEP = re.compile(rf"({'|'.join(STEP_KEYS)})(\d+)")
 _MATRIX = re.compile(r"(PC|CD)\d+_\d+")
 _AXIS = re.compile(r"(CTYPE|CUNIT|CNAME|CRVAL|CDELT|CRPIX|CROTA|CRDER|CSYER|PC|CD)\d.*|WCSNAME")
-# Written by astropy around the table.
-_OTHER = {"EXTEND", "CHECKSUM", "DATASUM", "COMMENT"}
+# Written around the table.
+_OTHER = {"EXTEND", "CHECKSUM", "DATASUM", "COMMENT", "LONGSTRN"}
 _TYPES: dict[str, Any] = {"text": str, "time": str, "int": int, "float": (float, int), "bool": bool}
 # Half a millisecond at either end of a time.
 _ROUNDING_S = 0.0011
