@@ -87,6 +87,7 @@ def _run(arguments: list[str]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
     from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
@@ -101,6 +102,8 @@ def _run(arguments: list[str]) -> int:
     overrides = use_observation_file(options.overrides)
     flags = [a for a in arguments if a not in options.overrides]
 
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = {o.get_key_element() for o in parsed if not o.is_sweep_override()}
     failures: list[StillsunError] = []
 
     def task(composed: Any) -> float | None:
@@ -110,7 +113,9 @@ def _run(arguments: list[str]) -> int:
         sweep = here.mode is RunMode.MULTIRUN
         job = Path(here.runtime.output_dir) if sweep else None
         try:
-            return reduce(settings_from(composed), job, list(here.overrides.task) if sweep else [])
+            # What is the same for all jobs is not what the sweep changes.
+            swept = [o for o in here.overrides.task if o.partition("=")[0] not in fixed] if sweep else []
+            return reduce(settings_from(composed), job, swept)
         except StillsunError as error:
             # The other jobs of a sweep go on.
             failures.append(error)

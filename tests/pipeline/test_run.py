@@ -206,6 +206,15 @@ def test_jobs_of_a_sweep_share_what_they_do_not_change(observation, tmp_path):
     assert "A/calibrate" not in _go(observation)[1].made
 
 
+def test_a_job_keeps_its_own_result_even_where_the_work_directory_has_the_same(observation, tmp_path):
+    job = tmp_path / "work" / "multirun" / "same"
+    _go(observation, "destretch.kernels=[0,64]")
+    _go(observation, "destretch.kernels=[0,64]", job=job)
+    _go(observation, "destretch.kernels=[0,32]")
+    with StoreReader(job / "A" / "destretch.h5") as store:
+        assert store.read("image", 0)[0] == 3
+
+
 def test_changed_by_names_a_stage_and_what_follows():
     assert changed_by(["destretch.window=3"], STAGES) == {"destretch", "export", "report"}
     assert changed_by(["+observation.channels.A.export.calibration=false"], STAGES) == {"export"}

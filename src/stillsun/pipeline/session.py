@@ -35,7 +35,7 @@ def changed_by(overrides: list[str], stages: Mapping[str, Stage]) -> frozenset[s
     Parameters
     ----------
     overrides : list of str
-        Overrides of the job.
+        Overrides that the sweep's jobs differ in.
     stages : mapping of str to Stage
         All stages in order.
 
@@ -77,7 +77,7 @@ def prepare(
     job : Path, optional
         Directory of a sweep's job.
     overrides : list of str, optional
-        Overrides of the sweep's job.
+        Overrides that the sweep's jobs differ in.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
     job : Path, optional
         Directory of a sweep's job.
     overrides : list of str, optional
-        Overrides of the sweep's job.
+        Overrides that the sweep's jobs differ in.
 
     Returns
     -------

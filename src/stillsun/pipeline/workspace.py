@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ class Workspace:
     """
     The places of one run.
 
-    A sweep's job writes what its overrides change into its own directory, and everything else into
-    the work directory, where all jobs find it. A product is reused from wherever its digest stands.
+    A sweep's job keeps what its overrides change in its own directory, and everything else in the work
+    directory, where all jobs find it.
 
     Attributes
     ----------
@@ -75,24 +75,12 @@ class Workspace:
         tuple or None
             Its places and digest.
         """
-        for layout in self._candidates(stage):
-            if stage.writes:
-                found = stored_digest(*layout.store(channel, stage.writes))
-            else:
-                found = read_stamp(layout.stamp(channel, stage.name), layout.work).get("digest")
-            if found is not None and wanted in (None, found):
-                return layout, found
-        return None
-
-    def _candidates(self, stage: Stage) -> Iterator[Layout]:
-        places = [self.target(stage).work, self.work]
-        if self.job is not None and self.job.parent.is_dir():
-            places += sorted(p for p in self.job.parent.iterdir() if p.is_dir())
-        seen: set[Path] = set()
-        for place in places:
-            if place not in seen:
-                seen.add(place)
-                yield Layout(place)
+        layout = self.target(stage)
+        if stage.writes:
+            found = stored_digest(*layout.store(channel, stage.writes))
+        else:
+            found = read_stamp(layout.stamp(channel, stage.name), layout.work).get("digest")
+        return None if found is None or wanted not in (None, found) else (layout, found)
 
 
 def read_stamp(path: Path, work: Path) -> dict[str, Any]:
