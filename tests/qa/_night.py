@@ -113,13 +113,11 @@ class Night:
         }
 
     def _destretch(self) -> dict[str, Any]:
-        tiles = np.zeros((len(self.times), 2, 3, 4), np.float32)
-        tiles[:, 0] = 3.0
-        tiles[:, 1] = 4.0
         return {
             "image": (self.after(), "DN", True),
-            "shifts_0": (self.motion.astype(np.float32), "px", True),
-            "shifts_32": (tiles, "px", True),
+            "rms_px": (np.stack([np.hypot(*self.motion.T), 0.3 * np.ones(len(self.times))], 1), "px", True),
+            "repaired": (np.tile([0.0, 0.02], (len(self.times), 1)), "", True),
+            "residual_px": (np.full(len(self.times), 0.1), "px", True),
         }
 
     def _pointing(self) -> dict[str, Any]:

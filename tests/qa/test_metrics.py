@@ -11,7 +11,7 @@ from tests.qa._night import Night
 
 from stillsun.io.store import StoreReader
 from stillsun.qa import metrics
-from stillsun.qa.metrics import dim_frames, frame_statistics, inner_field, rms_shifts
+from stillsun.qa.metrics import dim_frames, frame_statistics, inner_field
 
 
 @pytest.fixture
@@ -81,14 +81,6 @@ def test_damaged_frame_is_passed_over(stored):
     result = frame_statistics(stored(night))
     assert np.isnan(result.sharpness[3])
     assert result.clearest() == 2
-
-
-def test_rms_shifts_in_arcsec(stored):
-    night = Night(4)
-    found = rms_shifts(stored(night), (0, 32, 12), scale=0.05)
-    assert list(found) == ["frame", "32 px"]
-    assert found["frame"] == pytest.approx(0.05 * np.hypot(*night.motion.T), rel=1e-5)
-    assert found["32 px"] == pytest.approx(np.full(4, 0.25))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillsun.qa.metrics import FrameStatistics, dim_frames, rms_shifts
+from stillsun.qa.metrics import FrameStatistics, dim_frames
 from stillsun.qa.page import Picture
 from stillsun.qa.plots import AFTER_COLOUR, BEFORE_COLOUR, RAW_COLOUR, Line, Panel, encode, series_figure
 from stillsun.qa.products import ChannelProducts, ChannelReport, percent
@@ -80,14 +80,9 @@ def _panels(
         values = products.series(product, name)
         return [] if values is None else [Line("", factor * values)]
 
-    shifts: dict[str, np.ndarray] = {}
-    if products.after is not None:
-        kernels = products.options["destretch"].kernels
-        shifts = rms_shifts(products.after, kernels, float(np.mean(products.scale)))
-    shift_lines = [
-        Line(label, values, colour)
-        for (label, values), colour in zip(shifts.items(), _KERNEL_COLOURS, strict=False)
-    ]
+    arcsec = float(np.mean(products.scale))
+    left = products.series("destretch", "residual_px")
+    residual = [] if left is None else [Line("left over", arcsec * left, BEFORE_COLOUR, 2.6)]
     levels = [Line("", s.mean / np.nanmedian(s.mean)) for s in (after or before,) if s is not None]
     engine = products.options["speckle"].engine.name
     no_r0 = (
@@ -104,10 +99,30 @@ def _panels(
             Panel("correlation with\nthe frame before", both("steadiness")),
             "No correlation from frame to frame: there are fewer than two frames.",
         ),
-        (Panel("rms shift\n(arcsec)", shift_lines), "No shifts: there is no destretch product with shifts."),
+        (
+            Panel("rms shift\n(arcsec)", [*residual, *_by_kernel(products, "rms_px", arcsec)]),
+            "No shifts: there is no destretch product.",
+        ),
+        (
+            Panel("repaired tiles\n(%)", _by_kernel(products, "repaired", 100.0)),
+            "No share of repaired tiles: there is no destretch product.",
+        ),
         (Panel("frame's mean\n(of median)", levels), "No mean intensity: there are no frames."),
         (Panel("light level\n(telescope)", one("bursts", "light_level")), f"No light level: {_NO_LOG}"),
         (Panel("scintillation\n(telescope)", one("bursts", "scintillation")), f"No scintillation: {_NO_LOG}"),
+    ]
+
+
+def _by_kernel(products: ChannelProducts, name: str, factor: float) -> list[Line]:
+    """Curves of a quantity that destretch keeps for each of its kernels, (frames, kernels)."""
+    store = products.after
+    if store is None or name not in store:
+        return []
+    kernels = products.options["destretch"].kernels
+    values = factor * store.read(name).T
+    return [
+        Line(f"{kernel} px" if kernel else "frame", line, _KERNEL_COLOURS[number % len(_KERNEL_COLOURS)])
+        for number, (kernel, line) in enumerate(zip(kernels, values, strict=False))
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,37 +121,6 @@ def frame_statistics(
         if progress is not None:
             progress(start + len(stack), frames)
     return FrameStatistics(*np.concatenate(parts, axis=1))
-
-
-def rms_shifts(store: StoreReader, kernels: Sequence[int], scale: float) -> dict[str, np.ndarray]:
-    """
-    Rms shift of each frame for every kernel of destretch.
-
-    Parameters
-    ----------
-    store : StoreReader
-        Product of destretch, with ``shifts_<kernel>``: (frames, 2) for kernel 0, else
-        (frames, 2, tiles y, tiles x), pixels.
-    kernels : sequence of int
-        Kernels in the order in which they were used.
-    scale : float
-        Plate scale, arcsec per pixel.
-
-    Returns
-    -------
-    dict
-        Kernel in words to rms length of the shifts, arcsec, (frames,) float64; kernels whose shifts are
-        not in the store are left out.
-    """
-    found: dict[str, np.ndarray] = {}
-    for kernel in kernels:
-        name = f"shifts_{kernel}"
-        if name not in store:
-            continue
-        shifts = store.read(name).astype(np.float64)
-        power = (shifts**2).sum(axis=1).reshape(len(shifts), -1)
-        found[f"{kernel} px" if kernel else "frame"] = np.sqrt(power.mean(axis=1)) * scale
-    return found
 
 
 def dim_frames(mean: np.ndarray, fraction: float) -> np.ndarray:
