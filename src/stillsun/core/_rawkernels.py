@@ -62,7 +62,7 @@ def correct(
 
 @njit(nogil=True, cache=True)
 def accumulate(
-    words: Any,
+    buffers: Any,
     first: int,
     frame_stride: int,
     row_stride: int,
@@ -75,16 +75,16 @@ def accumulate(
     squares: Any,
 ) -> None:
     """
-    Add the frames and their squares to sums; exact while the sums stay below 2**53.
+    Add frames and their squares to sums; exact while the sums stay below 2**53.
 
     Parameters
     ----------
-    words : numpy.ndarray
-        (m,) uint16 buffer.
+    buffers : tuple of numpy.ndarray
+        (m,) uint16 buffers, all laid out alike; it is compiled for each length of the tuple.
     first, frame_stride, row_stride, swapped, flip
-        Place and encoding of the frames, as in `stillsun.core.batch.RawBlock`.
+        Place and encoding of the frames in each, as in `stillsun.core.batch.RawBlock`.
     frames : int
-        Frames to add; at most 65536, so that 32 bits hold the sum of a pixel.
+        Frames in each buffer; at most 65536 in all, so that 32 bits hold the sum of a pixel.
     top, bottom : int
         Rows to work on.
     total, squares : numpy.ndarray
@@ -98,9 +98,10 @@ def accumulate(
         height = min(ROWS, bottom - begin)
         sums[:] = 0
         powers[:] = 0
-        for frame in range(frames):
+        for number in range(len(buffers) * frames):
+            words = buffers[number // frames]
             for row in range(height):
-                start = first + frame * frame_stride + (begin + row) * row_stride
+                start = first + number % frames * frame_stride + (begin + row) * row_stride
                 source = words[start : start + columns]
                 line = sums[row]
                 power = powers[row]

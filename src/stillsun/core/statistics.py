@@ -11,13 +11,15 @@ import numpy as np
 from stillsun.core import _rawkernels
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend
-from stillsun.core.batch import RawBlock, decode, frames_per_batch, raw_block
+from stillsun.core.batch import RawBlock, decode, frames_per_batch
 from stillsun.errors import InputError
 
 Progress = Callable[[int, int], None]
 
 # More frames at once would overflow the 32-bit sum of a pixel at full scale.
 _MOST_FRAMES = 2**15
+# Files of one frame are taken so many at a time: the sums of a few rows stay in the cache meanwhile.
+_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -79,54 +81,62 @@ def frame_statistics(
     total: Any = None
     squares: Any = None
     done = 0
-    for block in _gathered(blocks):
+    for group in _groups(blocks):
+        shape = group[0].shape[1:]
         if total is None:
-            total = backend.xp.zeros(block.shape[1:], dtype=np.float64)
-            squares = backend.xp.zeros(block.shape[1:], dtype=np.float64)
-        if block.shape[1:] != total.shape:
-            raise InputError("frames of different shape", expected=total.shape, found=block.shape[1:])
-        accumulate(block, total, squares, backend)
-        done += block.shape[0]
+            total = backend.xp.zeros(shape, dtype=np.float64)
+            squares = backend.xp.zeros(shape, dtype=np.float64)
+        if shape != total.shape:
+            raise InputError("frames of different shape", expected=total.shape, found=shape)
+        accumulate(group, total, squares, backend)
+        done += sum(block.shape[0] for block in group)
         if progress is not None:
             progress(done, frames if frames is not None else done)
     if total is None:
         raise InputError("no frames to average", remedy="Check the directory and pattern of the files")
     mean = total / done
-    variance = backend.xp.maximum(squares - total * mean, 0.0) / max(done - 1, 1)
+    # In place: the arrays of a large chip are not worth a second copy.
+    total *= mean
+    squares -= total
+    variance = backend.xp.maximum(squares, 0.0, out=squares)
+    variance /= max(done - 1, 1)
     if backend.is_gpu:
         mean, variance = mean.get(), variance.get()
     return FrameStatistics(done, mean, variance)
 
 
-def _gathered(blocks: Iterable[RawBlock]) -> Iterator[RawBlock]:
-    """Split long blocks; copy runs of short ones into one buffer, so that a pass has many frames."""
-    buffer: np.ndarray | None = None
-    filled = 0
+def _groups(blocks: Iterable[RawBlock]) -> Iterator[list[RawBlock]]:
+    """Long blocks in pieces, each alone; blocks of one frame in groups of a fixed size, if alike."""
+    waiting: list[RawBlock] = []
     for block in blocks:
-        room = min(frames_per_batch(block.shape[1:], 2), _MOST_FRAMES)
-        if block.shape[0] >= min(8, room):
-            yield from block.split(room)
-            continue
-        group = min(8, room)
-        if buffer is None or buffer.shape[1:] != block.shape[1:]:
-            if buffer is not None and filled:
-                yield raw_block(buffer[:filled])
-            buffer, filled = np.empty((group, *block.shape[1:]), dtype=np.uint16), 0
-            encoding = (block.swapped, block.flip)
-        for piece in block.split(1):
-            buffer[filled] = decode(piece)[0] if any(encoding) else piece.stored()[0]
-            filled += 1
-            if filled == len(buffer):
-                yield raw_block(buffer)
-                filled = 0
-    if buffer is not None and filled:
-        yield raw_block(buffer[:filled])
+        most = min(frames_per_batch(block.shape[1:], 2), _MOST_FRAMES)
+        for piece in block.split(most):
+            if waiting and (piece.shape[0] > 1 or _layout(piece) != _layout(waiting[0])):
+                yield from ([single] for single in waiting)
+                waiting = []
+            if piece.shape[0] > 1:
+                yield [piece]
+                continue
+            waiting.append(piece)
+            if len(waiting) == _GROUP:
+                yield waiting
+                waiting = []
+    yield from ([single] for single in waiting)
 
 
-def _accumulate_compiled(block: RawBlock, total: np.ndarray, squares: np.ndarray, backend: Backend) -> None:
+def _layout(block: RawBlock) -> tuple[int, ...]:
+    return block.first, block.row_stride, *block.shape, block.swapped, block.flip
+
+
+def _accumulate_compiled(
+    group: list[RawBlock], total: np.ndarray, squares: np.ndarray, backend: Backend
+) -> None:
+    block = group[0]
+    buffers = tuple(member.words for member in group)
+
     def work(top: int, bottom: int) -> None:
         _rawkernels.accumulate(
-            block.words,
+            buffers,
             block.first,
             block.frame_stride,
             block.row_stride,
@@ -142,8 +152,9 @@ def _accumulate_compiled(block: RawBlock, total: np.ndarray, squares: np.ndarray
     over_blocks(work, block.shape[1], backend, -(-block.shape[1] // (2 * backend.threads)))
 
 
-def _accumulate_arrays(block: RawBlock, total: Any, squares: Any, backend: Backend) -> None:
-    for piece in block.split(frames_per_batch(block.shape[1:], 12)):
-        values = decode(piece, backend.xp).astype(np.float64)
-        total += values.sum(axis=0)
-        squares += (values * values).sum(axis=0)
+def _accumulate_arrays(group: list[RawBlock], total: Any, squares: Any, backend: Backend) -> None:
+    for block in group:
+        for piece in block.split(frames_per_batch(block.shape[1:], 12)):
+            values = decode(piece, backend.xp).astype(np.float64)
+            total += values.sum(axis=0)
+            squares += (values * values).sum(axis=0)

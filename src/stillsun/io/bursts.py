@@ -22,8 +22,8 @@ from stillsun.io.store import StoreReader
 
 Progress = Callable[[int, int], None]
 
-# A writer's buffer: small enough to stay in the processor's cache until it is written.
-_BUFFER_BYTES = 16 * 2**20
+# A writer's buffer: two ROSA frames, which are still in the processor's cache when they are written.
+_BUFFER_BYTES = 9 * 2**20
 
 
 class BurstReader:
