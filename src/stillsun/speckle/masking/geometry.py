@@ -239,8 +239,9 @@ def cut(burst, scale, frames, row, column, shifts, window, binning, out, means):
                 target[y, :] = line
             else:
                 binned = target[y // binning]
-                for x in range(size):
-                    binned[x // binning] += line[x]
+                for part_x in range(binning):
+                    for x in range(size // binning):
+                        binned[x] += line[x * binning + part_x]
 
 
 class Mosaic:

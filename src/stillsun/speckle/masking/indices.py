@@ -11,6 +11,7 @@ import numpy as np
 FIXED_RADIUS = 1.5
 # A bispectrum with shorter vectors than this hangs together by too few equations.
 _LEAST_V = 2.3
+_BLOCK = 4
 
 
 @dataclass(frozen=True)
@@ -151,30 +152,30 @@ def triples(
     full_y, full_x = np.concatenate([f.y, -f.y]), np.concatenate([f.x, -f.x])
     everything = np.arange(2 * count, dtype=np.int32)
     u_reach = u_limit * limit_x * size
-    parts = []
-    for v in np.flatnonzero((f.q <= v_limit) | (np.hypot(f.y, f.x) <= _LEAST_V)):
-        sum_y, sum_x = full_y + f.y[v], full_x + f.x[v]
+    parts: list[tuple[np.ndarray, ...]] = []
+    for short in np.flatnonzero((f.q <= v_limit) | (np.hypot(f.y, f.x) <= _LEAST_V)):
+        sum_y, sum_x = full_y + f.y[short], full_x + f.x[short]
         inside = (np.abs(sum_y) < size // 2) & (np.abs(sum_x) < size // 2)
         w = np.where(inside, number[sum_y % size, sum_x % size], -1)
         twice_y, twice_x = full_y + sum_y, full_x + sum_x
         upper = (twice_x > 0) | ((twice_x == 0) & (twice_y > 0))
-        smallest_x = np.minimum(np.minimum(np.abs(full_x), np.abs(sum_x)), abs(f.x[v]))
-        long_v = np.hypot(f.y[v], f.x[v]) > _LEAST_V
+        smallest_x = np.minimum(np.minimum(np.abs(full_x), np.abs(sum_x)), abs(f.x[short]))
+        long_v = np.hypot(f.y[short], f.x[short]) > _LEAST_V
         keep = (
             (w >= 0)
             & upper
-            & (everything % count >= v)
-            & (w % count >= v)
+            & (everything % count >= short)
+            & (w % count >= short)
             & ((smallest_x <= u_reach) | ~long_v)
         )
-        u = everything[keep]
-        parts.append((u, np.full(len(u), v, dtype=np.int32), w[keep]))
+        chosen = everything[keep]
+        parts.append((chosen, np.full(len(chosen), short, dtype=np.int32), w[keep]))
     if not parts:
         empty = np.empty(0, dtype=np.int32)
         return Triples(empty, empty, empty)
-    u, v, w = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # Neighbours in u share cache lines of the spectra.
-    order = np.lexsort((v, u % count))
+    u, v, w = np.concatenate(parts, axis=1)
+    # Blocks of neighbouring u meet the same u + v: their spectra stay in the cache.
+    order = np.lexsort((v, full_x[u], full_y[u], full_x[u] // _BLOCK, full_y[u] // _BLOCK))
     return Triples(u[order], v[order], w[order])
 
 

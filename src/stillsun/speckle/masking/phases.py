@@ -8,11 +8,12 @@ import numpy as np
 from numba import njit
 
 # Sweeps end when the phases change by less, rms, radians.
-TOLERANCE = 0.05
+TOLERANCE = 0.15
+_FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance, consistency):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance):  # type: ignore[no-untyped-def]
     """
     Solve for the phases in place.
 
@@ -23,17 +24,14 @@ def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance
     start, known, a, b, triple : numpy.ndarray
         The equations, see `stillsun.speckle.masking.indices.Equations`.
     phases : numpy.ndarray
-        Unit phasors, (2 m,) complex64, the second half for minus the frequencies; on entry those of the
-        first `fixed` frequencies (and of their negatives) are given, and a guess for those that no
-        equation reaches.
+        Unit phasors, (m,) complex64; on entry those of the first `fixed` frequencies are given, and a guess
+        for those that no equation reaches.
     fixed : int
         Number of frequencies whose phase stays as it is.
     sweeps : int
         Sweeps after the recursive start at most.
     tolerance : float
         End when the rms change in a sweep is smaller, radians.
-    consistency : numpy.ndarray
-        Result: ``|sum w p| / sum w`` over the equations of each frequency, (m,) float32, 0 to 1.
 
     Returns
     -------
@@ -46,42 +44,45 @@ def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance
     values of the others: weighted least squares of the complex residuals (Matson 1991), in order of
     frequency.
     """
-    count = consistency.size
-    consistency[:fixed] = 1.0
+    count = phases.size
+    # Both signs of every frequency, and each equation's own phasor: sweeps then read memory in order.
+    re = np.empty(2 * count, dtype=np.float32)
+    im = np.empty(2 * count, dtype=np.float32)
+    for t in range(count):
+        re[t], im[t] = phases[t].real, phases[t].imag
+        re[count + t], im[count + t] = phases[t].real, -phases[t].imag
+    weight_re = np.empty(triple.size, dtype=np.float32)
+    weight_im = np.empty(triple.size, dtype=np.float32)
+    for e in range(triple.size):
+        number = triple[e]
+        value = weighted[number] if number >= 0 else np.conj(weighted[-1 - number])
+        weight_re[e], weight_im[e] = value.real, value.imag
     change = 0.0
     for sweep in range(sweeps + 1):
         total = 0.0
         for t in range(fixed, count):
             end = known[t] if sweep == 0 else start[t + 1]
-            re = np.float32(0.0)
-            im = np.float32(0.0)
-            weight = np.float32(0.0)
+            sum_re = np.float32(0.0)
+            sum_im = np.float32(0.0)
             for e in range(start[t], end):
-                pa = phases[a[e]]
-                pb = phases[b[e]]
-                number = triple[e]
-                if number >= 0:
-                    wr, wi = weighted[number].real, weighted[number].imag
-                else:
-                    wr, wi = weighted[-1 - number].real, -weighted[-1 - number].imag
-                pr = pa.real * pb.real - pa.imag * pb.imag
-                pi = pa.real * pb.imag + pa.imag * pb.real
-                re += pr * wr - pi * wi
-                im += pr * wi + pi * wr
-                weight += math.sqrt(wr * wr + wi * wi)
-            size = math.sqrt(re * re + im * im)
+                ar, ai = re[a[e]], im[a[e]]
+                br, bi = re[b[e]], im[b[e]]
+                product_re = ar * br - ai * bi
+                product_im = ar * bi + ai * br
+                sum_re += product_re * weight_re[e] - product_im * weight_im[e]
+                sum_im += product_re * weight_im[e] + product_im * weight_re[e]
+            size = math.sqrt(sum_re * sum_re + sum_im * sum_im)
             if size > 0.0:
-                new_re, new_im = re / size, im / size
+                new_re, new_im = sum_re / size, sum_im / size
                 if sweep > 0:
-                    cosine = new_re * phases[t].real + new_im * phases[t].imag
+                    cosine = new_re * re[t] + new_im * im[t]
                     total += math.acos(min(max(cosine, -1.0), 1.0)) ** 2
-                phases[t] = complex(new_re, new_im)
-                phases[count + t] = complex(new_re, -new_im)
-                consistency[t] = size / weight
-            else:
-                consistency[t] = 0.0
+                re[t], im[t] = new_re, new_im
+                re[count + t], im[count + t] = new_re, -new_im
         if sweep > 0:
             change = math.sqrt(total / max(count - fixed, 1))
             if change < tolerance:
                 break
+    for t in range(count):
+        phases[t] = complex(re[t], im[t])
     return change

@@ -18,7 +18,7 @@ _FIRST_Q = 0.03
 _FIRST_PIXEL = 1.5
 _LEAST_RATIO = 0.05
 _LEAST_RINGS = 3
-_ROUNDS = 3
+_ROUNDS = 2
 # Range in which the object's power is fitted: in q, and as a share of the highest power.
 _SCENE_Q = 0.6
 _SCENE_POWER = 1e-6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, TypeVar
@@ -12,10 +12,11 @@ import numpy as np
 import scipy.fft
 
 from stillsun.core.backend import Backend, get_backend, to_host
-from stillsun.errors import ConfigError, InputError
+from stillsun.errors import ConfigError
 from stillsun.speckle.engine import Progress, Reconstruction
 from stillsun.speckle.masking.amplitude import object_amplitude
 from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
+from stillsun.speckle.masking.noise import flat_noise, subfield_noise
 from stillsun.speckle.masking.prepare import PreparedBurst, prepare
 from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
 from stillsun.speckle.masking.subfield import Geometry, SubfieldResult, Worker
@@ -28,6 +29,7 @@ _ARCSEC = np.pi / 648_000
 _REACH_ARCSEC = 0.45
 # D/r0 below this cannot be told from no seeing at all.
 _WEAKEST = 0.2
+_LEAST_FREQUENCIES = 24
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -148,6 +150,14 @@ def reconstruct(
         v_limit=v_limit / 100,
         apodised=apodisation / 100,
     )
+    if len(geometry.frequencies) < _LEAST_FREQUENCIES:
+        raise ConfigError(
+            "too few frequencies for a reconstruction",
+            expected=f"at least {_LEAST_FREQUENCIES} within the phase limit",
+            found=len(geometry.frequencies),
+            remedy="Raise subfield_arcsec or phase_limit; check plate scale, wavelength and diameter",
+        )
+    flats = None if noise is None else flat_noise(to_host(noise), shape, geometry)
     lattice = subfield_lattice(shape, size, geometry.apodised)
     worker = Worker(
         prepared.frames,
@@ -159,18 +169,17 @@ def reconstruct(
         sweeps=max_iterations,
     )
     places = list(product(range(lattice.counts[0]), range(lattice.counts[1])))
+
+    def statistics(place: tuple[int, int]) -> SubfieldResult:
+        return worker.reduce(int(lattice.rows[place[0]]), int(lattice.columns[place[1]]))
+
     with ThreadPoolExecutor(threads) as pool:
         results = []
-        for result in _ordered(
-            pool,
-            lambda at: worker.reduce(int(lattice.rows[at[0]]), int(lattice.columns[at[1]])),
-            places,
-            threads,
-        ):
+        for result in _ordered(pool, statistics, places, threads):
             results.append(result)
             if progress is not None:
                 progress(len(results), len(places))
-        noise_power = _noise_power(results, geometry, noise, prepared)
+        noise_power = subfield_noise(results, geometry, flats, prepared.level)
         fit = _fit(results, noise_power, geometry, lattice, len(prepared.frames))
         if fit.at_edge:
             notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
@@ -248,7 +257,7 @@ def _model(geometry: Geometry) -> Any:
 
 
 def _fit(
-    results: list[SubfieldResult], noise: list[Any], geometry: Geometry, lattice: Lattice, frames: int
+    results: list[SubfieldResult], noise: np.ndarray, geometry: Geometry, lattice: Lattice, frames: int
 ) -> SeeingFit:
     power = np.stack([r.power for r in results]).astype(np.float64)
     mean = np.stack([np.abs(r.mean) ** 2 for r in results]).astype(np.float64)
@@ -257,24 +266,11 @@ def _fit(
     # The mirror image beyond the frame's edge does not follow the seeing and would look like more of it.
     inner = lattice.inner.ravel()
     trusted = inner if inner.any() else np.ones_like(inner)
-    signal = power - np.stack([np.broadcast_to(n, power.shape[1]) for n in noise])
-    return _model(geometry).fit(signal, coherent, trusted)
-
-
-def _noise_power(
-    results: list[SubfieldResult], geometry: Geometry, noise: Any, prepared: PreparedBurst
-) -> list[Any]:
-    """Noise in the power of each subfield: a scalar (white), or per frequency."""
-    levels = np.array([r.noise for r in results])
-    if np.isnan(levels).any():
-        # Nothing beyond the diffraction limit is sampled: the highest frequencies are nearest to noise.
-        highest = geometry.frequencies.q >= 0.97 * geometry.frequencies.q[-1]
-        levels = np.array([r.power[highest].mean() for r in results])
-    return list(levels)
+    return _model(geometry).fit(power - noise, coherent, trusted)
 
 
 def _ordered(
-    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Any, threads: int
+    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
 ) -> Iterator[_Result]:
     """Results in the order of the items, at most a few in flight."""
     pending: list[Any] = []

@@ -105,8 +105,6 @@ class SubfieldResult:
         Power beyond the diffraction limit, per frequency; NaN where there is none.
     phases : numpy.ndarray
         Object phasors, (m,) complex64.
-    consistency : numpy.ndarray
-        Agreement of each phase's equations, (m,) float32, 0 to 1.
     change : float
         Rms change in the last sweep, radians.
     shifts : numpy.ndarray
@@ -122,7 +120,6 @@ class SubfieldResult:
     mean: np.ndarray
     noise: float
     phases: np.ndarray
-    consistency: np.ndarray
     change: float
     shifts: np.ndarray
     offset: np.ndarray
@@ -233,9 +230,7 @@ class Worker:
         snr = np.empty(len(triple), dtype=np.float32)
         mean_bispectrum(real, imag, triple.u, triple.v, triple.w, phasor, snr)
         weighted = weigh(phasor, snr, self._keep, self._exponent)
-        guess = _unit(mean)
-        phases = np.concatenate([guess, np.conj(guess)])
-        consistency = np.empty(len(frequency), dtype=np.float32)
+        phases = _unit(mean)
         change = solve(
             weighted,
             equation.start,
@@ -247,14 +242,12 @@ class Worker:
             frequency.fixed,
             self._sweeps,
             TOLERANCE,
-            consistency,
         )
         return SubfieldResult(
             power,
             mean,
             noise_sum / (count * self._noise_total) if self._noise_total else float("nan"),
-            phases[: len(frequency)],
-            consistency,
+            phases,
             change,
             shifts,
             offset,

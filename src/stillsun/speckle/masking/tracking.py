@@ -10,12 +10,13 @@ from stillsun.speckle.masking.geometry import blend, cut
 
 # Side of the central part that is used for the frame's own shift.
 _CENTRE = 512
+_COARSE = 192
 _REACH = 64
 
 
 def frame_shifts(burst: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """
-    Shift of each frame against the tracked mean of the burst.
+    Coarse shift of each frame against the tracked mean of the burst.
 
     Parameters
     ----------
@@ -27,33 +28,26 @@ def frame_shifts(burst: np.ndarray, scale: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (frames, 2) int64, order y, x: content moves by +shift. Even numbers (the search uses pixels of
-        2 x 2); subfields are tracked again. The mean over the frames is zero to a pixel.
+        (frames, 2) int64, order y, x: content moves by +shift. Multiples of the search's pixels of 4 x 4 (of
+        2 x 2 in small frames), since subfields are tracked again; their mean over the burst is zero to
+        one of these.
 
     Notes
     -----
     Windowed cross-correlation with the sharpest frame, then twice with the tracked mean.
     """
     count, rows, columns = burst.shape
-    side = min(_CENTRE, rows // 2 * 2, columns // 2 * 2)
+    binning = 4 if min(rows, columns) >= _COARSE else 2
+    size = min(_CENTRE, rows, columns) // binning // 2 * 2
+    side = size * binning
+    binned = np.empty((count, size, size), dtype=np.float32)
+    start = (rows - side) // 2, (columns - side) // 2
+    still = np.zeros((count, 2), dtype=np.int64)
     window = blend(side).astype(np.float32)
-    binned = np.empty((count, side // 2, side // 2), dtype=np.float32)
-    cut(
-        burst,
-        scale,
-        np.arange(count),
-        (rows - side) // 2,
-        (columns - side) // 2,
-        np.zeros((count, 2), dtype=np.int64),
-        window,
-        2,
-        binned,
-        np.empty(count),
-    )
+    cut(burst, scale, np.arange(count), *start, still, window, binning, binned, np.empty(count))
     spectra = scipy.fft.rfft2(binned)
     reference = spectra[np.argmax(binned.var(axis=(1, 2)))]
-    size = side // 2
-    reach = min(_REACH // 2, size // 4)
+    reach = min(_REACH // binning, size // 4)
     fy = scipy.fft.fftfreq(size)
     fx = scipy.fft.rfftfreq(size)
     near = np.r_[0 : reach + 1, size - reach : size]
@@ -67,7 +61,7 @@ def frame_shifts(burst: np.ndarray, scale: np.ndarray) -> np.ndarray:
             ramp = np.exp(-2j * np.pi * (fy[:, None] * shifts[k, 0] + fx * shifts[k, 1]))
             total += spectra[k] * ramp.astype(np.complex64)
         reference = total / count
-    return 2 * (shifts - np.rint(shifts.mean(axis=0)).astype(np.int64))
+    return binning * (shifts - np.rint(shifts.mean(axis=0)).astype(np.int64))
 
 
 def low_frequencies(size: int, highest: int) -> tuple[np.ndarray, np.ndarray]:
