@@ -12,9 +12,9 @@ from stillsun.qa.plots import (
     MARGINS,
     Line,
     Panel,
-    bin_down,
     camera_figure,
     encode,
+    fit,
     grid_figure,
     image_figure,
     intensity_limits,
@@ -28,12 +28,13 @@ def _pixels(figure) -> np.ndarray:
     return matplotlib.image.imread(io.BytesIO(encode(figure, "png")))[..., :3]
 
 
-def test_bin_down_means_of_blocks():
+def test_fit_bins_or_repeats():
     image = np.arange(7 * 10, dtype=float).reshape(7, 10)
-    binned = bin_down(image, 5)
+    binned = fit(image, 5)
     assert binned.shape == (3, 5)
     assert binned[0, 0] == image[0:2, 0:2].mean()
-    assert bin_down(image, 10) is image
+    assert fit(image, 10) is image
+    np.testing.assert_array_equal(fit(image, 29)[2:4, 4:6], np.full((2, 2), image[1, 2]))
 
 
 def test_intensity_limits_ignore_rim_and_outliers():
@@ -48,7 +49,7 @@ def test_intensity_limits_ignore_rim_and_outliers():
 
 def test_frame_is_drawn_pixel_by_pixel_row_0_at_the_bottom():
     image = np.random.default_rng(1).uniform(0, 1, (90, 130))
-    drawn = _pixels(image_figure(image, SCALE, (0, 1), "t"))
+    drawn = _pixels(image_figure(image, SCALE, (0, 1), "t", size=130))
     left, _, bottom, top = MARGINS
     assert drawn.shape == (90 + bottom + top, 130 + left + MARGINS[1], 3)
     inside = drawn[top : top + 90, left : left + 130, 0][::-1]
@@ -61,14 +62,18 @@ def test_axes_are_arcsec_from_the_centre():
     assert axes.get_xlim() == pytest.approx((-3.25, 3.25))
     assert axes.get_ylim() == pytest.approx((-3.6, 3.6))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("x (arcsec)", "y (arcsec)")
-    binned = image_figure(np.zeros((90, 130)), SCALE, (0, 1), "t", size=65).axes[0]
-    assert binned.get_xlim() == pytest.approx((-3.25, 3.25))
+    larger = image_figure(np.zeros((90, 130)), SCALE, (0, 1), "t", size=400).axes[0]
+    assert larger.get_ylim() == pytest.approx((-3.6, 3.6))
+    # 43 x 30 blocks of 3 pixels, without the column that is left.
+    binned = image_figure(np.zeros((90, 130)), SCALE, (0, 1), "t", size=50).axes[0]
+    assert binned.get_xlim() == pytest.approx((-43 * 1.5 * 0.05, 43 * 1.5 * 0.05))
+    assert binned.get_ylim() == pytest.approx((-3.6, 3.6))
 
 
 def test_grid_has_rows_and_columns_in_order():
     levels = [[0.1, 0.3], [0.6, 0.9]]
     frames = [[np.full((80, 80), v) for v in row] for row in levels]
-    drawn = _pixels(grid_figure(frames, [["a", "b"], ["c", "d"]], SCALE, (0, 1)))
+    drawn = _pixels(grid_figure(frames, [["a", "b"], ["c", "d"]], SCALE, (0, 1), size=80))
     left, right, bottom, top = MARGINS
     step_x, step_y = 80 + left + right, 80 + bottom + top
     centres = [[drawn[j * step_y + top + 40, i * step_x + left + 40, 0] for i in (0, 1)] for j in (0, 1)]

@@ -47,7 +47,7 @@ class _Checker(HTMLParser):
 
 
 def _make(work, nights, config=None, **more):
-    ctx = context(work, nights, config or ReportConfig(), **more)
+    ctx = context(work, nights, config or ReportConfig(picture_size=128), **more)
     files = report.run(ctx)
     text = files[0].read_text()
     checker = _Checker()
@@ -124,7 +124,9 @@ def test_clouds_are_found(tmp_path):
     _, _, page = _make(tmp_path / "a", {"A": (night, ("destretch",))})
     assert "1 of 8 frames are darker than 70 % of the median" in page.sections[0]
     assert "5; the darkest has 60 %" in page.sections[0]
-    _, _, page = _make(tmp_path / "b", {"A": (night, ("destretch",))}, ReportConfig(dim_fraction=0.5))
+    _, _, page = _make(
+        tmp_path / "b", {"A": (night, ("destretch",))}, ReportConfig(dim_fraction=0.5, picture_size=128)
+    )
     assert "darker" not in page.sections[0]
 
 
@@ -132,7 +134,7 @@ def test_comparison_shows_both_sides_of_destretch(tmp_path):
     night = Night(12, (160, 200))
     night.seeing_blur[:] = 0.8
     night.seeing_blur[4], night.motion[4] = 0.7, (2, -3)
-    files, _, page = _make(tmp_path, {"A": (night, EVERYTHING)})
+    files, _, page = _make(tmp_path, {"A": (night, EVERYTHING)}, ReportConfig(picture_size=200))
     assert files[1].name == "A_before_after.png"
     drawn = matplotlib.image.imread(files[1])[..., 0]
     middle_x, middle_y = drawn.shape[1] // 2, drawn.shape[0] // 2
@@ -165,7 +167,7 @@ def test_settings_and_bad_pixels(full):
     assert "Plate scale (x, y), oriented 0.06000, 0.05000 arcsec/px" in text
     assert "6 bad pixels of 12288 (0.049 %), filled from their neighbours: 1 dead, 5 hot" in text
     assert "Destretch kernels 0, 32 px" in text
-    assert "crval 100, -250 … 100, -250 arcsec" in text
+    assert "first … last frame 100, -250 … 100, -250 arcsec" in text
 
 
 def test_times_and_movies(tmp_path):
@@ -186,7 +188,7 @@ def test_title_and_picture_size(tmp_path, full):
     files, text, _ = _make(tmp_path, {"A": (Night(), ("speckle", "destretch"))}, config)
     assert "<h1>Sunspot &lt;NOAA 12887&gt;</h1>" in text
     assert "<h1>test night</h1>" in full[2]
-    # Two frames of 128 px, and the same binned by 2.
+    # Two frames of 128 px, and the same binned by two.
     wide, narrow = (matplotlib.image.imread(f[1]).shape[1] for f in (full[1], files))
     assert wide - narrow == 128
 

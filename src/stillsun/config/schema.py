@@ -374,7 +374,7 @@ class MovieConfig:
     """Context movies."""
 
     frame_rate: float = opt(15.0, "frames per second of the movie", unit="1/s", gt=0)
-    size: int = opt(1024, "longest side of the image; larger frames are binned", unit="px", ge=64)
+    size: int = opt(1024, "longest side of the image; frames are binned or enlarged to fit", unit="px", ge=64)
     clip: float = opt(
         0.3, "share of the pixels that may be shown plain black, and white", unit="%", ge=0, le=40
     )
@@ -386,7 +386,10 @@ class ReportConfig:
 
     title: str = opt("", "title of the page; the observation's name by default")
     picture_size: int = opt(
-        1024, "longest side of a frame in the pictures; larger frames are binned", unit="px", ge=64
+        1024,
+        "longest side of a frame in the pictures; frames are binned or enlarged to fit",
+        unit="px",
+        ge=64,
     )
     dim_fraction: float = opt(
         0.7, "a frame darker than this share of the series' median is reported as dim", ge=0, le=1

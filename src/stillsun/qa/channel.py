@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -27,6 +27,28 @@ SUMMARY = (
     "Correlation with the frame before, before / after",
     "Contrast of the mean frame, before / after",
 )
+# What the page says of the geometry, by product and dataset.
+_GEOMETRY = {
+    "registration": {
+        "orientation": "Orientation",
+        "shape": "Oriented frame (rows, columns)",
+        "plate_scale": "Plate scale (x, y)",
+        "translation": "Offset from the reference channel (x, y)",
+        "uncertainty": "Error of the offset",
+        "rotation_deg": "Rotation against the reference channel",
+        "rotation_error_deg": "Error of the rotation",
+        "residual_px": "Residual of the match",
+        "correlation": "Correlation of the matched targets",
+        "significance": "Peak of the correlation over the others",
+    },
+    "pointing": {
+        "method": "Source of the pointing",
+        "crval": "Pointing (helioprojective x, y), first … last frame",
+        "crota2": "Rotation to solar north, first … last frame",
+        "uncertainty": "Systematic error of the pointing",
+    },
+}
+_EACH_FRAME = ("crval", "crota2")
 _IMAGES = {"dark": "dark", "flat": "flat", "gain": "gain", "target": "target", "linegrid": "line grid"}
 
 
@@ -110,7 +132,11 @@ def _show_calibration(products: ChannelProducts, report: ChannelReport) -> None:
 
 def _show_geometry(products: ChannelProducts, report: ChannelReport) -> None:
     report.section.heading("Geometry")
-    rows = [r for p in ("registration", "pointing") for r in _small_values(products.inputs.get(p))]
+    rows = [
+        row
+        for product, labels in _GEOMETRY.items()
+        for row in _small_values(products.inputs.get(product), labels)
+    ]
     if rows:
         report.section.table(("Quantity", "Value"), rows)
     if "registration" not in products.inputs:
@@ -176,18 +202,20 @@ def _image_numbers(image: np.ndarray, unit: str) -> tuple[str, ...]:
     return tuple(f"{v:.5g} {unit}".strip() for v in values)
 
 
-def _small_values(store: StoreReader | None) -> list[tuple[str, str]]:
-    """Small datasets of a product in words; of what is stored for each frame, the first and the last."""
-    if store is None:
-        return []
+def _small_values(store: StoreReader | None, labels: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Datasets in words, without those not known; of what is stored for each frame, first and last."""
     rows: list[tuple[str, str]] = []
-    for name in store.names():
+    for name, label in labels.items() if store is not None else ():
+        if store is None or name not in store:
+            continue
         value = np.asarray(store.read(name))
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            continue
         unit = f" {store.unit(name)}" if store.unit(name) else ""
-        if 0 < value.size <= 4:
-            rows.append((name, f"{_show(value)}{unit}"))
-        elif 0 < value.ndim <= 2 and value.size and len(value) == store.rows:
-            rows.append((name, f"{_show(value[0])} … {_show(value[-1])}{unit}"))
+        # Stacks are one axis deeper than what is said of one frame.
+        each = name in _EACH_FRAME and len(value) > 1
+        text = f"{_show(value[0])} … {_show(value[-1])}" if each else _show(value)
+        rows.append((label, f"{text}{unit}"))
     return rows
 
 

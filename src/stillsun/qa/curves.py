@@ -80,6 +80,11 @@ def _panels(
         values = products.series(product, name)
         return [] if values is None else [Line("", factor * values)]
 
+    def unit(name: str) -> str:
+        store = products.inputs.get("bursts")
+        text = store.unit(name) if store is not None and name in store else ""
+        return f"\n({text})" if text else ""
+
     arcsec = float(np.mean(products.scale))
     left = products.series("destretch", "residual_px")
     residual = [] if left is None else [Line("left over", arcsec * left, BEFORE_COLOUR, 2.6)]
@@ -108,8 +113,14 @@ def _panels(
             "No share of repaired tiles: there is no destretch product.",
         ),
         (Panel("frame's mean\n(of median)", levels), "No mean intensity: there are no frames."),
-        (Panel("light level\n(telescope)", one("bursts", "light_level")), f"No light level: {_NO_LOG}"),
-        (Panel("scintillation\n(telescope)", one("bursts", "scintillation")), f"No scintillation: {_NO_LOG}"),
+        (
+            Panel(f"light level{unit('light_level')}", one("bursts", "light_level")),
+            f"No light level: {_NO_LOG}",
+        ),
+        (
+            Panel(f"scintillation{unit('scintillation')}", one("bursts", "scintillation")),
+            f"No scintillation: {_NO_LOG}",
+        ),
     ]
 
 

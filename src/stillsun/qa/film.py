@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillsun.qa.plots import AFTER_COLOUR, DPI, bin_down, draw_frame
+from stillsun.qa.plots import AFTER_COLOUR, DPI, draw_frame, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,8 +44,7 @@ class Film:
     curve_label : str
         Its quantity and unit.
     size : int
-        Longest side of the image in the movie, pixels: larger frames are binned, small ones enlarged, by
-        whole numbers.
+        Longest side of the image in the movie, pixels; see `stillsun.qa.plots.fit`.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class Film:
 
         self._size = size
         self._limits = limits
-        self._enlarge = max(1, size // max(shape))
         blank = self._pixels(np.full(shape, limits[0], np.float32))
         rows, columns = blank.shape
         side = max(0, _SMALLEST - columns) // 2
@@ -129,13 +127,10 @@ class Film:
     def _pixels(self, image: np.ndarray) -> np.ndarray:
         """Grey levels of the image at the movie's size."""
         low, high = self._limits
-        grey = (bin_down(image, self._size) - np.float32(low)) * np.float32(255 / (high - low))
+        grey = (fit(image, self._size) - np.float32(low)) * np.float32(255 / (high - low))
         # These two, unlike clip, take NaN for the lower limit.
         np.fmin(np.fmax(grey, 0, out=grey), 255, out=grey)
-        levels = grey.astype(np.uint8)
-        if self._enlarge == 1:
-            return levels
-        return levels.repeat(self._enlarge, axis=0).repeat(self._enlarge, axis=1)
+        return grey.astype(np.uint8)
 
 
 def _draw_curve(axes: Axes, moments: np.ndarray, curve: np.ndarray, label: str) -> None:

@@ -65,25 +65,27 @@ class Panel:
     lines: Sequence[Line] = field(default_factory=tuple)
 
 
-def bin_down(image: np.ndarray, size: int) -> np.ndarray:
+def fit(image: np.ndarray, size: int) -> np.ndarray:
     """
-    Bin an image by a whole number until no side is longer than asked.
+    Bin or enlarge an image by a whole number, so that it just fits.
 
     Parameters
     ----------
     image : numpy.ndarray, shape (y, x)
         Image.
     size : int
-        Longest side, pixels.
+        Longest side to fit into, pixels.
 
     Returns
     -------
     numpy.ndarray
-        Means of square blocks; at the rim, what does not fill a block is left out.
+        Means of square blocks (at the rim, what does not fill a block is left out), or each pixel
+        repeated.
     """
     factor = -(-max(image.shape) // size)
     if factor == 1:
-        return image
+        times = size // max(image.shape)
+        return image if times == 1 else image.repeat(times, axis=0).repeat(times, axis=1)
     rows, columns = (n // factor for n in image.shape)
     top, left = ((n % factor) // 2 for n in image.shape)
     blocks = image[top : top + rows * factor, left : left + columns * factor]
@@ -136,7 +138,7 @@ def image_figure(
     title : str
         Line above the frame.
     size : int
-        Longest side of the frame in the figure, pixels; larger frames are binned.
+        Longest side of the frame in the figure, pixels; see `fit`.
 
     Returns
     -------
@@ -145,7 +147,7 @@ def image_figure(
     """
     from matplotlib.figure import Figure
 
-    shown = bin_down(image, size)
+    shown = fit(image, size)
     left, right, bottom, top = MARGINS
     rows, columns = shown.shape
     width, height = columns + left + right, rows + bottom + top
@@ -178,7 +180,7 @@ def grid_figure(
     limits : (float, float)
         Intensities shown black and white.
     size : int
-        Longest side of a frame in the figure, pixels; larger frames are binned.
+        Longest side of a frame in the figure, pixels; see `fit`.
 
     Returns
     -------
@@ -189,7 +191,7 @@ def grid_figure(
 
     left, right, bottom, top = MARGINS
     shape = frames[0][0].shape
-    rows, columns = bin_down(frames[0][0], size).shape
+    rows, columns = fit(frames[0][0], size).shape
     step_x, step_y = columns + left + right, rows + bottom + top
     width, height = step_x * len(frames[0]), step_y * len(frames)
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
@@ -198,7 +200,7 @@ def grid_figure(
             corner_y = (len(frames) - 1 - j) * step_y + bottom
             place = ((i * step_x + left) / width, corner_y / height, columns / width, rows / height)
             axes = figure.add_axes(place)
-            draw_frame(axes, bin_down(image, size), shape, plate_scale, limits)
+            draw_frame(axes, fit(image, size), shape, plate_scale, limits)
             axes.set_title(line, fontsize=10, loc="left")
     return figure
 
@@ -218,15 +220,17 @@ def draw_frame(
     axes : matplotlib.axes.Axes
         Axes.
     shown : numpy.ndarray, shape (y, x)
-        The frame, perhaps binned.
+        The frame, binned or enlarged.
     shape : tuple of int
-        Shape of the frame before it was binned.
+        Shape of the frame before that.
     plate_scale : (float, float)
-        Scale along (x, y) before it was binned, arcsec per pixel.
+        Scale along (x, y) before that, arcsec per pixel.
     limits : (float, float)
         Intensities shown black and white.
     """
-    half_y, half_x = (n * s / 2 for n, s in zip(shape, (plate_scale[1], plate_scale[0]), strict=True))
+    # Frame's pixels in one shown; the rim that binning left out is not on the axes.
+    step = shape[0] // shown.shape[0] or shape[0] / shown.shape[0]
+    half_x, half_y = (n * step * s / 2 for n, s in zip(shown.shape[::-1], plate_scale, strict=True))
     axes.imshow(
         shown,
         origin="lower",
@@ -303,7 +307,7 @@ def _draw_panel(axes: Any, moments: np.ndarray, panel: Panel) -> None:
 
 def camera_figure(images: Mapping[str, np.ndarray], units: Mapping[str, str], *, size: int = 400) -> Figure:
     """
-    Calibration images side by side, as the camera sees them, each with its own colour bar.
+    Calibration images, three in a row, as the camera sees them, each with its own colour bar.
 
     Parameters
     ----------
@@ -312,7 +316,7 @@ def camera_figure(images: Mapping[str, np.ndarray], units: Mapping[str, str], *,
     units : mapping of str to str
         Title to the image's unit.
     size : int
-        Longest side of an image in the figure, pixels; larger ones are binned.
+        Longest side of an image in the figure, pixels; see `fit`.
 
     Returns
     -------
@@ -321,15 +325,18 @@ def camera_figure(images: Mapping[str, np.ndarray], units: Mapping[str, str], *,
     """
     from matplotlib.figure import Figure
 
-    width = 4.4 * len(images)
-    figure = Figure(figsize=(width, 3.7), dpi=DPI)
-    room = {"left": 0.7 / width, "right": 1 - 0.6 / width, "bottom": 0.14, "top": 0.92, "wspace": 0.42}
-    places = figure.subplots(1, len(images), squeeze=False, gridspec_kw=room)[0]
-    for axes, (title, image) in zip(places, images.items(), strict=True):
+    across, down = min(3, len(images)), -(-len(images) // 3)
+    width, height = 4.1 * across, 3.6 * down
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    room = {"left": 0.7 / width, "right": 1 - 0.6 / width, "bottom": 0.5 / height, "top": 1 - 0.3 / height}
+    places = figure.subplots(down, across, squeeze=False, gridspec_kw={**room, "wspace": 0.42, "hspace": 0.3})
+    for axes in places.flat[len(images) :]:
+        axes.remove()
+    for axes, (title, image) in zip(places.flat, images.items(), strict=False):
         low, high = intensity_limits(image, clip=0.5)
         rows, columns = image.shape
         drawn = axes.imshow(
-            bin_down(image, size),
+            fit(image, size),
             origin="lower",
             cmap="gray",
             vmin=low,
