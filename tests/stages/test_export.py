@@ -103,7 +103,7 @@ class Night:
                     "r0": np.full(frames, 0.1607 * 0.762),
                 },
             ),
-            "destretch": (frames, {"image": self.oriented}),
+            "destretch": (frames, {"image": self.oriented, "residual_px": np.full(frames, 0.2)}),
         }
         if registered:
             self.stores["registration"] = (
@@ -240,6 +240,7 @@ def test_reconstructed_frames_are_oriented_and_know_no_destretch(night):
     with fits.open(night.files[FRAMES]) as hdus:
         np.testing.assert_array_equal(hdus[0].data, night.oriented[0] + 1)
         assert hdus[0].header["LEVEL"] == "1"
+        assert "CRDER1" not in hdus[0].header
         assert "DESTRETCHING" not in hdus[0].header["PRSTEP*"].values()
 
 
@@ -266,6 +267,8 @@ def test_scale_and_reference_pixel_of_an_unequal_sensor(file):
     assert (header["NAXIS1"], header["NAXIS2"]) == (52, 64)
     assert (header["CRPIX1"], header["CRPIX2"]) == (26.5, 32.5)
     assert (header["CDELT1"], header["CDELT2"]) == (SCALE[1], SCALE[0])
+    assert header["CRDER1"] == pytest.approx(0.2 * SCALE[1] / np.sqrt(2), rel=0.01)
+    assert header["CRDER2"] == pytest.approx(0.2 * SCALE[0] / np.sqrt(2), rel=0.01)
 
 
 def test_times(file):
@@ -497,7 +500,7 @@ def test_pixels_that_are_not_finite_are_refused(tmp_path):
     night = Night(tmp_path, frames=2)
     bad = night.oriented.copy()
     bad[1, 3, 4] = np.nan
-    night._store("destretch", 2, {"image": bad}, "masking")
+    night._store("destretch", 2, {"image": bad, "residual_px": np.zeros(2)}, "masking")
     with pytest.raises(InputError, match=r"00001\.fits.*finite"):
         night.export()
     assert len(list((tmp_path / "ROSA_GBAND" / "splineDestretch").glob("*.fits"))) == 1

@@ -41,6 +41,8 @@ class FrameCards:
         The telescope at each frame.
     columns : mapping of str to numpy.ndarray
         Further values by keyword, one a frame.
+    residual_px : numpy.ndarray
+        What remains of the distortion after destretch, rms length, pixels.
     comments : tuple of str
         ``COMMENT`` cards of every file.
     """
@@ -52,6 +54,7 @@ class FrameCards:
     pointing: Pointing
     observer: Observer
     columns: Mapping[str, np.ndarray]
+    residual_px: np.ndarray
     comments: tuple[str, ...]
 
     @classmethod
@@ -104,7 +107,17 @@ class FrameCards:
             "OBS_VR": observer.velocity_m_s,
             "ELEV_ANG": observer.elevation_deg,
         }
-        return cls(ctx.channel, shape, orientation, geometry, pointing, observer, columns, tuple(comments))
+        return cls(
+            ctx.channel,
+            shape,
+            orientation,
+            geometry,
+            pointing,
+            observer,
+            columns,
+            images.read("residual_px"),
+            tuple(comments),
+        )
 
     @property
     def frames(self) -> int:
@@ -138,7 +151,7 @@ class FrameCards:
         """
         return f"{self.channel.lower()}_{self.sequence}_{row:05d}.fits"
 
-    def values(self, row: int) -> dict[str, Any]:
+    def values(self, row: int, level: str) -> dict[str, Any]:
         """
         Values of one frame.
 
@@ -146,6 +159,8 @@ class FrameCards:
         ----------
         row : int
             Frame.
+        level : str
+            ``"1.5"`` for destretched frames, whose random error of position is known.
 
         Returns
         -------
@@ -153,6 +168,10 @@ class FrameCards:
             By keyword.
         """
         own = {name: column[row] for name, column in self.columns.items()}
+        if level == "1.5":
+            # One of two components of the residual's length.
+            each = float(self.residual_px[row]) / np.sqrt(2.0)
+            own |= {"CRDER1": each * self.geometry.cdelt[0], "CRDER2": each * self.geometry.cdelt[1]}
         return own | frame_cards(self.geometry, self.pointing, row)
 
 

@@ -64,7 +64,9 @@ def run(ctx: StageContext) -> list[Path]:
             for row in range(cards.frames):
                 path = directory / cards.file_name(row)
                 files.append(path)
-                writer.submit(path, partial(read, row), template, cards.values(row) | {"FILENAME": path.name})
+                writer.submit(
+                    path, partial(read, row), template, cards.values(row, level) | {"FILENAME": path.name}
+                )
     for directory in (ctx.paths.destretched, ctx.paths.post_speckle):
         _remove_stale(directory, cards.name_pattern, files)
     calibration = list(_calibration_files(ctx)) if ctx.config.calibration else []
