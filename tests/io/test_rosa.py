@@ -8,7 +8,7 @@ from astropy.io import fits
 from tests.io import _rawfiles
 
 from stillsun.errors import InputError
-from stillsun.io import rosa
+from stillsun.io import _fitsscan
 from stillsun.io.rosa import open_rosa
 
 SHAPE = (30, 42)
@@ -45,7 +45,7 @@ def test_astropy_agrees(tmp_path, frames):
 
 def test_regular_files_are_not_parsed_header_by_header(tmp_path, frames, monkeypatch):
     paths, _ = _rawfiles.write_rosa(tmp_path, frames)
-    monkeypatch.setattr(rosa, "_walk", lambda *_: pytest.fail("walked"))
+    monkeypatch.setattr(_fitsscan, "_walk", lambda *_: pytest.fail("walked"))
     assert open_rosa(paths, SHAPE).shape[0] == len(frames)
 
 

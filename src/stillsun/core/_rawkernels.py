@@ -30,8 +30,10 @@ def correct(
     ----------
     words : numpy.ndarray
         (m,) uint16 buffer.
-    first, frame_stride, row_stride, swapped, flip
+    first, frame_stride, row_stride, flip : int
         Place and encoding of the frames, as in `stillsun.core.batch.RawBlock`.
+    swapped : bool
+        The same.
     dark, gain : numpy.ndarray
         (rows, columns) float32.
     out : numpy.ndarray
@@ -81,8 +83,10 @@ def accumulate(
     ----------
     buffers : tuple of numpy.ndarray
         (m,) uint16 buffers, all laid out alike; it is compiled for each length of the tuple.
-    first, frame_stride, row_stride, swapped, flip
+    first, frame_stride, row_stride, flip : int
         Place and encoding of the frames in each, as in `stillsun.core.batch.RawBlock`.
+    swapped : bool
+        The same.
     frames : int
         Frames in each buffer; at most 65536 in all, so that 32 bits hold the sum of a pixel.
     top, bottom : int

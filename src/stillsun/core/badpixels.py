@@ -49,7 +49,7 @@ def find_bad_pixels(
 
 def fill_table(bad: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Neighbours and weights by which bad pixels are replaced.
+    Find the neighbours and weights by which bad pixels are replaced.
 
     A bad pixel becomes the mean of the good ones among its eight neighbours, those beside it
     counting twice as much as the diagonal ones. Within a cluster the ring of neighbours is widened

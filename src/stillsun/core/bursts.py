@@ -43,7 +43,7 @@ class BurstIndex:
 
     def frame_range(self, burst: int) -> tuple[int, int]:
         """
-        Frames of a burst.
+        Look up the frames of a burst.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ def burst_times(
 
 def unix_seconds(times: np.ndarray) -> np.ndarray:
     """
-    Times as numbers.
+    Express times as numbers.
 
     Parameters
     ----------

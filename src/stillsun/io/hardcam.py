@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from stillsun.errors import InputError
-from stillsun.io.source import FileSource, frame_bytes, ranges_text
+from stillsun.io._filesource import FileSource
+from stillsun.io.source import frame_bytes, ranges_text
 
 OVERSCAN = (2, 12)
 """Rows and columns of a spool file beyond the image."""

@@ -13,7 +13,7 @@ from stillsun.config.schema import ChannelConfig, FileSet, ObservationConfig, Re
 from stillsun.errors import ConfigError, InputError
 from stillsun.io.hardcam import open_hardcam
 from stillsun.io.rosa import open_rosa
-from stillsun.io.source import FileSource
+from stillsun.io.source import FrameSource
 
 ROLES = ("data", "dark", "flat", "target", "linegrid")
 REQUIRED_ROLES = ("data", "dark", "flat")
@@ -43,7 +43,7 @@ def directory_of(observation: ObservationConfig, settings: ChannelConfig, role: 
 
 def find_files(observation: ObservationConfig, settings: ChannelConfig, role: str) -> list[Path]:
     """
-    Files of a role.
+    Find the files of a role.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def _start(settings: ChannelConfig) -> np.datetime64 | None:
     return np.datetime64(str(settings.start).strip().removesuffix("Z").replace(" ", "T"), "us")
 
 
-def open_source(observation: ObservationConfig, settings: ChannelConfig, role: str) -> FileSource:
+def open_source(observation: ObservationConfig, settings: ChannelConfig, role: str) -> FrameSource:
     """
     Open the frames of a role.
 
@@ -160,7 +160,7 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
 
     Returns
     -------
-    FileSource
+    FrameSource
         The frames in the order of time; nothing is loaded yet.
 
     Raises

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import mmap
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from stillsun.core.batch import PASS_BYTES, RawBlock, frames_per_batch, raw_block
-from stillsun.errors import InputError
+from stillsun.core.batch import RawBlock, frames_per_batch, raw_block
 
 WORD = 2
 """Bytes of a raw pixel."""
@@ -190,136 +187,9 @@ class ArraySource:
         return read_blocks(self.blocks(start, stop), (stop - start, *self.shape[1:]), out)
 
 
-@dataclass(frozen=True)
-class FileSource:
-    """
-    Frames at known places in files, read through memory maps.
-
-    Attributes
-    ----------
-    files : tuple of Path
-        Files in order.
-    file_index : numpy.ndarray
-        (frames,) int32: file of each frame.
-    offsets : numpy.ndarray
-        (frames,) int64: byte of the first pixel of each frame in its file; even.
-    frame_shape : tuple of int
-        (rows, columns) of the image.
-    row_words : int
-        Pixels from row to row in the file: more than the columns where there is overscan.
-    swapped, flip
-        Encoding, as in `RawBlock`.
-    start_times : numpy.ndarray
-        (frames,) datetime64[us] UTC.
-    exposure_s : float
-        Exposure of one frame, seconds.
-    findings : tuple of str
-        Oddities.
-    """
-
-    files: tuple[Path, ...]
-    file_index: np.ndarray
-    offsets: np.ndarray
-    frame_shape: tuple[int, int]
-    row_words: int
-    swapped: bool
-    flip: int
-    start_times: np.ndarray
-    exposure_s: float
-    findings: tuple[str, ...] = field(default=())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(frames, rows, columns)."""
-        return (len(self.offsets), *self.frame_shape)
-
-    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[RawBlock]:
-        """See `FrameSource.blocks`."""
-        runs = self._runs(start, self.shape[0] if stop is None else stop)
-        for position, (begin, end) in enumerate(runs):
-            if position + 1 < len(runs):
-                self._advise(*runs[position + 1])
-            yield self._map(begin, end)
-
-    def read_ahead(self, start: int, stop: int) -> None:
-        """See `FrameSource.read_ahead`."""
-        for begin, end in self._runs(start, stop):
-            self._advise(begin, end)
-
-    def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """See `FrameSource.read`."""
-        return read_blocks(self.blocks(start, stop), (stop - start, *self.frame_shape), out)
-
-    def _runs(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Ranges of frames at one distance in one file, of at most `PASS_BYTES`."""
-        runs: list[tuple[int, int]] = []
-        step = 0
-        most = frames_per_batch(self.frame_shape, WORD, PASS_BYTES)
-        for frame in range(start, stop):
-            if runs and frame > start:
-                begin, end = runs[-1]
-                distance = int(self.offsets[frame] - self.offsets[frame - 1])
-                same = self.file_index[frame] == self.file_index[frame - 1]
-                if same and end - begin < most and (end - begin == 1 or distance == step) and distance > 0:
-                    runs[-1] = (begin, frame + 1)
-                    step = distance
-                    continue
-            runs.append((frame, frame + 1))
-        return runs
-
-    def _extent(self, begin: int, end: int) -> tuple[int, int]:
-        rows, columns = self.frame_shape
-        first = int(self.offsets[begin])
-        return first, int(self.offsets[end - 1]) + WORD * ((rows - 1) * self.row_words + columns) - first
-
-    def _advise(self, begin: int, end: int) -> None:
-        if not hasattr(os, "posix_fadvise"):
-            return
-        first, length = self._extent(begin, end)
-        with _open(self.files[self.file_index[begin]]) as file:
-            os.posix_fadvise(file.fileno(), first, length, os.POSIX_FADV_WILLNEED)
-
-    def _map(self, begin: int, end: int) -> RawBlock:
-        path = self.files[self.file_index[begin]]
-        first, length = self._extent(begin, end)
-        with _open(path) as file:
-            # Touching a map behind the end of its file would kill the process.
-            size = os.fstat(file.fileno()).st_size
-            if size < first + length:
-                raise InputError(
-                    "the file has become shorter since it was opened",
-                    file=path,
-                    expected=f"at least {first + length} bytes",
-                    found=f"{size} bytes",
-                    remedy="Wait until it is written or copied completely, and run again",
-                )
-            page = first % mmap.ALLOCATIONGRANULARITY
-            words = np.frombuffer(
-                mmap.mmap(file.fileno(), length + page, access=mmap.ACCESS_READ, offset=first - page),
-                dtype=np.uint16,
-            )
-        stride = int(self.offsets[begin + 1] - self.offsets[begin]) // WORD if end - begin > 1 else 0
-        return RawBlock(
-            words,
-            page // WORD,
-            stride,
-            self.row_words,
-            (end - begin, *self.frame_shape),
-            self.swapped,
-            self.flip,
-        )
-
-
-def _open(path: Path):  # type: ignore[no-untyped-def]
-    try:
-        return path.open("rb", buffering=0)
-    except OSError as error:
-        raise InputError("cannot be read", file=path, found=error.strerror) from error
-
-
 def ranges_text(numbers: Sequence[int] | np.ndarray, most: int = 12) -> str:
     """
-    Numbers in words, runs joined.
+    Put numbers into words, runs joined.
 
     Parameters
     ----------
