@@ -34,7 +34,7 @@ def moved(image, shift):
 def test_tiles_find_a_shift_of_either_sign(shift, backend):
     reference = scene((130, 150))
     image = moved(reference, (-shift[0], -shift[1]))
-    shifts, measured = correlate_tiles(image, reference, lattice((130, 150), 32), 8, backend)
+    shifts, measured = correlate_tiles(image, reference, lattice((130, 150), 32), 8, 1, backend)
     inner = np.s_[1:-1, 1:-1]
     assert measured[inner].all()
     error = shifts[(slice(None), *inner)] - np.array(shift)[:, None, None]
@@ -49,7 +49,7 @@ def test_batched_tiles_are_the_naive_loop():
     size, points = 16, lattice((70, 90), 16)
     line = np.exp(-((np.arange(size) - 7.5) ** 2) / (2 * (WINDOW_SIGMA * size) ** 2))
     window = np.outer(line, line)
-    shifts, measured = correlate_tiles(image, reference, points, 4, CPU)
+    shifts, measured = correlate_tiles(image, reference, points, 4, 1, CPU)
     for j in range(1, points.y.count - 1):
         for i in range(1, points.x.count - 1):
             y, x = points.y.start + j * points.y.step, points.x.start + i * points.x.step
@@ -79,12 +79,12 @@ def test_tiles_without_data_or_contrast_are_not_measured(backend):
     image[:, :40] = np.nan
     image[:40, 100:] = 1.0
     points = lattice((130, 150), 32)
-    shifts, measured = correlate_tiles(image, reference, points, 8, backend)
+    shifts, measured = correlate_tiles(image, reference, points, 8, 1, backend)
     assert np.isfinite(shifts).all()
     assert not measured[:, points.x.centres < 24].any()
     assert not measured[np.ix_(points.y.centres < 24, points.x.centres > 116)].any()
     assert measured[4:-1, 4:-1].all()
-    shifts, measured = refine_tiles(image, reference, points, backend)
+    shifts, measured = refine_tiles(image, reference, points, 1, backend)
     assert np.isfinite(shifts).all()
     assert not measured[:, points.x.centres < 20].any()
 
@@ -95,12 +95,12 @@ def test_numba_and_array_formula_agree(kernel):
     image = moved(reference, (1.1, -0.7)) + 0.1 * scene((200, 230), 2)
     image[:, :30] = np.nan
     points = lattice((200, 230), kernel)
-    ours, ok = correlate_tiles(image, reference, points, kernel / 4, CPU)
-    theirs, good = correlate_tiles(image, reference, points, kernel / 4, GENERIC)
+    ours, ok = correlate_tiles(image, reference, points, kernel / 4, 1, CPU)
+    theirs, good = correlate_tiles(image, reference, points, kernel / 4, 1, GENERIC)
     np.testing.assert_array_equal(ok, good)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
-    ours, ok = refine_tiles(image, reference, points, CPU)
-    theirs, good = refine_tiles(image, reference, points, GENERIC)
+    ours, ok = refine_tiles(image, reference, points, 1, CPU)
+    theirs, good = refine_tiles(image, reference, points, 1, GENERIC)
     np.testing.assert_array_equal(ok, good)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
@@ -109,7 +109,7 @@ def test_refinement_is_the_windowed_least_squares():
     reference = scene((80, 90), 1)
     image = moved(reference, (0.5, -0.4))
     points = lattice((80, 90), 24)
-    shifts, _ = refine_tiles(image, reference, points, CPU)
+    shifts, _ = refine_tiles(image, reference, points, 1, CPU)
     stencil = np.array([1, -8, 0, 8, -1]) / 12
     mean = (image.astype(float) + reference) / 2
     gy = ndimage.correlate1d(mean, stencil, axis=0)

@@ -105,7 +105,7 @@ def test_control_points_of_a_linear_field(backend, bins):
     y, x = np.meshgrid(points.y.centres, points.x.centres, indexing="ij")
     grid = np.stack([0.02 * y - 0.01 * x, 0.03 * x + 1])
     field = np.ones((2, 100 // bins, 140 // bins), np.float32)
-    add_control_points(field, grid, points, bins, backend)
+    add_control_points(field, [(grid, points)], bins, backend)
     v, u = (bins * a + (bins - 1) / 2 for a in np.mgrid[: 100 // bins, : 140 // bins])
     expected = 1 + np.stack([0.02 * v - 0.01 * u, 0.03 * u + 1]) / bins
     inner = np.s_[:, 20 // bins : -20 // bins, 20 // bins : -20 // bins]

@@ -15,7 +15,7 @@ from stillsun.core.tiles import Axis, Lattice
 #: the kernel) and half as much of the neighbours': narrower follows noise where the contrast is low.
 WINDOW_SIGMA = 0.3
 
-#: Largest shift for which the images may be taken as linear between two pixels of granulation.
+#: Largest shift, in (binned) pixels, for which images of granulation may be taken as linear.
 LARGEST_SHIFT = 3.0
 
 _REACH = 2.3  # sigmas at which the window is cut off
@@ -23,25 +23,27 @@ _LEAST_SHARE = 0.25  # of a tile's window must have data
 _SUMS = 6
 
 
-def refine_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) -> tuple[Any, Any]:
+def refine_tiles(image: Any, reference: Any, points: Lattice, bins: int, backend: Backend) -> tuple[Any, Any]:
     """
     Measure shifts of about a pixel of every tile.
 
     Parameters
     ----------
     image, reference : array
-        (rows, columns) float32 on the backend, of equal contrast and without background, NaN where
-        there are no data.
+        (rows, columns) float32 on the backend, binned by `bins`, of equal contrast and without
+        background, NaN where there are no data.
     points : Lattice
-        The tiles.
+        The tiles, in pixels of the frame before binning.
+    bins : int
+        Pixels of the frame in one of the images along an axis; the tiles are aligned to it.
     backend : Backend
         Where to compute.
 
     Returns
     -------
     shifts : array
-        (2, tiles_y, tiles_x) float64, order y, x, pixels: content of `image` moves by +shift to match
-        `reference`. 0 where there is no measurement.
+        (2, tiles_y, tiles_x) float64, order y, x, pixels of the frame: content of `image` moves by
+        +shift to match `reference`. 0 where there is no measurement.
     measured : array
         (tiles_y, tiles_x) bool: the tile has data, structure in both directions, and a shift small
         enough for the method.
@@ -53,8 +55,9 @@ def refine_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) 
     of ``(reference - image + g . d)**2``.
     """
     xp = backend.xp
-    windows = _window(points.y), _window(points.x)
-    sums = (_sums_generic if backend.is_gpu else _sums_numba)(image, reference, points, windows, backend)
+    binned = Lattice(image.shape, points.y.binned(bins), points.x.binned(bins))
+    windows = _window(binned.y), _window(binned.x)
+    sums = (_sums_generic if backend.is_gpu else _sums_numba)(image, reference, binned, windows, backend)
     yy, yx, xx, ey, ex, share = (sums[k] for k in range(_SUMS))
     trace = yy + xx
     # A faint ridge: without structure the answer is "no shift", not a large one.
@@ -63,7 +66,7 @@ def refine_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) 
     det = yy * xx - yx * yx
     shifts = xp.stack([(yx * ex - xx * ey) / det, (yx * ey - yy * ex) / det])
     measured = (share >= _LEAST_SHARE) & (trace > ridge) & (xp.hypot(shifts[0], shifts[1]) < LARGEST_SHIFT)
-    return xp.where(measured, shifts, 0), measured
+    return xp.where(measured, bins * shifts, 0), measured
 
 
 def refine_frame(image: Any, reference: Any, backend: Backend) -> np.ndarray:
@@ -73,7 +76,7 @@ def refine_frame(image: Any, reference: Any, backend: Backend) -> np.ndarray:
     Parameters
     ----------
     image, reference : array
-        As for `refine_tiles`.
+        As for `refine_tiles`, without binning.
     backend : Backend
         Where to compute.
 
@@ -108,33 +111,38 @@ def _window(axis: Axis) -> tuple[int, np.ndarray]:
 
 def _sums_numba(image: Any, reference: Any, points: Lattice, windows: Any, backend: Backend) -> Any:
     (first_y, weights_y), (first_x, weights_x) = windows
-    lines = np.empty((image.shape[0], _SUMS, points.x.count), np.float32)
-    over_blocks(
-        lambda a, b: _along_rows(image, reference, first_x, points.x.step, weights_x, lines, a, b),
-        image.shape[0],
-        backend,
-    )
     sums = np.empty((_SUMS, *points.count))
-    over_blocks(
-        lambda a, b: _along_columns(lines, first_y, points.y.step, weights_y, sums, a, b),
-        points.y.count,
-        backend,
-    )
+
+    def work(start: int, stop: int) -> None:
+        _sums(
+            image,
+            reference,
+            first_y,
+            points.y.step,
+            weights_y,
+            first_x,
+            points.x.step,
+            weights_x,
+            sums,
+            start,
+            stop,
+        )
+
+    over_blocks(work, points.y.count, backend)
     return sums
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _along_rows(image, reference, first, step, weights, lines, start, stop):  # type: ignore[no-untyped-def]
+def _sums(image, reference, first_y, step_y, weights_y, first_x, step_x, weights_x, sums, start, stop):  # type: ignore[no-untyped-def]
+    # Products of a pixel row are made once and added to all rows of tiles that it belongs to; each row
+    # of tiles is then summed along x. Both loops run over neighbouring memory.
     rows, columns = image.shape
+    near, far = np.float32(8 / 24), np.float32(1 / 24)  # five-point derivative of twice the mean
     products = np.zeros((6, columns), np.float32)
     mean = np.empty(columns, np.float32)
-    near, far = np.float32(8 / 24), np.float32(1 / 24)  # five-point derivative of twice the mean
-    tiles = lines.shape[2]
-    size = len(weights)
-    for y in range(start, stop):
-        if y < 2 or y >= rows - 2:
-            lines[y] = 0
-            continue
+    lines = np.zeros((stop - start, 6, columns), np.float32)
+    size = len(weights_y)
+    for y in range(max(first_y + start * step_y, 2), min(first_y + (stop - 1) * step_y + size, rows - 2)):
         for x in range(columns):
             mean[x] = image[y, x] + reference[y, x]
         for x in range(2, columns - 2):
@@ -144,35 +152,32 @@ def _along_rows(image, reference, first, step, weights, lines, start, stop):  # 
             gx = near * (mean[x + 1] - mean[x - 1]) - far * (mean[x + 2] - mean[x - 2])
             e = reference[y, x] - image[y, x]
             there = gy + gx + e
-            if there != there:
-                gy = gx = e = np.float32(0)
+            there = np.float32(1) if there == there else np.float32(0)
+            gy = gy if there > 0 else np.float32(0)
+            gx = gx if there > 0 else np.float32(0)
+            e = e if there > 0 else np.float32(0)
             products[0, x] = gy * gy
             products[1, x] = gy * gx
             products[2, x] = gx * gx
             products[3, x] = gy * e
             products[4, x] = gx * e
-            products[5, x] = np.float32(there == there)
-        for t in range(tiles):
-            left = first + t * step
-            a, b = max(left, 0), min(left + size, columns)
+            products[5, x] = there
+        lowest = max(start, -((first_y + size - 1 - y) // step_y))
+        for j in range(lowest, min(stop, (y - first_y) // step_y + 1)):
+            weight = weights_y[y - first_y - j * step_y]
             for k in range(6):
-                total = np.float32(0)
-                for x in range(a, b):
-                    total += weights[x - left] * products[k, x]
-                lines[y, k, t] = total
-
-
-@njit(cache=True, nogil=True)
-def _along_columns(lines, first, step, weights, sums, start, stop):  # type: ignore[no-untyped-def]
-    rows, kinds, tiles = lines.shape
+                line, product = lines[j - start, k], products[k]
+                for x in range(columns):
+                    line[x] += weight * product[x]
     for j in range(start, stop):
-        top = first + j * step
-        sums[:, j] = 0
-        for y in range(max(top, 0), min(top + len(weights), rows)):
-            weight = np.float64(weights[y - top])
-            for k in range(kinds):
-                for t in range(tiles):
-                    sums[k, j, t] += weight * lines[y, k, t]
+        for k in range(6):
+            line = lines[j - start, k]
+            for t in range(sums.shape[2]):
+                left = first_x + t * step_x
+                total = np.float32(0)
+                for x in range(max(left, 0), min(left + len(weights_x), columns)):
+                    total += weights_x[x - left] * line[x]
+                sums[k, j, t] = total
 
 
 def _sums_generic(image: Any, reference: Any, points: Lattice, windows: Any, backend: Backend) -> Any:

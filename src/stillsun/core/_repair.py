@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from stillsun.core.backend import Backend
 
 _OUTLIER = 4.0  # robust standard deviations
 _SLACK = 0.1  # pixels that a tile may always differ from its neighbours
+_NEIGHBOURS = (1, 4)  # sigmas in tiles of the means that replace a tile, the closer first
+_REACH = 4  # sigmas at which a mean is cut off
+_LEAST = 1e-2  # of a mean's weight must be on plausible tiles
 
 
 def repair(shifts: Any, measured: Any, limit: float, backend: Backend) -> tuple[Any, float]:
@@ -46,22 +50,85 @@ def repair(shifts: Any, measured: Any, limit: float, backend: Backend) -> tuple[
     shifts = shifts.astype(np.float32)
     if not bool(measured.any()):
         return xp.zeros_like(shifts), 0.0
-    differs = xp.stack([abs(s - ndimage.median_filter(s, size=3, mode="nearest")) for s in shifts])
+    if backend.is_gpu:
+        differs = xp.stack([abs(s - ndimage.median_filter(s, size=3, mode="nearest")) for s in shifts])
+    else:
+        differs = _differences(shifts)
     scatter = 1.4826 * float(xp.median(differs[:, measured]))
     good = measured & (differs < _OUTLIER * scatter + _SLACK).all(axis=0) & (abs(shifts) <= limit).all(axis=0)
     if not bool(good.any()):
         return xp.zeros_like(shifts), 1.0
     share = 1 - float(good.sum()) / float(measured.sum())
-    missing = ~good
+    fill = _fill_generic if backend.is_gpu else _fill
+    mean = shifts[:, good].mean(axis=1, dtype=np.float64)
+    return fill(xp.where(good, shifts, 0), good, mean.astype(np.float32), backend), share
+
+
+def _fill(shifts: np.ndarray, good: np.ndarray, mean: np.ndarray, backend: Backend) -> np.ndarray:
+    lines = [_weights(sigma) for sigma in _NEIGHBOURS]
+    _fill_missing(shifts, good, mean, *lines)
+    return shifts
+
+
+def _fill_generic(shifts: Any, good: Any, mean: Any, backend: Backend) -> Any:
+    xp, smooth = backend.xp, backend.ndimage.gaussian_filter
     weight = good.astype(np.float32)
-    shifts = xp.where(good, shifts, 0)
-    repaired = xp.where(good, shifts, (shifts.sum(axis=(1, 2)) / weight.sum())[:, None, None])
-    for sigma in (4, 1):  # the closer neighbours, where there are any, have the last word
-        if not bool(missing.any()):
-            break
-        near = ndimage.gaussian_filter(weight, sigma, mode="constant")
-        use = missing & (near > 1e-2)
+    filled = xp.where(good, shifts, mean[:, None, None])
+    for sigma in reversed(_NEIGHBOURS):  # the closer neighbours, where there are any, have the last word
+        near = smooth(weight, sigma, mode="constant", truncate=_REACH)
         for axis in range(2):
-            mean = ndimage.gaussian_filter(shifts[axis], sigma, mode="constant") / xp.maximum(near, 1e-2)
-            repaired[axis] = xp.where(use, mean, repaired[axis])
-    return repaired.astype(np.float32), share
+            value = smooth(shifts[axis], sigma, mode="constant", truncate=_REACH) / xp.maximum(near, _LEAST)
+            filled[axis] = xp.where(good | (near <= _LEAST), filled[axis], value)
+    return filled
+
+
+def _weights(sigma: int) -> np.ndarray:
+    places = np.arange(_REACH * sigma + 1)
+    line = np.exp(-(places**2) / (2 * sigma**2))
+    return line / (2 * line.sum() - 1)
+
+
+@njit(cache=True, nogil=True)
+def _fill_missing(shifts, good, mean, close, wide):  # type: ignore[no-untyped-def]
+    rows, columns = good.shape
+    for y in range(rows):
+        for x in range(columns):
+            if good[y, x]:
+                continue
+            shifts[0, y, x], shifts[1, y, x] = mean
+            for line in (close, wide):
+                reach = len(line) - 1
+                near = dy = dx = 0.0
+                for v in range(max(0, y - reach), min(rows, y + reach + 1)):
+                    for u in range(max(0, x - reach), min(columns, x + reach + 1)):
+                        if good[v, u]:
+                            weight = line[abs(v - y)] * line[abs(u - x)]
+                            near += weight
+                            dy += weight * shifts[0, v, u]
+                            dx += weight * shifts[1, v, u]
+                if near > _LEAST:
+                    shifts[0, y, x], shifts[1, y, x] = dy / near, dx / near
+                    break
+
+
+@njit(cache=True, nogil=True)
+def _differences(shifts):  # type: ignore[no-untyped-def]
+    """Distance of every value from the median of the 3 x 3 around it; the edge is repeated."""
+    axes, rows, columns = shifts.shape
+    out = np.empty_like(shifts)
+    around = np.empty(9, shifts.dtype)
+    for axis in range(axes):
+        for y in range(rows):
+            for x in range(columns):
+                count = 0
+                for v in range(-1, 2):
+                    for u in range(-1, 2):
+                        value = shifts[axis, min(max(y + v, 0), rows - 1), min(max(x + u, 0), columns - 1)]
+                        place = count
+                        while place > 0 and around[place - 1] > value:
+                            around[place] = around[place - 1]
+                            place -= 1
+                        around[place] = value
+                        count += 1
+                out[axis, y, x] = abs(shifts[axis, y, x] - around[4])
+    return out

@@ -31,15 +31,38 @@ def valid_box(image: Any, backend: Backend) -> tuple[int, int, int, int]:
         image is constant or empty.
     """
     xp = backend.xp
-    finite = xp.isfinite(image)
-    low, high = xp.where(finite, image, np.inf), xp.where(finite, image, -np.inf)
+    if backend.is_gpu:
+        finite = xp.isfinite(image)
+        low, high = xp.where(finite, image, np.inf), xp.where(finite, image, -np.inf)
+        varies = [high.max(axis=axis) > low.min(axis=axis) for axis in (1, 0)]
+    else:
+        varies = [np.empty(size, np.bool_) for size in image.shape]
+        _varies(image, *varies)
     edges = []
-    for axis in (1, 0):
-        alive = xp.nonzero(high.max(axis=axis) > low.min(axis=axis))[0]
+    for line in varies:
+        alive = xp.nonzero(line)[0]
         if alive.size == 0:
             return 0, 0, 0, 0
         edges += [int(alive[0]), int(alive[-1]) + 1]
     return edges[0], edges[1], edges[2], edges[3]
+
+
+@njit(cache=True, nogil=True)
+def _varies(image, in_rows, in_columns):  # type: ignore[no-untyped-def]
+    rows, columns = image.shape
+    low = np.full(columns, np.inf, image.dtype)
+    high = np.full(columns, -np.inf, image.dtype)
+    for y in range(rows):
+        least, most = low.dtype.type(np.inf), low.dtype.type(-np.inf)
+        for x in range(columns):
+            value = image[y, x]
+            # Comparisons with NaN are false; infinite values are no data either.
+            if value < np.inf and value > -np.inf:
+                least, most = min(least, value), max(most, value)
+                low[x], high[x] = min(low[x], value), max(high[x], value)
+        in_rows[y] = most > least
+    for x in range(columns):
+        in_columns[x] = high[x] > low[x]
 
 
 def fill(image: Any, valid: Any, box: tuple[int, int, int, int], backend: Backend) -> Any:
@@ -60,27 +83,30 @@ def fill(image: Any, valid: Any, box: tuple[int, int, int, int], backend: Backen
     Returns
     -------
     array
-        (rows, columns) float32 without NaN: holes inside the box get the local mean, and outside
-        the box the value at its edge is held.
+        (rows, columns) float32 without NaN: holes inside the box get the mean around them, and
+        outside the box the value at its edge is held.
     """
     xp = backend.xp
     y0, y1, x0, x1 = box
-    inner, good = image[y0:y1, x0:x1], valid[y0:y1, x0:x1]
-    if not bool(good.all()):
-        inner = xp.where(good, inner, 0)
-        share = good.astype(np.float32)
-        mean = xp.float32(float(inner.sum(dtype=np.float64)) / max(1, int(good.sum())))
-        filled = xp.where(good, inner, mean)
-        for sigma in (32, 8, 2):  # the narrowest neighbourhood that has data decides
-            weight = backend.ndimage.gaussian_filter(share, sigma, mode="constant")
-            total = backend.ndimage.gaussian_filter(inner, sigma, mode="constant")
-            near = ~good & (weight > 1e-2)
-            filled = xp.where(near, total / xp.maximum(weight, np.float32(1e-2)), filled)
-        inner = filled
+    inner = _without_holes(image[y0:y1, x0:x1], valid[y0:y1, x0:x1], xp)
     if (y0, x0) == (0, 0) and (y1, x1) == image.shape:
         return inner
     rows, columns = image.shape
     return xp.pad(inner, ((y0, rows - y1), (x0, columns - x1)), mode="edge")
+
+
+def _without_holes(image: Any, good: Any, xp: Any) -> Any:
+    """Fill holes with the mean of what is valid in the smallest block around them that has something."""
+    if bool(good.all()):
+        return image
+    rows, columns = image.shape
+    more = ((0, rows % 2), (0, columns % 2))
+    weight = xp.pad(good.astype(np.float32), more)
+    values = xp.pad(xp.where(good, image, 0), more)
+    weight, values = (a[::2, ::2] + a[1::2, ::2] + a[::2, 1::2] + a[1::2, 1::2] for a in (weight, values))
+    values = _without_holes(values / xp.maximum(weight, 1), weight > 0, xp)
+    around = xp.repeat(xp.repeat(values, 2, axis=0), 2, axis=1)[:rows, :columns]
+    return xp.where(good, image, around)
 
 
 def high_pass(image: Any, sigma: float, backend: Backend) -> Any:

@@ -9,7 +9,7 @@ from numba import njit
 
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend
-from stillsun.core.tiles import Lattice, binning, gather, window
+from stillsun.core.tiles import Lattice, gather, window
 
 #: Width of the equal Gaussian windows of both tiles, as a share of the kernel.
 WINDOW_SIGMA = 0.25
@@ -35,7 +35,7 @@ _FIT = np.linalg.pinv(
 
 
 def correlate_tiles(
-    image: Any, reference: Any, points: Lattice, radius: float, backend: Backend
+    image: Any, reference: Any, points: Lattice, radius: float, bins: int, backend: Backend
 ) -> tuple[Any, Any]:
     """
     Measure the shift of every tile.
@@ -43,12 +43,13 @@ def correlate_tiles(
     Parameters
     ----------
     image, reference : array
-        (rows, columns) float32 on the backend, binned by ``binning(kernel)``, NaN where there are no
-        data.
+        (rows, columns) float32 on the backend, binned by `bins`, NaN where there are no data.
     points : Lattice
         The tiles, in pixels of the frame before binning.
     radius : float
         Largest shift that is looked for, in pixels of the frame, at most half a kernel.
+    bins : int
+        Pixels of the frame in one of the images along an axis; the tiles are aligned to it.
     backend : Backend
         Where to compute.
 
@@ -67,7 +68,6 @@ def correlate_tiles(
     kernel; unequal windows bias the shift. The peak of their circular cross-correlation is
     interpolated by a quadratic surface through its 3 x 3 neighbourhood.
     """
-    bins = binning(points.y.kernel)
     size = points.y.kernel // bins
     weights = window(size, WINDOW_SIGMA * size)
     reach = int(np.clip(np.ceil(radius / bins), 1, (size - 1) // 2 - 1))

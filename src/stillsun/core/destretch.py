@@ -24,7 +24,7 @@ from stillsun.core._repair import repair
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.correlate import correlate_frames, correlate_tiles
 from stillsun.core.reference import FixedReference, Reference, RunningReference
-from stillsun.core.tiles import SMALLEST_KERNEL, binning, lattice
+from stillsun.core.tiles import SMALLEST_KERNEL, Lattice, lattice
 from stillsun.core.warp import add_control_points, resample, resample_mask
 from stillsun.errors import ConfigError, InputError
 
@@ -33,7 +33,9 @@ DEFAULT_KERNELS = (0, 128, 64, 32, 12)
 
 _SEARCH = 0.25  # a tile's shift is looked for up to this share of its size
 _RESIDUAL_KERNEL = 32  # pixels, in which the remaining shift is measured
-_FRAME_STEPS = 3  # least-squares steps that refine the shift of the whole frame
+_LARGE = 48  # pixels of a tile from which binned frames are enough
+_FRAME_PRECISION = 0.03  # pixels
+_FRAME_STEPS = 4  # least-squares steps that refine the shift of the whole frame
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def apply_shifts(
     backend = get_backend(backend)
     kernels = check_kernels(kernels)
     frame = Levels(backend.asarray(_checked(image, "image"), dtype=np.float32), backend)
-    field = _dense(shifts, kernels, frame.shape, 1, backend)
+    field = _dense(shifts, kernels, frame.shape, backend)
     return to_host(resample(frame.filled, field, interpolation, backend))
 
 
@@ -208,7 +210,7 @@ def displacement_field(
     InputError
         If the shifts do not belong to these kernels and this shape.
     """
-    return to_host(_dense(shifts, check_kernels(kernels), shape, 1, get_backend(backend)))
+    return to_host(_dense(shifts, check_kernels(kernels), shape, get_backend(backend)))
 
 
 def destretch_series(
@@ -372,23 +374,21 @@ class Destretcher:
         if current is None or image.empty:
             count = len(self.kernels)
             shifts = [np.zeros(_shift_shape(k, image.shape), np.float32) for k in self.kernels]
-            rms, repaired, residual = [0.0] * count, [0.0] * count, float("nan")
+            still = _Field(image.shape, 1, backend).values
+            solved = _Solution(still, shifts, [0.0] * count, [0.0] * count, float("nan"))
         else:
-            target = self._prepared(current, image.shape)
-            shifts, rms, repaired = self._solve(image, target)
-            residual = self._residual(image, target, shifts)
-        field = _dense(shifts, self.kernels, image.shape, 1, backend)
-        corrected = resample(image.filled, field, self._interpolation, backend)
-        valid = resample_mask(image.valid, field, backend)
+            solved = self._solve(image, self._prepared(current, image.shape))
+        corrected = resample(image.filled, solved.field, self._interpolation, backend)
+        valid = resample_mask(image.valid, solved.field, backend)
         self.reference.update(corrected, valid)
         return DestretchResult(
             to_host(corrected),
-            shifts,
-            to_host(field),
+            solved.shifts,
+            to_host(solved.field),
             to_host(valid),
-            np.asarray(rms),
-            np.asarray(repaired),
-            residual,
+            np.asarray(solved.rms),
+            np.asarray(solved.repaired),
+            solved.residual,
         )
 
     def _prepared(self, current: Any, shape: tuple[int, int]) -> Levels:
@@ -403,43 +403,92 @@ class Destretcher:
             raise InputError("the reference is constant", remedy="Choose a frame with contrast")
         return self._seen[1]
 
-    def _solve(self, image: Levels, target: Levels) -> tuple[list[np.ndarray], list[float], list[float]]:
+    def _solve(self, image: Levels, target: Levels) -> _Solution:
         backend = self._backend
         shifts: list[np.ndarray] = []
         rms, repaired = [], []
+        fine = _Field(image.shape, 1, backend)
         coarse = False  # a kernel has been matched by correlation
         for number, kernel in enumerate(self.kernels):
+            share = 0.0
             if kernel == 0:
                 shifts.append(_whole_frame(image, target, backend))
-                share = 0.0
             else:
-                bins = binning(kernel)
-                field = _dense(shifts, self.kernels[:number], image.shape, bins, backend)
-                moved = resample(image.level(bins), field, "bicubic", backend)
+                # A gradient reaches a few pixels, correlation a quarter of the tile; both see enough
+                # of large tiles in binned frames.
+                by_gradient = coarse and kernel < _LARGE
+                last = number == len(self.kernels) - 1
+                bins = _bins(kernel, not last and (by_gradient or kernel >= _LARGE))
+                field = fine if bins == 1 else _Field(image.shape, bins, backend)
+                field.add(shifts, self.kernels)
+                moved = resample(image.level(bins), field.values, "bicubic", backend)
                 points = lattice(image.shape, kernel)
                 limit = self._tolerance * kernel
-                if coarse and bins == 1:
-                    found, measured = refine_tiles(moved, target.level(bins), points, backend)
-                    limit = min(limit, LARGEST_SHIFT)
+                if by_gradient:
+                    found, measured = refine_tiles(moved, target.level(bins), points, bins, backend)
+                    limit = min(limit, bins * LARGEST_SHIFT)
                 else:
                     radius = min(limit, _SEARCH * kernel)
-                    found, measured = correlate_tiles(moved, target.level(bins), points, radius, backend)
+                    found, measured = correlate_tiles(
+                        moved, target.level(bins), points, radius, bins, backend
+                    )
                     coarse = True
                 found, share = repair(found, measured, limit, backend)
                 shifts.append(to_host(found))
             repaired.append(share)
             rms.append(float(np.sqrt(np.mean(np.sum(shifts[-1].astype(np.float64) ** 2, axis=0)))))
-        return shifts, rms, repaired
+        fine.add(shifts, self.kernels)
+        return _Solution(fine.values, shifts, rms, repaired, self._residual(image, target, shifts))
 
     def _residual(self, image: Levels, target: Levels, shifts: list[np.ndarray]) -> float:
         bins = 2 if min(image.shape) >= 2 * _RESIDUAL_KERNEL else 1
-        field = _dense(shifts, self.kernels, image.shape, bins, self._backend)
-        moved = resample(image.level(bins), field, "bicubic", self._backend)
-        points = lattice(moved.shape, _RESIDUAL_KERNEL // bins)
-        left, measured = refine_tiles(moved, target.level(bins), points, self._backend)
+        field = _Field(image.shape, bins, self._backend)
+        field.add(shifts, self.kernels)
+        moved = resample(image.level(bins), field.values, "bicubic", self._backend)
+        points = lattice(image.shape, _RESIDUAL_KERNEL)
+        left, measured = refine_tiles(moved, target.level(bins), points, bins, self._backend)
         if not bool(measured.any()):
             return float("nan")
-        return bins * float(self._backend.xp.sqrt((left[:, measured] ** 2).sum(axis=0).mean()))
+        return float(self._backend.xp.sqrt((left[:, measured] ** 2).sum(axis=0).mean()))
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """What was found of a frame; the field on the backend."""
+
+    field: Any
+    shifts: list[np.ndarray]
+    rms: list[float]
+    repaired: list[float]
+    residual: float
+
+
+class _Field:
+    """Displacement at the pixels of a (binned) frame, in its pixels; always summed in the same order."""
+
+    def __init__(self, shape: tuple[int, int], bins: int, backend: Backend) -> None:
+        self.values = backend.xp.zeros((2, -(-shape[0] // bins), -(-shape[1] // bins)), np.float32)
+        self._shape, self._bins, self._backend = shape, bins, backend
+        self._added = 0
+
+    def add(self, shifts: Sequence[Any], kernels: Sequence[int]) -> None:
+        """Add the shifts of those kernels that are not in it yet."""
+        parts: list[tuple[Any, Lattice]] = []
+        for shift, kernel in list(zip(shifts, kernels, strict=False))[self._added :]:
+            if kernel == 0:
+                whole = self._backend.asarray(shift, dtype=np.float32)[:, None, None]
+                self.values += whole / np.float32(self._bins)
+            else:
+                parts.append((shift, lattice(self._shape, kernel)))
+        self._added = len(shifts)
+        add_control_points(self.values, parts, self._bins, self._backend)
+
+
+def _bins(kernel: int, rough: bool) -> int:
+    """How far frames are binned for a kernel; further where a finer one follows."""
+    if kernel >= 2 * _LARGE or (rough and kernel >= _LARGE):
+        return 4
+    return 2 if kernel >= _LARGE or (rough and kernel >= _LARGE // 2) else 1
 
 
 def check_kernels(kernels: Sequence[int]) -> tuple[int, ...]:
@@ -478,22 +527,22 @@ def _whole_frame(image: Levels, target: Levels, backend: Backend) -> np.ndarray:
     """Shift of the whole frame: correlation of binned frames, then least squares on finer ones."""
     rows, columns = image.shape
     bins = next((b for b in (4, 2) if min(rows, columns) >= 64 * b), 1)
-    level, wanted = image.level(bins), target.level(bins)
     radius = (max(1, rows // bins // 4 + 1), max(1, columns // bins // 4 + 1))
-    shift = bins * correlate_frames(level, wanted, radius, backend)
-    finer = min(bins, 2)
-    for _ in range(_FRAME_STEPS):
-        field = _dense([shift], (0,), image.shape, finer, backend)
-        moved = resample(image.level(finer), field, "lanczos4", backend)
-        step = finer * refine_frame(moved, target.level(finer), backend)
-        shift = shift + step
+    shift = bins * correlate_frames(image.level(bins), target.level(bins), radius, backend)
+    for level, name in ((bins, "bicubic"), (min(bins, 2), "lanczos4")):
+        for _ in range(_FRAME_STEPS):
+            field = _Field(image.shape, level, backend)
+            field.add([shift], (0,))
+            moved = resample(image.level(level), field.values, name, backend)
+            step = level * refine_frame(moved, target.level(level), backend)
+            shift = shift + step
+            if np.hypot(*step) < _FRAME_PRECISION * level:
+                break
     return shift.astype(np.float32)
 
 
-def _dense(
-    shifts: Sequence[Any], kernels: tuple[int, ...], shape: tuple[int, int], bins: int, backend: Backend
-) -> Any:
-    """Displacement at the pixels of a binned frame, in its pixels; always summed in the same order."""
+def _dense(shifts: Sequence[Any], kernels: tuple[int, ...], shape: tuple[int, int], backend: Backend) -> Any:
+    """Displacement at the pixels of a frame from stored shifts, (2, rows, columns) on the backend."""
     if len(shifts) != len(kernels):
         raise InputError("one array of shifts a kernel is needed", expected=len(kernels), found=len(shifts))
     for shift, kernel in zip(shifts, kernels, strict=True):
@@ -504,13 +553,9 @@ def _dense(
                 expected=expected,
                 found=np.shape(shift),
             )
-    field = backend.xp.zeros((2, -(-shape[0] // bins), -(-shape[1] // bins)), np.float32)
-    for shift, kernel in zip(shifts, kernels, strict=True):
-        if kernel == 0:
-            field += backend.asarray(shift, dtype=np.float32)[:, None, None] / np.float32(bins)
-        else:
-            add_control_points(field, shift, lattice(shape, kernel), bins, backend)
-    return field
+    field = _Field(shape, 1, backend)
+    field.add(shifts, kernels)
+    return field.values
 
 
 def _shift_shape(kernel: int, shape: tuple[int, int]) -> tuple[int, ...]:

@@ -42,6 +42,22 @@ class Axis:
         """Centres of the tiles in pixels, (count,) float64: the control points."""
         return self.start + self.step * np.arange(self.count) + (self.kernel - 1) / 2
 
+    def binned(self, bins: int) -> Axis:
+        """
+        The same tiles on a binned frame.
+
+        Parameters
+        ----------
+        bins : int
+            Pixels of the frame in one binned pixel; the tiles are aligned to it.
+
+        Returns
+        -------
+        Axis
+            In binned pixels.
+        """
+        return Axis(self.kernel // bins, self.step // bins, self.start // bins, self.count)
+
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
         Cubic interpolation between the control points (Catmull-Rom).
@@ -53,16 +69,17 @@ class Axis:
 
         Returns
         -------
-        indices : numpy.ndarray
-            (n, 4) int32, the control points that count; beyond the last one its value is held.
+        first : numpy.ndarray
+            (n,) int32: the control points ``first - 1`` to ``first + 2`` count; what lies beyond the
+            outermost one has its value.
         weights : numpy.ndarray
-            (n, 4) float32, which sum to 1.
+            (4, n) float32, which sum to 1.
         """
         t = (positions - self.start - (self.kernel - 1) / 2) / self.step
         t = np.clip(t, 0, self.count - 1)
-        first = np.minimum(t.astype(np.int64), max(self.count - 2, 0))
-        f = (t - first)[:, None]
-        weights = np.hstack(
+        first = np.minimum(t.astype(np.int32), max(self.count - 2, 0))
+        f = t - first
+        weights = np.stack(
             [
                 ((-0.5 * f + 1) * f - 0.5) * f,
                 (1.5 * f - 2.5) * f * f + 1,
@@ -70,8 +87,7 @@ class Axis:
                 (0.5 * f - 0.5) * f * f,
             ]
         )
-        indices = np.clip(first[:, None] + np.arange(-1, 3), 0, self.count - 1)
-        return indices.astype(np.int32), weights.astype(np.float32)
+        return first, weights.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -130,9 +146,9 @@ def lattice(shape: tuple[int, int], kernel: int) -> Lattice:
     return Lattice((rows, columns), _axis(rows, kernel), _axis(columns, kernel))
 
 
-def binning(kernel: int) -> int:
+def alignment(kernel: int) -> int:
     """
-    By how much a frame is binned for a kernel: large tiles need no fine pixels.
+    To what multiple of pixels the tiles of a kernel are aligned: so far the frame may be binned.
 
     Parameters
     ----------
@@ -142,14 +158,13 @@ def binning(kernel: int) -> int:
     Returns
     -------
     int
-        4, 2 or 1; a binned tile keeps at least 24 pixels.
+        4, 2 or 1; a binned tile keeps at least 12 pixels.
     """
-    return 4 if kernel >= 96 else 2 if kernel >= 48 else 1
+    return 4 if kernel >= 48 else 2 if kernel >= 24 else 1
 
 
 def _axis(size: int, kernel: int) -> Axis:
-    bins = binning(kernel)
-    # Tiles begin and end at borders of binned pixels.
+    bins = alignment(kernel)
     step = max(1, kernel // 2 // bins) * bins
     count = max(1, -(-(size - kernel) // step) + 1)
     beyond = (count - 1) * step + kernel - size

@@ -25,6 +25,7 @@ each step, as the destretch does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +41,7 @@ from stillsun.errors import ConfigError, InputError
 INTERPOLATIONS = {"bilinear": 2, "bicubic": 4, "lanczos4": 8}
 
 _PHASES = 512
+_BLOCK_BYTES = 500_000
 
 
 def resample(
@@ -125,39 +127,46 @@ def _weights(interpolation: str) -> np.ndarray:
 
 def _make_kernel(taps: int) -> Any:
     # The number of taps is a constant of the compiled loop, which is unrolled and vectorised.
-    @njit(cache=True, nogil=True, error_model="numpy")
+    # "contract" allows multiply-add in one step and keeps NaN.
+    @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
     def kernel(image, displacement, table, out, start, stop):  # type: ignore[no-untyped-def]
         rows, columns = image.shape
         before = taps // 2 - 1
         phases = np.float32(table.shape[0] - 1)
         top = np.float32(table.shape[0] - 1.001)
+        first = np.empty((2, columns), np.int32)
+        phase = np.empty((2, columns), np.int32)
+        part = np.empty((2, columns), np.float32)
+        weights = np.empty(taps, np.float32)
         for y in range(start, stop):
+            for axis in range(2):
+                for x in range(columns):
+                    at = -displacement[axis, y, x]
+                    whole = np.floor(at)
+                    here = min((at - whole) * phases, top)
+                    first[axis, x] = np.int32(whole) + np.int32((x if axis else y) - before)
+                    phase[axis, x] = np.int32(here)
+                    part[axis, x] = here - np.float32(np.int32(here))
             for x in range(columns):
-                at_y, at_x = -displacement[0, y, x], -displacement[1, y, x]
-                whole_y, whole_x = np.floor(at_y), np.floor(at_x)
-                iy, ix = y + np.int64(whole_y) - before, x + np.int64(whole_x) - before
-                phase_y = min((at_y - whole_y) * phases, top)
-                phase_x = min((at_x - whole_x) * phases, top)
-                ky, kx = np.int64(phase_y), np.int64(phase_x)
-                part_y, part_x = phase_y - np.float32(ky), phase_x - np.float32(kx)
+                iy, ix = np.int64(first[0, x]), np.int64(first[1, x])
+                ky, kx = np.int64(phase[0, x]), np.int64(phase[1, x])
+                py, px = part[0, x], part[1, x]
+                for i in range(taps):
+                    weights[i] = table[kx, i] + px * (table[kx + 1, i] - table[kx, i])
                 total = np.float32(0)
                 if iy >= 0 and ix >= 0 and iy + taps <= rows and ix + taps <= columns:
                     for j in range(taps):
                         line = np.float32(0)
                         for i in range(taps):
-                            line += (table[kx, i] + part_x * (table[kx + 1, i] - table[kx, i])) * image[
-                                iy + j, ix + i
-                            ]
-                        total += (table[ky, j] + part_y * (table[ky + 1, j] - table[ky, j])) * line
+                            line += weights[i] * image[iy + j, ix + i]
+                        total += (table[ky, j] + py * (table[ky + 1, j] - table[ky, j])) * line
                 else:
                     for j in range(taps):
                         line = np.float32(0)
                         row = min(max(iy + j, 0), rows - 1)
                         for i in range(taps):
-                            line += (table[kx, i] + part_x * (table[kx + 1, i] - table[kx, i])) * image[
-                                row, min(max(ix + i, 0), columns - 1)
-                            ]
-                        total += (table[ky, j] + part_y * (table[ky + 1, j] - table[ky, j])) * line
+                            line += weights[i] * image[row, min(max(ix + i, 0), columns - 1)]
+                        total += (table[ky, j] + py * (table[ky + 1, j] - table[ky, j])) * line
                 out[y, x] = total
 
     return kernel
@@ -233,23 +242,21 @@ def resample_mask(valid: Any, displacement: Any, backend: Backend) -> Any:
 @njit(cache=True, nogil=True)
 def _resample_mask(valid, displacement, out, start, stop):  # type: ignore[no-untyped-def]
     rows, columns = valid.shape
+    places = np.empty((4, columns), np.int32)
     for y in range(start, stop):
+        for axis in range(2):
+            for x in range(columns):
+                at = -displacement[axis, y, x]
+                here = np.int32(x if axis else y)
+                places[2 * axis, x] = here + np.int32(np.floor(at))
+                places[2 * axis + 1, x] = here + np.int32(np.ceil(at))
         for x in range(columns):
-            y0, y1 = y + int(np.floor(-displacement[0, y, x])), y + int(np.ceil(-displacement[0, y, x]))
-            x0, x1 = x + int(np.floor(-displacement[1, y, x])), x + int(np.ceil(-displacement[1, y, x]))
-            out[y, x] = (
-                y0 >= 0
-                and x0 >= 0
-                and y1 < rows
-                and x1 < columns
-                and valid[y0, x0]
-                and valid[y0, x1]
-                and valid[y1, x0]
-                and valid[y1, x1]
-            )
+            y0, y1, x0, x1 = places[0, x], places[1, x], places[2, x], places[3, x]
+            inside = y0 >= 0 and x0 >= 0 and y1 < rows and x1 < columns
+            out[y, x] = inside and valid[y0, x0] and valid[y0, x1] and valid[y1, x0] and valid[y1, x1]
 
 
-def add_control_points(field: Any, grid: Any, points: Lattice, bins: int, backend: Backend) -> None:
+def add_control_points(field: Any, parts: Sequence[tuple[Any, Lattice]], bins: int, backend: Backend) -> None:
     """
     Add control points to a dense field, in place.
 
@@ -257,10 +264,9 @@ def add_control_points(field: Any, grid: Any, points: Lattice, bins: int, backen
     ----------
     field : array
         (2, rows, columns) float32, displacement in its own (binned) pixels.
-    grid : array
-        (2, tiles_y, tiles_x), shifts at the control points, in pixels of the frame.
-    points : Lattice
-        Where the control points are.
+    parts : sequence of tuple
+        Shifts at control points, (2, tiles_y, tiles_x) in pixels of the frame, and where these are;
+        added in this order.
     bins : int
         Binning of the field: its pixel i has its centre at ``bins * i + (bins - 1) / 2`` of the frame.
     backend : Backend
@@ -271,42 +277,55 @@ def add_control_points(field: Any, grid: Any, points: Lattice, bins: int, backen
     Catmull-Rom interpolation along both axes; beyond the outermost control points their value is held.
     """
     rows, columns = field.shape[1:]
-    at_y = points.y.at(bins * np.arange(rows) + (bins - 1) / 2)
-    at_x = points.x.at(bins * np.arange(columns) + (bins - 1) / 2)
-    grid = backend.asarray(grid, dtype=np.float32) / np.float32(bins)
+    terms = []
+    for grid, points in parts:
+        at_y = points.y.at(bins * np.arange(rows) + (bins - 1) / 2)
+        at_x = points.x.at(bins * np.arange(columns) + (bins - 1) / 2)
+        terms.append((backend.asarray(grid, dtype=np.float32) / np.float32(bins), *at_y, *at_x))
     if backend.is_gpu:
-        along_y = backend.asarray(_matrix(*at_y, points.y.count))
-        along_x = backend.asarray(_matrix(*at_x, points.x.count))
-        field += along_y @ grid @ along_x.T
+        for grid, *at in terms:
+            along_y = backend.asarray(_matrix(at[0], at[1], grid.shape[1]))
+            along_x = backend.asarray(_matrix(at[2], at[3], grid.shape[2]))
+            field += along_y @ grid @ along_x.T
         return
-    over_blocks(
-        lambda start, stop: _add_control_points(field, grid, *at_y, *at_x, start, stop), rows, backend
-    )
+
+    def work(start: int, stop: int) -> None:
+        for term in terms:
+            _add_control_points(field, *term, start, stop)
+
+    # Rows that stay in the cache while all parts are added.
+    over_blocks(work, rows, backend, max(1, _BLOCK_BYTES // (8 * columns)))
 
 
-def _matrix(indices: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    matrix = np.zeros((len(indices), count), np.float32)
-    np.add.at(matrix, (np.arange(len(indices))[:, None], indices), weights)
+def _matrix(first: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+    size = len(first)
+    matrix = np.zeros((size, count), np.float32)
+    for k in range(4):
+        np.add.at(matrix, (np.arange(size), np.clip(first + k - 1, 0, count - 1)), weights[k])
     return matrix
 
 
-@njit(cache=True, nogil=True)
-def _add_control_points(field, grid, index_y, weight_y, index_x, weight_x, start, stop):  # type: ignore[no-untyped-def]
-    count = grid.shape[2]
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _add_control_points(field, grid, first_y, weight_y, first_x, weight_x, start, stop):  # type: ignore[no-untyped-def]
+    last, count = grid.shape[1] - 1, grid.shape[2]
     columns = field.shape[2]
-    line = np.empty(count, np.float32)
+    line = np.empty(count + 3, np.float32)  # with the values held beyond both ends
+    p, q, r, s = weight_x[0], weight_x[1], weight_x[2], weight_x[3]
     for axis in range(2):
         for y in range(start, stop):
-            a, b, c, d = index_y[y, 0], index_y[y, 1], index_y[y, 2], index_y[y, 3]
-            p, q, r, s = weight_y[y, 0], weight_y[y, 1], weight_y[y, 2], weight_y[y, 3]
+            at = first_y[y]
+            a, b = grid[axis, max(at - 1, 0)], grid[axis, at]
+            c, d = grid[axis, min(at + 1, last)], grid[axis, min(at + 2, last)]
             for i in range(count):
-                line[i] = (
-                    p * grid[axis, a, i] + q * grid[axis, b, i] + r * grid[axis, c, i] + s * grid[axis, d, i]
+                line[i + 1] = (
+                    weight_y[0, y] * a[i]
+                    + weight_y[1, y] * b[i]
+                    + weight_y[2, y] * c[i]
+                    + weight_y[3, y] * d[i]
                 )
+            line[0] = line[1]
+            line[count + 1 :] = line[count]
+            out = field[axis, y]
             for x in range(columns):
-                field[axis, y, x] += (
-                    weight_x[x, 0] * line[index_x[x, 0]]
-                    + weight_x[x, 1] * line[index_x[x, 1]]
-                    + weight_x[x, 2] * line[index_x[x, 2]]
-                    + weight_x[x, 3] * line[index_x[x, 3]]
-                )
+                i = first_x[x]
+                out[x] += p[x] * line[i] + q[x] * line[i + 1] + r[x] * line[i + 2] + s[x] * line[i + 3]
