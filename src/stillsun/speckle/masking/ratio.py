@@ -23,6 +23,9 @@ _ROUNDS = 2
 _SCENE_Q = 0.6
 _SCENE_POWER = 1e-6
 _STEP = 0.02
+_FIRST_STRENGTH = 8.0
+# Subfields whose D/r0 differs from the median by a larger share do not decide on the frame's.
+_LIKENESS = 0.3
 
 
 @dataclass(frozen=True)
@@ -159,20 +162,24 @@ class SeeingModel:
         """
         below = self.ring_mean(power)
         above = self.ring_mean(coherent)
-        total = below[trusted].sum(axis=0)
-        ratio = _ratio(above[trusted].sum(axis=0), total)
+        # Equal say for all: the power of one with a spot or the limb in it would outweigh the rest.
+        share = np.maximum(below[:, self.ring_q > _FIRST_Q].sum(axis=1), 0.0)
+        share = np.where(share > 0, 1.0 / np.where(share > 0, share, 1.0), 0.0)
         fine = np.arange(self.strengths[0], self.strengths[-1] + _STEP / 2, _STEP)
-        strength = 8.0
+        strength = _FIRST_STRENGTH
         for _ in range(_ROUNDS):
+            total = share[trusted] @ below[trusted]
+            ratio = _ratio(share[trusted] @ above[trusted], total)
             scene = self._scene(total, strength)
             models = PchipInterpolator(self.strengths, np.sqrt(self._model_ratios(scene)), axis=0)(fine)
-            best = int(_misfit(ratio[None], models, self._fit_range(ratio))[0].argmin())
+            inside = self._fit_range(ratio)
+            best = int(_misfit(ratio, models, inside).argmin())
             strength = float(fine[best])
-        local = np.full(len(power), np.nan)
-        for number in range(len(power)):
-            if below[number].max() > 0:
+            local = np.full(len(power), np.nan)
+            for number in np.flatnonzero(share):
                 each = _ratio(above[number], below[number])
-                local[number] = fine[_misfit(each[None], models, self._fit_range(ratio))[0].argmin()]
+                local[number] = fine[_misfit(each, models, inside).argmin()]
+            trusted = _alike(local, trusted)
         smooth = self._smear(scene)
         return SeeingFit(
             strength,
@@ -246,7 +253,16 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.clip(above / np.maximum(below, 1e-12 * max(float(below.max()), 1e-30)), 0.0, 1.0)
 
 
-def _misfit(ratios: np.ndarray, models: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Sum of squares between the square roots of ratios (n, rings) and the models (k, rings): (n, k)."""
-    difference = np.sqrt(ratios)[:, None, inside] - models[:, inside]
-    return np.asarray((difference**2).sum(axis=-1))
+def _misfit(ratio: np.ndarray, models: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Sum of squares between the square roots of a ratio (rings,) and the models (k, rings): (k,)."""
+    return np.asarray(((models[:, inside] - np.sqrt(ratio[inside])) ** 2).sum(axis=1))
+
+
+def _alike(local: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+    """Of the trusted subfields those whose value is near the median: an edge in a subfield misleads."""
+    known = trusted & np.isfinite(local)
+    if not known.any():
+        return trusted
+    middle = np.median(local[known])
+    alike = known & (np.abs(local - middle) <= _LIKENESS * middle)
+    return alike if alike.any() else trusted

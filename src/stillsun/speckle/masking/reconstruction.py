@@ -30,6 +30,8 @@ _REACH_ARCSEC = 0.45
 # D/r0 below this cannot be told from no seeing at all.
 _WEAKEST = 0.2
 _LEAST_FREQUENCIES = 24
+# With fewer subfields wholly inside the frame the Fried parameter is taken from all.
+_LEAST_INNER = 4
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -265,7 +267,7 @@ def _fit(
     coherent = (frames * mean - power) / (frames - 1)
     # The mirror image beyond the frame's edge does not follow the seeing and would look like more of it.
     inner = lattice.inner.ravel()
-    trusted = inner if inner.any() else np.ones_like(inner)
+    trusted = inner if np.count_nonzero(inner) >= _LEAST_INNER else np.ones_like(inner)
     return _model(geometry).fit(power - noise, coherent, trusted)
 
 
