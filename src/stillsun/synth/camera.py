@@ -116,16 +116,19 @@ def _scatter(shape: tuple[int, int], count: int, rng: np.random.Generator) -> np
 
 def _dust(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Blobs near a focal plane, and rings of grains that are out of focus."""
-    rows, columns = np.indices(shape)
     cover = np.zeros(shape)
     for _ in range(max(4, shape[0] * shape[1] // 60_000)):
-        distance = np.hypot(rows - rng.uniform(0, shape[0]), columns - rng.uniform(0, shape[1]))
+        row, column = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
         size = rng.uniform(3, 11)
         depth = rng.uniform(0.02, 0.10)
+        top, left = (max(0, int(c - 4 * size)) for c in (row, column))
+        part = cover[top : int(row + 4 * size), left : int(column + 4 * size)]
+        y, x = np.indices(part.shape)
+        distance = np.hypot(y + top - row, x + left - column)
         if rng.random() < 0.5:
-            cover += depth * np.exp(-((distance / size) ** 2))
+            part += depth * np.exp(-((distance / size) ** 2))
         else:
-            cover += 0.6 * depth * np.exp(-(((distance - size) / (0.25 * size)) ** 2))
+            part += 0.6 * depth * np.exp(-(((distance - size) / (0.25 * size)) ** 2))
     return 1 - scipy.ndimage.gaussian_filter(np.minimum(cover, 0.3), 0.7)
 
 

@@ -21,6 +21,8 @@ _PSF_FWHM = 1.0
 _FINE = 0.13  # arcsec, sampling of the field before it is blurred
 _TAI_MINUS_UTC = 37
 _DISK_CENTRE_DN = 58000.0
+# Granulation is fainter at 617 nm than in the blue.
+_RED_CONTRAST = 0.7
 
 
 def write_fulldisk(
@@ -70,8 +72,9 @@ def write_fulldisk(
     radius = np.hypot(x, y) / view.radius
     height = np.sqrt(np.clip(1 - radius**2, 0, None))
     disk = _limb_darkening(height) * (radius < 1)
-    disk *= 1 + _random_granulation(n, scale, settings.seed)
-    _insert_scene(disk, scene, settings, pointing, reach, time, origin, jacobian, height)
+    granulation = _random_granulation(n, scale, settings.seed)
+    _insert_scene(granulation, scene, settings, pointing, reach, time, origin, jacobian)
+    disk *= 1 + granulation
     header = _header(n, scale, crpix, view, time)
     name = f"hmi.Ic_45s.{header['T_REC'][:-4].replace('.', '').replace(':', '')}_TAI.2.continuum.fits"
     directory.mkdir(parents=True, exist_ok=True)
@@ -81,7 +84,7 @@ def write_fulldisk(
 
 
 def _insert_scene(
-    disk: np.ndarray,
+    granulation: np.ndarray,
     scene: Scene,
     settings: SimulationSettings,
     pointing: tuple[float, float],
@@ -89,14 +92,13 @@ def _insert_scene(
     time: datetime,
     origin: np.ndarray,
     jacobian: np.ndarray,
-    height: np.ndarray,
 ) -> None:
-    """Replace the random granulation around the field by the scene, with a soft edge."""
+    """Put the scene into unit-variance noise that is scaled to the scene's contrast, with a soft edge."""
     scale = float(np.sqrt(abs(np.linalg.det(jacobian))))
     column, row = np.linalg.solve(jacobian, np.asarray(pointing) - origin)
     half = int(np.ceil(reach / scale)) + 1
-    r0, r1 = max(0, int(row) - half), min(disk.shape[0], int(row) + half + 1)
-    c0, c1 = max(0, int(column) - half), min(disk.shape[1], int(column) + half + 1)
+    r0, r1 = max(0, int(row) - half), min(granulation.shape[0], int(row) + half + 1)
+    c0, c1 = max(0, int(column) - half), min(granulation.shape[1], int(column) + half + 1)
     rows, columns = np.arange(r0, r1), np.arange(c0, c1)
     factor = 2 * int(np.ceil(scale / _FINE / 2)) + 1  # odd: the middle of a pixel is a sample
     fine_rows, fine_columns = (
@@ -108,11 +110,14 @@ def _insert_scene(
     )
     image = scipy.ndimage.gaussian_filter(image, _PSF_FWHM / 2.355 / scale * factor, mode="nearest")
     image = image.reshape(len(rows), factor, len(columns), factor).mean(axis=(1, 3))
+    middle = np.median(image)
+    contrast = _RED_CONTRAST * (image / middle - 1)
     offset = np.hypot((rows - row)[:, None], (columns - column)[None, :]) * scale
     weight = np.clip((reach - offset) / (0.15 * reach), 0, 1)
+    # A robust deviation: spots are no measure of the granulation elsewhere.
+    granulation *= 1.4826 * np.median(np.abs(contrast))
     part = (slice(r0, r1), slice(c0, c1))
-    base = _limb_darkening(height[part]) * (height[part] > 0)
-    disk[part] = (1 - weight) * disk[part] + weight * base * image
+    granulation[part] = (1 - weight) * granulation[part] + weight * contrast
 
 
 def _limb_darkening(height: np.ndarray) -> np.ndarray:
@@ -121,17 +126,16 @@ def _limb_darkening(height: np.ndarray) -> np.ndarray:
 
 
 def _random_granulation(n: int, scale: float, seed: int) -> np.ndarray:
-    """Gaussian noise with the power of granulation at this resolution; zero mean."""
+    """Gaussian noise with the power of granulation at this resolution, of unit variance."""
     rng = np.random.default_rng([seed, 5])
     frequency = np.hypot(scipy.fft.fftfreq(n, scale)[:, None], scipy.fft.rfftfreq(n, scale)[None, :])
-    # Cells of about 1.5 arcsec, less the high frequencies that the telescope removes.
-    amplitude = np.exp(-(((frequency - 0.55) / 0.25) ** 2) / 2) * np.exp(
+    # Cells of about 2 arcsec, less the high frequencies that the telescope removes.
+    amplitude = np.exp(-(((frequency - 0.40) / 0.30) ** 2) / 2) * np.exp(
         -2 * (0.425 * np.pi * frequency) ** 2
     )
     spectrum = scipy.fft.rfft2(rng.standard_normal((n, n), dtype=np.float32)) * amplitude.astype(np.float32)
     field = scipy.fft.irfft2(spectrum, s=(n, n))
-    contrast = 0.035 if scale < 1 else 0.035 / scale
-    return field * (contrast / field.std())
+    return field / field.std()
 
 
 def _header(n: int, scale: float, crpix: np.ndarray, view: SunView, time: datetime) -> fits.Header:

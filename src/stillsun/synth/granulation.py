@@ -156,16 +156,16 @@ class Granulation:
         dim = np.ones_like(cover)
         axis = np.arange(self.pixels) * self.pixel
         for spot in self._spots:
-            dx = _wrap(axis[None, :] - spot.x, self.period) + self._bend[0]
-            dy = _wrap(axis[:, None] - spot.y, self.period) + self._bend[1]
-            r = np.hypot(dx, dy) / spot.radius
+            dx = _wrap(axis[None, :] - spot.x, self.period)
+            dy = _wrap(axis[:, None] - spot.y, self.period)
+            r = np.hypot(dx + self._bend[0], dy + self._bend[1]) / spot.radius
             inside = 1 - _smoothstep((r - 0.85) / 0.25)
             level = np.full_like(r, 0.30)
             if spot.radius > _SPOT_PENUMBRA_FROM:
-                turns = np.arctan2(dy, dx) * max(24, round(9 * spot.radius)) / (2 * np.pi)
-                streaks = np.sin(2 * np.pi * turns + 3.0 * self._meso + 4.0 * r)
+                filaments = max(24, round(9 * spot.radius))
+                streaks = np.sin(filaments * np.arctan2(dy, dx) + 2.5 * self._meso + 3.0 * r)
                 umbra = 1 - _smoothstep((r - 0.38) / 0.12)
-                level = umbra * 0.15 + (1 - umbra) * (0.74 + 0.10 * streaks)
+                level = umbra * 0.15 + (1 - umbra) * (0.74 + 0.12 * streaks)
             dim = np.where(inside > cover, level, dim).astype(np.float32)
             cover = np.maximum(cover, inside).astype(np.float32)
         return cover, dim

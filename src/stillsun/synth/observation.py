@@ -118,7 +118,7 @@ class _Simulation:
         }
         reference = settings.channels[0]
         self.field_radius = 0.5 * min(reference.shape) * min(reference.plate_scale)
-        self.reach = max(self._reach(setup) for setup in settings.channels)
+        self.extent = max(self._extent(setup) for setup in settings.channels)
         self.scene = self._make_scene()
         blurred = scipy.ndimage.gaussian_filter(
             self.scene.pattern(0.0, Look.continuum),
@@ -142,7 +142,12 @@ class _Simulation:
         self.telescope.write_log(raw / log, self.seconds)
         time = self.settings.start + timedelta(seconds=round(self.seconds / 2))
         fulldisk = write_fulldisk(
-            self.partial / "hmi", self.settings, self.scene, self.telescope.pointing(time), self.reach, time
+            self.partial / "hmi",
+            self.settings,
+            self.scene,
+            self.telescope.pointing(time),
+            self.extent / 2,
+            time,
         )
         write_truth(self.partial / "truth.h5", self._facts(), truths)
         text = observation_text(
@@ -150,11 +155,11 @@ class _Simulation:
         )
         (self.partial / "observation.yaml").write_text(text, encoding="utf-8")
 
-    def _reach(self, setup: ChannelSetup) -> float:
-        """Radius around the centre of the field that a channel's scene covers, arcsec."""
+    def _extent(self, setup: ChannelSetup) -> float:
+        """Side of the upright square of sky that a channel's scene needs, arcsec."""
         imager = self.imagers[setup.name]
-        sides = np.array([len(imager.columns), len(imager.rows)]) * setup.plate_scale
-        return float(np.hypot(*sides) / 2 + np.hypot(*setup.offset_arcsec))
+        sides = np.abs(setup.jacobian(self.settings.crota2_deg)) @ [len(imager.columns), len(imager.rows)]
+        return float(sides.max() + 2 * np.hypot(*setup.offset_arcsec))
 
     def _make_scene(self) -> Scene:
         s = self.settings
@@ -174,7 +179,7 @@ class _Simulation:
                 DarkSpot(-0.62 * r, -0.45 * r, float(np.clip(0.10 * r, 0.5, 1.5))),
             ),
         }[s.features]
-        return granulation_scene(2 * self.reach + 2, s.seed, flow=flow, spots=spots)
+        return granulation_scene(self.extent + 2, s.seed, flow=flow, spots=spots)
 
     def _facts(self) -> dict[str, object]:
         s = self.settings

@@ -240,14 +240,16 @@ def _mix(parts: Components, look: Look, pixel: float) -> np.ndarray:
         image = 1 + 1.05 * (parts.granules - 1) + 0.85 * parts.points
     elif look is Look.cak:
         # Above the photosphere granulation is reversed and blurred; the network glows.
-        reversed_ = 1 - 0.80 * (_blur(parts.granules, 0.20, pixel) - 1) * keep
+        reversed_ = 1 - 0.80 * (_blur(parts.granules, 0.20, pixel) - 1)
         glow = _blur(parts.points, 0.22, pixel) + 0.25 * _blur(parts.network, 0.8, pixel)
-        image = reversed_ * (1 - 0.55 * parts.spots) + (1.3 * glow + 0.03 * parts.fibrils) * keep
+        above = (reversed_ + 1.3 * glow + 0.03 * parts.fibrils) * keep
+        image = above + (0.25 + 0.6 * parts.granules) * parts.spots
     else:
         faint = 1 + 0.25 * (_blur(parts.granules, 0.4, pixel) - 1)
         glow = _blur(parts.points, 0.35, pixel)
         threads = 0.13 * parts.fibrils * (0.5 + 0.8 * parts.network)
-        image = (faint + threads + 0.7 * glow) * (1 - 0.35 * parts.spots)
+        above = (faint + 0.7 * glow) * keep
+        image = above + (0.45 + 0.45 * parts.granules) * parts.spots + threads * (1 - 0.6 * parts.spots)
     return np.maximum(image, 0.05).astype(np.float32)
 
 
