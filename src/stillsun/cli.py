@@ -7,8 +7,9 @@ import logging
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,6 @@ def _run(arguments: list[str]) -> int:
     register_schema()
     overrides = use_observation_file(options.overrides)
     flags = [a for a in arguments if a not in options.overrides]
-
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = {o.get_key_element() for o in parsed if not o.is_sweep_override()}
     failures: list[StillsunError] = []
@@ -124,7 +124,12 @@ def _run(arguments: list[str]) -> int:
     application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
         task
     )
-    with _arguments(["stillsun", *overrides, *flags]):
+    with ExitStack() as stack:
+        if "plan=true" in overrides:
+            # A plan leaves nothing behind, not even Hydra's record of the configuration.
+            nowhere = stack.enter_context(tempfile.TemporaryDirectory())
+            overrides += [f"hydra.run.dir={nowhere}", f"hydra.sweep.dir={nowhere}"]
+        stack.enter_context(_arguments(["stillsun", *overrides, *flags]))
         try:
             application()
         except (HydraException, OmegaConfBaseException) as error:

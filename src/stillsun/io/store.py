@@ -122,7 +122,8 @@ class StoreReader:
         if not self.path.is_file():
             raise InputError("product not found", file=self.path, remedy="Run the stage that makes it")
         try:
-            self._handle = h5py.File(self.path, "r")
+            # Not locked: an unfinished store may be looked at while it is written.
+            self._handle = h5py.File(self.path, "r", locking=False)
             self._file = self._handle[group]
             self.digest = str(self._file.attrs[_DIGEST])
         except (OSError, KeyError) as error:
@@ -295,7 +296,7 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
     resumed = _resumable(part, layout, digest)
     if not resumed:
         _allocate(part, layout, digest)
-    file = h5py.File(part, "r+")
+    file = h5py.File(part, "r+", locking=False)
     try:
         yield StoreWriter(path, file, resumed)
         file.flush()
@@ -410,6 +411,7 @@ def _allocate(part: Path, layout: Layout, digest: str) -> None:
             create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             create.set_layout(h5py.h5d.CONTIGUOUS)
+            create.set_obj_track_times(False)
             links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
             links.set_create_intermediate_group(True)
             dtype = h5py.h5t.py_create(item.numpy_dtype, logical=True)

@@ -1,0 +1,289 @@
+"""From raw files to FITS on a simulated observation: truth, reuse, sweeps, kills, faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import sunpy.map
+from astropy.io import fits
+from tests.regression.conftest import products, reduce
+
+from stillsun.config.compose import load_settings
+from stillsun.io.store import StoreReader, part_progress
+from stillsun.synth.observation import simulate
+from stillsun.synth.settings import SimulationSettings
+
+CHANNELS = ("ROSA_GBAND", "HARDCAM")
+BURSTS = 5
+TO_EXPORT = "stages=[calibrate,assemble,speckle,destretch,register,align,export]"
+
+
+def _compare(script, simulated, work):
+    file = f"observation_file={simulated / 'observation.yaml'}"
+    settings = load_settings([file, f"observation.work_dir={work}"])
+    with h5py.File(simulated / "truth.h5") as truth:
+        return {c: script.compare(settings, c, truth[c]) for c in settings.channels}
+
+
+def test_products_are_sharper_and_steadier_than_the_raw_frames(simulated, reduced, truth_script):
+    for result in _compare(truth_script, simulated, reduced).values():
+        assert result.correlation["final"] > 0.95
+        assert result.correlation["final"] > result.correlation["raw frame"] + 0.05
+        assert result.contrast["final"] > 1.3 * result.contrast["raw frame"]
+        assert result.contrast["final"] == pytest.approx(result.contrast["truth"], rel=0.4)
+        assert result.motion_final < 0.2
+        assert result.motion_raw > 1.0
+
+
+def test_every_name_that_archives_look_for_is_there(reduced):
+    for channel in CHANNELS:
+        for name in ("calibration.h5", "bursts.h5", "speckle.h5", "destretch.h5", "registration.h5"):
+            assert (reduced / channel / name).is_file()
+        assert len(list((reduced / channel / "splineDestretch").glob("*.fits"))) == BURSTS
+        assert (reduced / channel / f"{channel}_dark.fits").is_file()
+        assert (reduced / "context_movies" / f"{channel}.mp4").stat().st_size > 1000
+    assert (reduced / "report" / "index.html").is_file()
+    assert (reduced / "stillsun.log").is_file()
+    assert (reduced / ".hydra" / "config.yaml").is_file()
+    assert not list(reduced.rglob("*.part"))
+
+
+def test_files_load_without_a_warning_at_the_right_time_and_place(simulated, reduced):
+    with h5py.File(simulated / "truth.h5") as truth:
+        start = np.datetime64(truth.attrs["start"])
+        true_place = truth.attrs["pointing_arcsec"]
+        offset = truth.attrs["pointing_error_arcsec"]
+        times = {c: truth[c]["time"][...] for c in CHANNELS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for channel in CHANNELS:
+            files = sorted((reduced / channel / "splineDestretch").glob("*.fits"))
+            for number, file in enumerate(files):
+                chart = sunpy.map.Map(file)
+                frames = times[channel][12 * number : 12 * number + 12]
+                expected = start + np.timedelta64(round(1e6 * frames.mean()), "us")
+                assert abs(chart.reference_date.datetime64 - expected) <= np.timedelta64(2, "ms")
+                centre = np.array([chart.center.Tx.value, chart.center.Ty.value])
+                # The log is off by a known amount; the channels' own offsets are below an arcsec.
+                assert np.abs(centre - true_place - offset).max() < 1.5
+                with fits.open(file, checksum=True) as hdus:
+                    assert len(hdus) == 1
+                    assert hdus[0].data.dtype == np.dtype(">f4")
+                    assert np.isfinite(hdus[0].data).all()
+
+
+def test_a_second_run_does_nothing(simulated, work):
+    before = products(work)
+    assert len(before) > 20
+    assert reduce(simulated, work) == 0
+    assert products(work) == before
+
+
+def test_other_kernels_redo_destretch_and_what_follows(simulated, work):
+    before = products(work)
+    assert reduce(simulated, work, "destretch.kernels=[0,64,32]") == 0
+    after = products(work)
+    changed = {name for name in before if before[name] != after[name]}
+    for channel in CHANNELS:
+        assert f"{channel}/destretch.h5" in changed
+        assert f"{channel}/calibration.h5" not in changed
+        assert f"{channel}/speckle.h5" not in changed
+        assert f"{channel}/registration.h5" not in changed
+        assert sum(n.startswith(f"{channel}/splineDestretch/") for n in changed) == BURSTS
+    assert "report/index.html" in changed
+
+
+def test_a_sweep_runs_all_and_keeps_all(simulated, work):
+    before = products(work)
+    kernels = ("[0,64,32]", "[0,128,64,32]")
+    stages = "stages=[calibrate,assemble,speckle,destretch]"
+    assert reduce(simulated, work, stages, "-m", f"destretch.kernels={','.join(kernels)}") == 0
+    assert {n: v for n, v in products(work).items() if not n.startswith("multirun")} == before
+    for choice in kernels:
+        (job,) = (work / "multirun").glob(f"destretch.kernels={choice.replace('[', '[[]')}*")
+        for channel in CHANNELS:
+            with StoreReader(job / channel / "destretch.h5") as store:
+                options = json.loads(store.attributes["config"])
+                assert options["kernels"] == json.loads(choice)
+                assert store.done().all()
+
+
+def test_the_same_input_gives_the_same_bytes(simulated, reduced, tmp_path):
+    assert (
+        reduce(simulated, tmp_path / "again", "stages=[calibrate,assemble,speckle,destretch,register,align]")
+        == 0
+    )
+    first, second = products(reduced), products(tmp_path / "again")
+    names = [n for n in second if n.endswith(".h5")]
+    assert len(names) == 10
+    assert {n: second[n][0] for n in names} == {n: first[n][0] for n in names}
+
+
+def test_dask_gives_the_same_bytes(simulated, reduced, tmp_path):
+    pytest.importorskip("distributed")
+    options = ("executor=dask", "executor.workers=2", "stages=[calibrate,assemble,speckle,destretch]")
+    assert reduce(simulated, tmp_path / "dask", *options) == 0
+    first, second = products(reduced), products(tmp_path / "dask")
+    assert len(second) == 8
+    assert {n: v[0] for n, v in second.items()} == {n: first[n][0] for n in second}
+
+
+def test_killed_and_run_again(simulated, reduced, tmp_path):
+    work = tmp_path / "killed"
+    command = [
+        sys.executable,
+        "-m",
+        "stillsun",
+        "run",
+        f"observation_file={simulated / 'observation.yaml'}",
+        f"observation.work_dir={work}",
+        "backend=numpy",
+        "stages=[calibrate,assemble,speckle,destretch]",
+        # Slower, so that the kill comes in the middle.
+        "speckle.max_iterations=10",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    store = work / "ROSA_GBAND" / "speckle.h5"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        progress = part_progress(store)
+        if progress is not None and progress[0] >= 2:
+            break
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    progress = part_progress(store)
+    assert progress is not None, "the run was over before it could be killed"
+    assert 2 <= progress[0] < BURSTS
+    assert reduce(simulated, work, "stages=[calibrate,assemble,speckle,destretch]") == 0
+    first, second = products(reduced), products(work)
+    assert {n: v[0] for n, v in second.items()} == {n: first[n][0] for n in second}
+    assert "goes on" in (work / "stillsun.log").read_text()
+
+
+def test_tile_aligned_mean(simulated, tmp_path, truth_script):
+    assert reduce(simulated, tmp_path / "none", "speckle=none", TO_EXPORT, "channels=[ROSA_GBAND]") == 0
+    with StoreReader(tmp_path / "none" / "ROSA_GBAND" / "speckle.h5") as store:
+        assert np.isnan(store.read("r0")).all()
+        assert np.isfinite(store.read("image")).all()
+    header = fits.getheader(next((tmp_path / "none" / "ROSA_GBAND" / "splineDestretch").glob("*.fits")))
+    assert "SPECKLE-DECONVOLUTION" not in [header[k] for k in header if k.startswith("PRSTEP")]
+    assert "SPKLALPH" not in header
+
+
+def test_external_program(simulated, tmp_path, fakes):
+    program = tmp_path / "kisip" / "bin"
+    fakes.install(program)
+    work = tmp_path / "kisip-work"
+    options = ("speckle=kisip", f"speckle.kisip.bin={program}", TO_EXPORT)
+    assert reduce(simulated, work, *options) == 0
+    for channel in CHANNELS:
+        assert not list((work / channel / "preSpeckle").glob("*batch*"))
+        assert len(list((work / channel / "splineDestretch").glob("*.fits"))) == BURSTS
+
+
+def test_plan_writes_nothing(simulated, tmp_path, capsys):
+    assert reduce(simulated, tmp_path / "plan", "plan=true") == 0
+    text = capsys.readouterr().out
+    assert "ROSA_GBAND/calibrate" in text
+    assert "HARDCAM/export" in text
+    assert not list((tmp_path).rglob("*.h5"))
+    assert not (tmp_path / "plan").exists()
+
+
+def test_cupy_without_a_gpu_is_one_clear_line(simulated, tmp_path, capsys):
+    try:
+        import cupy
+
+        if cupy.cuda.runtime.getDeviceCount():
+            pytest.skip("there is a GPU")
+    except Exception:
+        pass
+    assert reduce(simulated, tmp_path / "gpu", "backend=cupy") == 2
+    text = capsys.readouterr().err
+    assert text.startswith("stillsun: backend=cupy")
+    assert len(text.splitlines()) == 1
+    assert not (tmp_path / "gpu").exists()
+
+
+def test_auto_says_what_it_took(simulated, tmp_path):
+    assert reduce(simulated, tmp_path / "auto", "backend=auto", "stages=[calibrate]") == 0
+    assert "backend numpy: CPU" in (tmp_path / "auto" / "stillsun.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["observation.raw_dir=/nowhere"], ["/nowhere", "observation.raw_dir"]),
+        (
+            [
+                "observation.channels.HARDCAM.data.pattern=*.none",
+                "observation.channels.ROSA_GBAND.flat.pattern=*.none",
+            ],
+            ["HARDCAM.data.pattern", "ROSA_GBAND.flat.pattern", "*.none"],
+        ),
+        (["observation.telescope_log=/nowhere.txt"], ["/nowhere.txt", "telescope_log"]),
+        (
+            ["destretch.kernel=[0]", "speckle=kiss"],
+            ["did you mean kernels?", "allowed: kisip, masking, none"],
+        ),
+        (["stages=[export]"], ["export", "needs the product"]),
+    ],
+)
+def test_faults_are_named_before_any_work(simulated, tmp_path, capsys, overrides, expected):
+    assert reduce(simulated, tmp_path / "faulty", *overrides) == 2
+    text = capsys.readouterr().err
+    for part in expected:
+        assert part in text
+    assert not (tmp_path / "faulty").exists()
+
+
+def test_a_damaged_raw_file_is_named_and_nothing_half_written_looks_finished(simulated, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(simulated, damaged)
+    file = sorted((damaged / "level0" / "das1").glob("das1_rosa_2025-09-03_14.21.52_*.fit"))[-1]
+    file.write_bytes(file.read_bytes()[:-30000])
+    raw = f"observation.raw_dir={damaged / 'level0'}"
+    assert reduce(simulated, tmp_path / "work", raw, TO_EXPORT) == 1
+    text = capsys.readouterr().err
+    assert file.name in text
+    assert "ROSA_GBAND/assemble" in text
+    assert not list((tmp_path / "work" / "ROSA_GBAND").rglob("*destretch*"))
+    # The other channel is finished.
+    assert len(list((tmp_path / "work" / "HARDCAM" / "splineDestretch").glob("*.fits"))) == BURSTS
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_an_observation_of_a_real_frame(real_frame_path, tmp_path, truth_script):
+    settings = SimulationSettings.preset(
+        "tiny", ["ROSA_GBAND"], scene=real_frame_path("gband"), bursts=4, frames_per_burst=24
+    )
+    simulate(tmp_path / "real", settings)
+    assert reduce(tmp_path / "real", tmp_path / "work", TO_EXPORT) == 0
+    (result,) = _compare(truth_script, tmp_path / "real", tmp_path / "work").values()
+    assert result.correlation["final"] > 0.93
+    assert result.correlation["final"] > result.correlation["raw frame"] + 0.1
+    assert result.contrast["final"] > 1.3 * result.contrast["raw frame"]
+    assert result.motion_final < 0.3
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "stillsun", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("stillsun ")
+    assert Path(tmp_path).is_dir()
