@@ -97,6 +97,21 @@ def test_series_share_time_and_name_units():
     assert encode(figure, "png")[:4] == b"\x89PNG"
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 3.0], (0.88, 3.12)),
+        ([100.0, 100.1], (99.55, 100.55)),
+        ([0.0, 0.0], (-1.0, 1.0)),
+        ([np.nan, 2.0, 4.0], (1.88, 4.12)),
+    ],
+)
+def test_small_changes_look_small(values, expected):
+    panel = Panel("q", [Line("", np.array(values))])
+    figure = series_figure(1.7e9 + np.arange(len(values), dtype=float), [panel])
+    assert figure.axes[0].get_ylim() == pytest.approx(expected, abs=0.01)
+
+
 def test_series_of_one_frame():
     figure = series_figure(np.array([1.7e9]), [Panel("q", [Line("", np.array([1.0]))])])
     assert encode(figure, "png")[:4] == b"\x89PNG"

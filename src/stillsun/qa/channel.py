@@ -113,7 +113,7 @@ def _show_calibration(products: ChannelProducts, report: ChannelReport) -> None:
         images = {label: store.read(name) for label, name in found.items()}
         units = {label: store.unit(name) for label, name in found.items()}
         text = f"{products.name}: {', '.join(found)}, as the camera sees them"
-        section.parts.append(Picture(encode(camera_figure(images, units), "png"), "png", text).html())
+        section.parts.append(Picture(encode(camera_figure(images, units), "jpg"), "jpg", text).html())
         section.table(
             ("Image", "Median", "Smallest", "Largest", "Standard deviation"),
             [(label, *_image_numbers(image, units[label])) for label, image in images.items()],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillsun.qa.plots import AFTER_COLOUR, DPI, draw_frame, fit
+from stillsun.qa.plots import AFTER_COLOUR, DPI, draw_frame, fit, set_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,4 +145,6 @@ def _draw_curve(axes: Axes, moments: np.ndarray, curve: np.ndarray, label: str) 
     axes.xaxis.get_offset_text().set_fontsize(8)
     axes.tick_params(labelsize=8)
     axes.grid(color="#e2e4e8", linewidth=0.6)
-    axes.margins(x=0.01, y=0.12)
+    axes.margins(x=0.01)
+    if np.isfinite(curve).any():
+        set_range(axes, curve)

@@ -28,7 +28,8 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; min-width: 5.5em; }
+  vertical-align: top; }
+td { white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; }
 th[scope=row] { white-space: nowrap; }
 .note { border-left: 4px solid #e0a100; background: var(--warn-back); padding: 8px 12px; margin: 8px 0;
@@ -40,7 +41,7 @@ th[scope=row] { white-space: nowrap; }
 figure { margin: 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 13px; margin-top: 4px; max-width: 90ch; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(260px, 100%), 1fr)); gap: 14px; }
+.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(190px, 100%), 1fr)); gap: 14px; }
 .pairs { display: flex; flex-wrap: wrap; gap: 18px 24px; }
 .pairs figure { max-width: 100%; }
 .stack { display: grid; }

@@ -21,7 +21,7 @@ MARGINS = (66, 14, 48, 30)
 BEFORE_COLOUR = "#8a8f98"
 AFTER_COLOUR = "#1660a8"
 RAW_COLOUR = "#d98c1f"
-_JPEG_QUALITY = 85
+_JPEG_QUALITY = 80
 _MANY_POINTS = 80
 
 
@@ -300,9 +300,27 @@ def _draw_panel(axes: Any, moments: np.ndarray, panel: Panel) -> None:
     axes.set_ylabel(panel.label, fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(color="#e2e4e8", linewidth=0.6)
-    axes.margins(y=0.12)
+    set_range(axes, np.concatenate([line.values for line in panel.lines]))
     if any(line.label for line in panel.lines):
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+
+
+def set_range(axes: Axes, values: np.ndarray) -> None:
+    """
+    Fit the vertical axis to values; what changes by less than one per cent looks constant.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Axes.
+    values : numpy.ndarray
+        Everything that is drawn; some of it finite.
+    """
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    middle, half = (low + high) / 2, (high - low) / 2
+    half = max(1.12 * half, 0.005 * abs(middle)) or 1.0
+    axes.set_ylim(middle - half, middle + half)
+    axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def camera_figure(images: Mapping[str, np.ndarray], units: Mapping[str, str], *, size: int = 400) -> Figure:
