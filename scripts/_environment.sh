@@ -16,8 +16,8 @@ prepare_environment() {
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "Preparing the virtual environment .venv (a minute or two the first time) ..." >&2
         [ -x .venv/bin/python ] || "$python" -m venv .venv || return 1
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip || return 1
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}" || return 1
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade pip || return 1
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --editable ".${extras:+[$extras]}" || return 1
         echo "$wanted" > "$stamp"
     fi
     PATH="$root/.venv/bin:$PATH"

@@ -25,7 +25,7 @@ def _keys(schema, prefix=""):
 
 
 def test_the_document_is_up_to_date():
-    assert DOCUMENT.read_text() == reference_markdown(), "run scripts/configuration_reference"
+    assert DOCUMENT.read_text() == reference_markdown(), "run scripts/reference"
 
 
 def test_every_key_is_there_with_a_meaning():

@@ -59,6 +59,17 @@ def test_every_name_that_archives_look_for_is_there(reduced):
     assert not list(reduced.rglob("*.part"))
 
 
+def test_every_dataset_of_the_stores_is_in_the_documentation(reduced):
+    document = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+    names = [(name, "/") for name in ("calibration", "bursts", "speckle", "destretch")]
+    for name, group in [*names, ("registration", "register"), ("registration", "align")]:
+        with StoreReader(reduced / "ROSA_GBAND" / f"{name}.h5", group) as store:
+            for dataset in store.names():
+                field = store.describe(dataset)
+                assert field.meaning
+                assert f"| `{dataset}` | {'yes' if field.stack else ''} | {field.dtype} |" in document, dataset
+
+
 def test_files_load_without_a_warning_at_the_right_time_and_place(simulated, reduced):
     with h5py.File(simulated / "truth.h5") as truth:
         start = np.datetime64(truth.attrs["start"])

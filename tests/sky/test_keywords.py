@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,3 +165,10 @@ def test_times_round_once():
     assert str(iso(1756909312.9996)) == "2025-09-03T14:21:53.000"
     assert mjd_of_text("2025-09-03T14:21:52.456") == pytest.approx(60921.5985237963, abs=1e-10)
     assert float(mjd(1756909312.9996)) == mjd_of_text("2025-09-03T14:21:53")
+
+
+def test_the_header_reference_is_up_to_date():
+    from stillsun.sky.reference import header_markdown
+
+    document = Path(__file__).parents[2] / "docs" / "header.md"
+    assert document.read_text() == header_markdown(), "run scripts/reference"

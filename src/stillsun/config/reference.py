@@ -14,7 +14,7 @@ from stillsun.config.schema import REQUIRED, RunConfig
 _HEAD = """\
 # Configuration reference
 
-Made from the schema by `scripts/configuration_reference`; a test fails when it is out of date.
+Made from the schema by `scripts/reference`; a test fails when it is out of date.
 
 Every key can be given on the command line (`stillsun run destretch.window=20`), in an observation
 file (`observation` and below), or in a file of your own in `--config-dir`. The keys of a stage can

@@ -176,6 +176,33 @@ class StoreReader:
         """Unit of a dataset."""
         return str(self._file[name].attrs.get("unit", ""))
 
+    def describe(self, name: str) -> Field:
+        """
+        What a dataset is.
+
+        Parameters
+        ----------
+        name : str
+            Dataset.
+
+        Returns
+        -------
+        Field
+            As it was declared.
+        """
+        dataset = self._file[name]
+        kept = json.loads(self._file.attrs[_LAYOUT])["fields"][name]
+        shape = dataset.shape[1:] if kept[2] else dataset.shape
+        text = dataset.dtype.kind == "S"
+        return Field(
+            shape=tuple(shape),
+            dtype="str" if text else dataset.dtype.name,
+            unit=str(dataset.attrs["unit"]),
+            meaning=str(dataset.attrs["meaning"]),
+            stack=bool(kept[2]),
+            length=dataset.dtype.itemsize if text else 64,
+        )
+
     def done(self) -> np.ndarray:
         """Which rows are complete, (rows,) bool."""
         return self._file[_DONE][()].astype(bool)
