@@ -27,11 +27,12 @@ from sunpy.coordinates import (
 from stillsun.config.compose import load_settings
 from stillsun.errors import ConfigError
 from stillsun.synth import ephemeris
+from stillsun.synth.channels import rotation
 from stillsun.synth.fulldisk import write_fulldisk
 from stillsun.synth.granulation import DarkSpot
 from stillsun.synth.observation import simulate
 from stillsun.synth.scene import granulation_scene
-from stillsun.synth.settings import SimulationSettings, rotation
+from stillsun.synth.settings import SimulationSettings
 from stillsun.synth.slides import ARCSEC_PER_MM, line_grid, target
 from stillsun.synth.telescope import GUIDER_ZERO_DEG, TelescopeState
 

@@ -10,9 +10,10 @@ import scipy.fft
 import scipy.ndimage
 from astropy.io import fits
 
+from stillsun.synth.channels import rotation
 from stillsun.synth.ephemeris import AU_M, RSUN_M, SunView, sun_view
 from stillsun.synth.scene import Look, Scene
-from stillsun.synth.settings import SimulationSettings, rotation
+from stillsun.synth.settings import SimulationSettings
 
 HMI_PIXELS = 4096
 HMI_SCALE = 0.504297

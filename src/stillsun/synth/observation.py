@@ -19,6 +19,7 @@ import scipy.ndimage
 
 from stillsun.errors import ConfigError
 from stillsun.synth.camera import Detector
+from stillsun.synth.channels import ChannelSetup, rotation
 from stillsun.synth.flow import default_flow
 from stillsun.synth.fulldisk import write_fulldisk
 from stillsun.synth.granulation import DarkSpot
@@ -27,7 +28,7 @@ from stillsun.synth.observationfile import first_exposure, observation_text, seq
 from stillsun.synth.rawfiles import write_rosa, write_spool
 from stillsun.synth.scene import Look, Scene, granulation_scene, image_scene
 from stillsun.synth.seeing import Atmosphere
-from stillsun.synth.settings import ChannelSetup, Features, SimulationSettings, rotation
+from stillsun.synth.settings import Features, SimulationSettings
 from stillsun.synth.slides import line_grid, target
 from stillsun.synth.telescope import TelescopeState
 from stillsun.synth.truth import ChannelTruth, write_truth

@@ -6,8 +6,9 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from stillsun.synth.channels import ChannelSetup
 from stillsun.synth.rawfiles import OVERSCAN
-from stillsun.synth.settings import ChannelSetup, SimulationSettings
+from stillsun.synth.settings import SimulationSettings
 
 # When the sequences around the data are taken, minutes after the trigger.
 _MINUTES = {"data": 0, "dark": -32, "flat": -24, "linegrid": 38, "target": 41}

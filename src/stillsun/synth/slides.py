@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.ndimage
 
-from stillsun.synth.settings import rotation
+from stillsun.synth.channels import rotation
 
 ARCSEC_PER_MM = 3.76
 _PIXEL = 0.03  # arcsec, of the drawing

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from stillsun.synth.camera import Detector
-from stillsun.synth.settings import ChannelSetup
+from stillsun.synth.channels import ChannelSetup
 
 
 @dataclass
