@@ -134,10 +134,14 @@ def test_overrides_of_a_channel_count(tmp_path, decode):
 def test_channel_without_frames_is_named(tmp_path):
     pytest.importorskip("av", reason="the extra 'movie' is not installed")
     nights = {"A": (Night(2), PRODUCTS), "B": (Night(2), ("bursts", "speckle"))}
+    stale = tmp_path / "context_movies" / "B.mp4"
+    stale.parent.mkdir()
+    stale.touch()
     seen = []
     ctx = context(tmp_path, nights, MovieConfig(), progress=lambda done, total: seen.append((done, total)))
     assert [f.name for f in movie.run(ctx)] == ["A.mp4"]
     assert ctx.own_notes == ["no movie of B: there are no destretched frames, or their times are not known"]
+    assert not stale.exists()
     assert seen == sorted(seen)
     assert seen[-1] == (100, 200)
 

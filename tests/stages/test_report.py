@@ -101,7 +101,11 @@ def test_an_incomplete_channel_says_why(tmp_path):
     night = Night()
     night.telescope_log = False
     nights = {"FEW": (night, ("bursts", "speckle")), "NONE": (Night(), ())}
+    stale = tmp_path / "report" / "FEW_before_after.png"
+    stale.parent.mkdir()
+    stale.touch()
     files, _, page = _make(tmp_path, nights)
+    assert not stale.exists()
     few, none = page.sections[2], page.sections[3]
     for text in (
         "No destretched frames",

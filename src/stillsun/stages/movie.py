@@ -47,10 +47,12 @@ def run(ctx: ObservationContext) -> list[Path]:
 
         products = ChannelProducts(name, view.settings, view.options, view.inputs)
         frames, times = products.after, products.times
+        path = ctx.directory / "context_movies" / f"{name}.mp4"
         if frames is None or times is None:
+            # One of an earlier run would pass for the result of this one.
+            path.unlink(missing_ok=True)
             ctx.note(f"no movie of {name}: there are no destretched frames, or their times are not known")
             continue
-        path = ctx.directory / "context_movies" / f"{name}.mp4"
         pictures = _pictures(products, frames, times, view.options["movie"], progress)
         written.append(write_video(path, pictures, view.options["movie"].frame_rate))
     return written

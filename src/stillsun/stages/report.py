@@ -54,6 +54,9 @@ def run(ctx: ObservationContext) -> list[Path]:
     )
     directory = ctx.directory / "report"
     directory.mkdir(parents=True, exist_ok=True)
+    for name in reports:
+        # One of an earlier run would pass for the result of this one.
+        (directory / f"{name}_before_after.png").unlink(missing_ok=True)
     written = [_write(directory / "index.html", page.html().encode())]
     for report in reports.values():
         written += [_write(directory / name, data) for name, data in report.files.items()]
