@@ -182,6 +182,20 @@ def test_both_branches_give_the_same_bytes(frames, rng):
     np.testing.assert_array_equal(results[0], results[1])
 
 
+def test_result_does_not_depend_on_how_the_frames_are_cut(frames, rng):
+    bad = rng.random(SHAPE) < 0.05
+    dark, gain = rng.normal(300, 20, SHAPE), rng.normal(1, 0.1, SHAPE)
+    results = [
+        correct_frames(
+            blocks, make_correction(dark, gain, bad, backend=get_backend("numpy", threads=threads))
+        )
+        for blocks in ([raw_block(frames)], [raw_block(frame[None]) for frame in frames])
+        for threads in (1, 2)
+    ]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
 def test_result_goes_where_it_is_told(frames):
     correction = make_correction(np.zeros(SHAPE), np.ones(SHAPE), backend="numpy")
     out = np.empty((13, *SHAPE), dtype=np.float32)

@@ -13,7 +13,7 @@ ROWS = 32
 
 @njit(nogil=True, cache=True)
 def correct(
-    words: Any,
+    buffers: Any,
     first: int,
     frame_stride: int,
     row_stride: int,
@@ -28,27 +28,29 @@ def correct(
 
     Parameters
     ----------
-    words : numpy.ndarray
-        (m,) uint16 buffer.
+    buffers : tuple of numpy.ndarray
+        (m,) uint16 buffers, all laid out alike; it is compiled for each length of the tuple.
     first, frame_stride, row_stride, flip : int
-        Place and encoding of the frames, as in `stillsun.core.batch.RawBlock`.
+        Place and encoding of the frames in each, as in `stillsun.core.batch.RawBlock`.
     swapped : bool
         The same.
     dark, gain : numpy.ndarray
         (rows, columns) float32.
     out : numpy.ndarray
-        (frames, rows, columns) float32, written.
+        (frames of all buffers, rows, columns) float32, written.
     """
-    frames, rows, columns = out.shape
+    total, rows, columns = out.shape
+    frames = total // len(buffers)
     # 32-bit integers throughout: anything wider halves the vector width.
     mask = np.int32(flip)
     for begin in range(0, rows, ROWS):
         end = min(rows, begin + ROWS)
-        for frame in range(frames):
+        for number in range(total):
+            words = buffers[number // frames]
             for row in range(begin, end):
-                start = first + frame * frame_stride + row * row_stride
+                start = first + number % frames * frame_stride + row * row_stride
                 source = words[start : start + columns]
-                target = out[frame, row]
+                target = out[number, row]
                 offset = dark[row]
                 factor = gain[row]
                 if swapped:

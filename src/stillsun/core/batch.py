@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -191,3 +191,44 @@ def frames_per_batch(shape: tuple[int, int], bytes_per_pixel: float, budget: int
         At least 1.
     """
     return max(1, int(budget // (shape[0] * shape[1] * bytes_per_pixel)))
+
+
+def grouped(blocks: Iterable[RawBlock], most: int, size: int) -> Iterator[list[RawBlock]]:
+    """
+    Arrange blocks so that a compiled loop gets several frames at a time.
+
+    Long blocks are cut into pieces, each alone; blocks of one frame, as files of one frame give them,
+    are put together in groups of one fixed size where they are laid out alike.
+
+    Parameters
+    ----------
+    blocks : iterable of RawBlock
+        Raw frames in order.
+    most : int
+        Most frames in a piece.
+    size : int
+        Single frames in a group; those left over come alone.
+
+    Yields
+    ------
+    list of RawBlock
+        One piece, or `size` single frames; all frames in order.
+    """
+    waiting: list[RawBlock] = []
+    for block in blocks:
+        for piece in block.split(most):
+            if waiting and (piece.shape[0] > 1 or _layout(piece) != _layout(waiting[0])):
+                yield from ([single] for single in waiting)
+                waiting = []
+            if piece.shape[0] > 1:
+                yield [piece]
+                continue
+            waiting.append(piece)
+            if len(waiting) == size:
+                yield waiting
+                waiting = []
+    yield from ([single] for single in waiting)
+
+
+def _layout(block: RawBlock) -> tuple[int, ...]:
+    return block.first, block.row_stride, *block.shape, block.swapped, block.flip

@@ -12,8 +12,11 @@ from stillsun.core import _rawkernels
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend
 from stillsun.core.badpixels import fill_table
-from stillsun.core.batch import PASS_BYTES, RawBlock, decode, frames_per_batch
+from stillsun.core.batch import RawBlock, decode, frames_per_batch, grouped
 from stillsun.errors import InputError
+
+# Files of one frame are taken so many at a time, so that dark and gain are fetched once for them.
+_GROUP = 4
 
 
 def gain_table(flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
@@ -178,6 +181,8 @@ def correct_frames(blocks: Iterable[RawBlock], correction: Correction, out: Any 
     blocks = list(blocks)
     backend = correction.backend
     count = sum(block.shape[0] for block in blocks)
+    if not count:
+        raise InputError("no frames to calibrate")
     for block in blocks:
         if block.shape[1:] != correction.shape:
             raise InputError(
@@ -190,26 +195,24 @@ def correct_frames(blocks: Iterable[RawBlock], correction: Correction, out: Any 
         out = backend.xp.empty((count, *correction.shape), dtype=np.float32)
     if out.shape != (count, *correction.shape) or out.dtype != np.float32:
         raise ValueError(f"out must be float32 {(count, *correction.shape)}, not {out.dtype} {out.shape}")
-    piece = max(1, min(-(-count // backend.threads), frames_per_batch(correction.shape, 6, PASS_BYTES // 4)))
-    starts = np.cumsum([0, *(block.shape[0] for block in blocks)])[:-1]
-    pieces = [
-        (part, int(start) + piece * number)
-        for block, start in zip(blocks, starts, strict=True)
-        for number, part in enumerate(block.split(piece))
-    ]
+    share = -(-count // backend.threads)
+    piece = min(share, frames_per_batch(correction.shape, 6))
+    groups = list(grouped(blocks, piece, _GROUP if share >= _GROUP else 1))
+    ends = np.cumsum([sum(block.shape[0] for block in group) for group in groups]).tolist()
     correct = _correct_arrays if backend.is_gpu else _correct_compiled
 
     def work(begin: int, end: int) -> None:
-        for part, at in pieces[begin:end]:
-            correct(part, correction, out[at : at + part.shape[0]])
+        for group, start, stop in zip(groups[begin:end], [0, *ends][begin:end], ends[begin:end], strict=True):
+            correct(group, correction, out[start:stop])
 
-    over_blocks(work, len(pieces), backend, 1)
+    over_blocks(work, len(groups), backend, 1)
     return out
 
 
-def _correct_compiled(block: RawBlock, correction: Correction, out: np.ndarray) -> None:
+def _correct_compiled(group: list[RawBlock], correction: Correction, out: np.ndarray) -> None:
+    block = group[0]
     _rawkernels.correct(
-        block.words,
+        tuple(member.words for member in group),
         block.first,
         block.frame_stride,
         block.row_stride,
@@ -222,18 +225,26 @@ def _correct_compiled(block: RawBlock, correction: Correction, out: np.ndarray) 
     _fill(correction, out)
 
 
-def _correct_arrays(block: RawBlock, correction: Correction, out: Any) -> None:
-    values = decode(block, correction.backend.xp).astype(np.float32)
-    values -= correction.dark
-    values *= correction.gain
-    out[...] = values
+def _correct_arrays(group: list[RawBlock], correction: Correction, out: Any) -> None:
+    done = 0
+    for block in group:
+        part = out[done : done + block.shape[0]]
+        done += block.shape[0]
+        part[...] = decode(block, correction.backend.xp)
+        part -= correction.dark
+        part *= correction.gain
     _fill(correction, out)
 
 
 def _fill(correction: Correction, out: Any) -> None:
-    if correction.bad.size:
-        pixels = out.reshape(out.shape[0], -1)
-        pixels[:, correction.bad] = (pixels[:, correction.neighbours] * correction.weights).sum(axis=-1)
+    if not correction.bad.size:
+        return
+    pixels = out.reshape(out.shape[0], -1)
+    # One neighbour after another: the order in which a library sums depends on the number of frames.
+    filled = pixels[:, correction.neighbours[:, 0]] * correction.weights[:, 0]
+    for way in range(1, correction.neighbours.shape[1]):
+        filled += pixels[:, correction.neighbours[:, way]] * correction.weights[:, way]
+    pixels[:, correction.bad] = filled
 
 
 def correct_image(image: np.ndarray, correction: Correction) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from stillsun.core import _rawkernels
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend
-from stillsun.core.batch import RawBlock, decode, frames_per_batch
+from stillsun.core.batch import RawBlock, decode, frames_per_batch, grouped
 from stillsun.errors import InputError
 
 Progress = Callable[[int, int], None]
@@ -81,7 +81,7 @@ def frame_statistics(
     total: Any = None
     squares: Any = None
     done = 0
-    for group in _groups(blocks):
+    for group in grouped(blocks, _MOST_FRAMES, _GROUP):
         shape = group[0].shape[1:]
         if total is None:
             total = backend.xp.zeros(shape, dtype=np.float64)
@@ -103,29 +103,6 @@ def frame_statistics(
     if backend.is_gpu:
         mean, variance = mean.get(), variance.get()
     return FrameStatistics(done, mean, variance)
-
-
-def _groups(blocks: Iterable[RawBlock]) -> Iterator[list[RawBlock]]:
-    """Long blocks in pieces, each alone; blocks of one frame in groups of a fixed size, if alike."""
-    waiting: list[RawBlock] = []
-    for block in blocks:
-        most = min(frames_per_batch(block.shape[1:], 2), _MOST_FRAMES)
-        for piece in block.split(most):
-            if waiting and (piece.shape[0] > 1 or _layout(piece) != _layout(waiting[0])):
-                yield from ([single] for single in waiting)
-                waiting = []
-            if piece.shape[0] > 1:
-                yield [piece]
-                continue
-            waiting.append(piece)
-            if len(waiting) == _GROUP:
-                yield waiting
-                waiting = []
-    yield from ([single] for single in waiting)
-
-
-def _layout(block: RawBlock) -> tuple[int, ...]:
-    return block.first, block.row_stride, *block.shape, block.swapped, block.flip
 
 
 def _accumulate_compiled(
