@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,8 @@ class FileSource:
         )
 
 
-def _open(path: Path):  # type: ignore[no-untyped-def]
+def _open(path: Path) -> FileIO:
     try:
-        return path.open("rb", buffering=0)
+        return FileIO(path, "rb")
     except OSError as error:
         raise InputError("cannot be read", file=path, found=error.strerror) from error
