@@ -286,9 +286,8 @@ def draw(path: Path, pictures: list, scale: float) -> None:
                 panel.set_title(f"truth (diffraction limited), r0 = {r0:g} cm")
             else:
                 values = found[name]
-                panel.set_title(
-                    f"{name}: corr {values['corr']:.3f}, rms {values['rms']:.1%}, contrast x{values['contrast']:.2f}"
-                )
+                numbers = f"corr {values['corr']:.3f}, rms {values['rms']:.1%}"
+                panel.set_title(f"{name}: {numbers}, contrast x{values['contrast']:.2f}")
         for name in names[1:]:
             axis[4].plot(found[name]["q"], found[name]["ring"], label=name)
             axis[5].semilogy(found[name]["q"], found[name]["power"], label=name)

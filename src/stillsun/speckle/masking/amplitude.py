@@ -41,15 +41,15 @@ def object_amplitude(
 
     Notes
     -----
-    The filter is ``s^2 / (1 + s^2)`` with the signal-to-noise ratio of the mean power
-    ``s = sqrt(frames) (P - Pn) / P``, means over rings: the filter of Brault & White (1971) for one frame,
-    ``(P - Pn) / P``, would be too strong for a burst.
+    The filter is ``s^2 / (1 + s^2)`` with ``s = sqrt(frames) (P - Pn) / Pn``, means over rings: the excess of
+    the mean power over the noise against the scatter of the noise. With ``(P - Pn) / P`` for s^2, the
+    filter of Brault & White (1971) for one frame, a burst would lose what its frames have in common; and
+    with P instead of Pn below, a short burst would lose contrast where there is no noise.
     """
     signal = np.maximum(power - noise, 0.0)
     amplitude = np.sqrt(signal / transfer)
     if noise_filter:
-        total = model.ring_mean(power)
-        above = np.maximum(model.ring_mean(power - noise), 0.0)
-        ratio = np.sqrt(frames) * above / np.maximum(total, 1e-30)
-        amplitude = amplitude * model.spread(ratio**2 / (1.0 + ratio**2))
+        scatter = model.ring_mean(np.broadcast_to(noise, power.shape)) ** 2
+        excess = frames * np.maximum(model.ring_mean(power - noise), 0.0) ** 2
+        amplitude = amplitude * model.spread(excess / np.maximum(excess + scatter, 1e-60))
     return np.asarray(amplitude)

@@ -59,7 +59,7 @@ def phase_screen(
 def simulate_table(
     *,
     strengths: np.ndarray = STRENGTHS,
-    exposures: int = 1600,
+    exposures: int = 1000,
     outer_scale: float = 26.0,
     object_slope: float = 5.0,
     bins: int = 96,
