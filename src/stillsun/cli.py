@@ -22,6 +22,7 @@ Reduces fast solar imaging from raw camera files to science-ready FITS.
   stillsun simulate OUT                                  make an observation with known truth
   stillsun run observation_file=OUT/observation.yaml     reduce it
   stillsun run --help                                    every key of the configuration
+  stillsun import-ini FILE.ini -o OBS.yaml               carry over a configuration of SSOSoft
 """
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Hydra reads its arguments itself.
         return _guarded(lambda: _run(arguments[1:]))
     from stillsun.synth import command as simulator
+    from stillsun.verbs import configure_import
 
     parser = argparse.ArgumentParser(
         prog="stillsun", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -55,8 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     verbs.add_parser("run", help="reduce an observation (a Hydra application)", add_help=False)
     simulator.configure(verbs.add_parser("simulate", help="write a simulated observation with known truth"))
+    configure_import(
+        verbs.add_parser("import-ini", help="turn a configuration of SSOSoft into an observation file")
+    )
     options = parser.parse_args(arguments)
-    return _guarded(lambda: _simulate(options))
+    action = {"simulate": _simulate, "import-ini": _import}[options.verb]
+    return _guarded(lambda: action(options))
 
 
 def _guarded(action: Callable[[], int]) -> int:
@@ -80,6 +86,13 @@ def _simulate(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with Progress("simulate", bars=bars_wanted(True)) as progress:
         command.run(options, progress)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from stillsun.verbs import run_import
+
+    run_import(options)
     return 0
 
 

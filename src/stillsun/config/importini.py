@@ -1,0 +1,332 @@
+"""
+Configurations of the superseded system, SSOSoft, as observations of this one.
+
+An ini file has a section ``SHARED``, one for each camera, three for the external speckle program KISIP,
+and some for its log (SSOSoft manual, 2025-10-14, section 7). Every keyword is carried over or reported;
+none is dropped in silence.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillsun.config._inicamera import CAMERA_KEYWORDS, Camera
+from stillsun.config._iniconvert import boolean, number, text, whole
+from stillsun.config._iniplaces import place_files, place_results
+from stillsun.config._inivalues import Draft, Entry, Fate, Section
+from stillsun.config.checks import schema_fields
+from stillsun.config.schema import ChannelConfig, ObservationConfig
+from stillsun.errors import ConfigError
+
+_KISIP = ("KISIP_METHOD", "KISIP_PROPS", "KISIP_ENV")
+_LOGGING = ("loggers", "handlers", "formatters")
+_LOGGING_STARTS = ("logger_", "handler_", "formatter_")
+# Above this the external program fails.
+_LARGEST_SUBFIELD = 10.0
+
+
+@dataclass(frozen=True)
+class Imported:
+    """
+    What came out of an ini file.
+
+    Attributes
+    ----------
+    observation : dict
+        Keys of the group `observation`.
+    entries : tuple of Entry
+        What became of each keyword, in the order of the file's sections.
+    overrides : tuple of str
+        What cannot stand in an observation file and belongs on the command line of ``stillsun run``.
+    """
+
+    observation: dict[str, Any]
+    entries: tuple[Entry, ...]
+    overrides: tuple[str, ...]
+
+
+def import_ini(path: Path) -> Imported:
+    """
+    Read a configuration of the superseded system.
+
+    Parameters
+    ----------
+    path : Path
+        The ini file.
+
+    Returns
+    -------
+    Imported
+        The observation and the report.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, no ini file, or without a usable camera section.
+    """
+    parser = _read(path)
+    draft = Draft()
+    sections = {name: Section(draft, name, _items(draft, parser, name)) for name in parser.sections()}
+    by_name = {name.upper(): section for name, section in sections.items()}
+    cameras = _cameras(draft, sections, path)
+    place_results(draft, cameras)
+    place_files(draft, cameras)
+    for camera in cameras:
+        camera.carry()
+    _shared(draft, by_name.get("SHARED"), cameras)
+    _kisip(draft, by_name, cameras)
+    draft.tree["defaults"] = [*(camera.default for camera in cameras), "_self_"]
+    for name, section in sections.items():
+        if _about_logging(name):
+            draft.entries.append(
+                Entry(name, "", "", Fate.dropped, "the log needs no configuration; it is WORK/stillsun.log")
+            )
+            continue
+        for keyword, _ in list(section.rest()):
+            if section.get(keyword):
+                section.note(keyword, Fate.unknown, "not a keyword of this section")
+            else:
+                section.note(keyword, Fate.dropped, "without a value")
+    order = {name: k for k, name in enumerate(sections)}
+    entries = sorted(dict.fromkeys(draft.entries), key=lambda entry: order.get(entry.section, -1))
+    return Imported(_ordered(draft.tree), tuple(entries), tuple(dict.fromkeys(draft.overrides)))
+
+
+def _ordered(tree: dict[str, Any]) -> dict[str, Any]:
+    """Keys in the order of the schema, the known channels just before what is set of them."""
+    result = {key: tree[key] for key in schema_fields(ObservationConfig) if key in tree}
+    channels = result.pop("channels", {})
+    result["defaults"] = tree["defaults"]
+    result["channels"] = {
+        name: {key: channel[key] for key in schema_fields(ChannelConfig) if key in channel}
+        for name, channel in channels.items()
+    }
+    return result
+
+
+def _read(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+    except OSError as error:
+        raise ConfigError("cannot be read", file=path, found=error.strerror) from error
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"not an ini file: {' '.join(str(error).split())}",
+            file=path,
+            remedy="Correct the line, or remove what stands twice",
+        ) from error
+    return parser
+
+
+def _items(draft: Draft, parser: configparser.ConfigParser, section: str) -> dict[str, str]:
+    """Values of a section, references to other values resolved."""
+    if _about_logging(section):
+        return {}
+    values = {}
+    for keyword in parser.options(section):
+        try:
+            values[keyword] = parser.get(section, keyword)
+        except configparser.InterpolationError as error:
+            raw = parser.get(section, keyword, raw=True)
+            draft.entries.append(
+                Entry(
+                    section, keyword, raw, Fate.faulty, f"the reference in it leads nowhere ({error.option})"
+                )
+            )
+    return values
+
+
+def _about_logging(section: str) -> bool:
+    low = section.lower()
+    return low in _LOGGING or low.startswith(_LOGGING_STARTS)
+
+
+def _cameras(draft: Draft, sections: dict[str, Section], path: Path) -> list[Camera]:
+    cameras: dict[str, Camera] = {}
+    for name, section in sections.items():
+        if name.upper() in ("SHARED", *_KISIP) or _about_logging(name):
+            continue
+        if not section.keywords & CAMERA_KEYWORDS:
+            draft.entries.append(Entry(name, "", "", Fate.unknown, "not a section that means anything"))
+        elif not section.get("dataBase") or not section.get("workBase"):
+            draft.entries.append(
+                Entry(
+                    name, "", "", Fate.dropped,
+                    "the camera is left out: it has no dataBase or no workBase, as in a template",
+                )
+            )  # fmt: skip
+        else:
+            camera = Camera(draft, section)
+            if camera.channel in cameras:
+                draft.entries.append(
+                    Entry(
+                        name, "", "", Fate.contradiction, f"a second section for {camera.channel}; left out"
+                    )
+                )
+                continue
+            cameras[camera.channel] = camera
+            continue
+        for keyword in list(section.keywords):
+            section.value(keyword, text)
+    if not cameras:
+        raise ConfigError(
+            "no camera section",
+            file=path,
+            expected="a section such as ROSA_GBAND or ZYLA with dataBase and workBase",
+            found=", ".join(sections) or "no section",
+        )
+    return list(cameras.values())
+
+
+def _shared(draft: Draft, shared: Section | None, cameras: Sequence[Camera]) -> None:
+    if shared is None:
+        draft.entries.append(
+            Entry("SHARED", "", "", Fate.dropped, "there is no such section; its keywords are optional")
+        )
+        return
+    shared.carry("DCSSLog", text, ("telescope_log",))
+    _reference(draft, shared, cameras)
+    aligned = shared.value("solarAlign", boolean)
+    verify = shared.value("verifyPointingUpdate", boolean)
+    if aligned:
+        shared.carry("solarAlign", lambda _: "hmi", *(c.key("align", "engine") for c in cameras))
+    elif aligned is not None:
+        shared.note(
+            "solarAlign", Fate.remarked, "align.engine stays none; the channels are registered all the same"
+        )
+    if verify and aligned:
+        shared.carry("verifyPointingUpdate", boolean, *(c.key("align", "verify") for c in cameras))
+    elif verify:
+        shared.note(
+            "verifyPointingUpdate", Fate.contradiction, "without solarAlign there is nothing to verify"
+        )
+    elif verify is not None:
+        shared.note("verifyPointingUpdate", Fate.carried, "align.verify stays false")
+    movies = shared.value("contextMovies", boolean)
+    if movies is False:
+        stages = "stages=[calibrate,assemble,speckle,destretch,register,align,export,report]"
+        draft.overrides.append(stages)
+        shared.note("contextMovies", Fate.remarked, f"the command line leaves the stage movie out: {stages}")
+    elif movies:
+        shared.note("contextMovies", Fate.carried, "the stage movie is run unless stages=[…] leaves it out")
+    if shared.value("contextMovieDirectory", text):
+        shared.note("contextMovieDirectory", Fate.dropped, "movies lie in WORK/context_movies")
+
+
+def _reference(draft: Draft, shared: Section, cameras: Sequence[Camera]) -> None:
+    wanted = shared.value("referenceChannel", text)
+    if not wanted:
+        return
+    found = [c.channel for c in cameras if wanted.upper() in (c.section.name.upper(), c.channel)]
+    if found:
+        shared.carry("referenceChannel", lambda _: found[0], ("reference_channel",))
+    else:
+        draft.tree.pop("reference_channel", None)
+        shared.note(
+            "referenceChannel",
+            Fate.contradiction,
+            f"no usable section of this name; the first channel, {cameras[0].channel}, is taken",
+        )
+
+
+def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[Camera]) -> None:
+    def every(*key: str) -> list[tuple[str, ...]]:
+        return [camera.key("speckle", *key) for camera in cameras]
+
+    method, props, env = (sections.get(name) for name in _KISIP)
+    for name, section in zip(_KISIP, (method, props, env), strict=True):
+        if section is None:
+            draft.entries.append(Entry(name, "", "", Fate.dropped, "there is no such section"))
+    if env is not None:
+        said = (
+            "the open reconstruction is used, with these sections' parameters; speckle=kisip on the command "
+            "line runs the external program with them"
+        )
+        draft.entries.append(Entry(env.name, "", "", Fate.remarked, said))
+        env.carry("kisipEnvBin", text, *every("kisip", "bin"))
+        env.carry("kisipEnvLib", text, *every("kisip", "lib"))
+        env.carry("kisipEnvMpiprocs", whole, *every("processes"))
+        env.carry("kisipEnvMpirun", text, *every("kisip", "mpirun"))
+        env.carry("kisipEnvKisipExe", text, *every("kisip", "executable"))
+    if method is not None:
+        _method(draft, method, cameras, every, has_program=env is not None and bool(env.get("kisipEnvBin")))
+    if props is not None:
+        props.carry("kisipPropsHeaderOff", whole, *every("kisip", "header_offset"))
+        props.carry("kisipPropsTelescopeDiamm", number, ("telescope", "diameter_mm"))
+        props.carry("kisipPropsAoLockX", whole, *every("kisip", "ao_lock_x"))
+        props.carry("kisipPropsAoLockY", whole, *every("kisip", "ao_lock_y"))
+        props.carry("kisipPropsAoUsed", boolean, *every("ao_used"))
+
+
+def _method(
+    draft: Draft,
+    section: Section,
+    cameras: Sequence[Camera],
+    every: Callable[..., list[tuple[str, ...]]],
+    *,
+    has_program: bool,
+) -> None:
+    external = _algorithm(section, every, has_program)
+    section.carry("kisipMethodPhaseRecLimit", number, *every("phase_limit"))
+    limits = [section.carry(f"kisipMethodU{axis}", number, *every(f"{name}_limit")) for axis, name in _LIMITS]
+    if None not in limits and limits[0] != limits[1]:
+        section.note(
+            "kisipMethodUV",
+            Fate.contradiction,
+            f"the manual wants kisipMethodUX = kisipMethodUV; carried over as they are, {limits}",
+        )
+    section.carry("kisipMethodMaxIter", whole, *every("max_iterations"))
+    section.carry("kisipMethodSNThresh", number, *every("snr_keep"))
+    section.carry("kisipMethodWeightExp", number, *every("weight_exponent"))
+    section.carry("kisipMethodPhaseRecApod", number, *every("apodisation"))
+    section.carry("kisipMethodNoiseFilter", boolean, *every("noise_filter"))
+    for camera in cameras:
+        channel = draft.tree["channels"][camera.channel]
+        size = channel.get("speckle", {}).get("subfield_arcsec", 0.0)
+        if size > _LARGEST_SUBFIELD:
+            if external:
+                del channel["speckle"]["subfield_arcsec"]
+            said = "left out" if external else "kept for the open reconstruction"
+            camera.section.note(
+                "kisipMethodSubfieldArcsec",
+                Fate.contradiction,
+                f"the external program fails above {_LARGEST_SUBFIELD:g} arcsec; {said}",
+            )
+
+
+_LIMITS = (("X", "u"), ("V", "v"))
+
+
+def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]], has_program: bool) -> bool:
+    """The method of reconstruction; whether it needs the external program."""
+    method = section.value("kisipMethodMethod", whole)
+    keyword = "kisipMethodMethod"
+    if method is None:
+        return False
+    if method == 1:
+        section.carry(keyword, lambda _: "triple_correlation", *every("method"))
+    elif method == 0 and has_program:
+        for path in every("engine"):
+            section.draft.put(path, "kisip")
+        section.carry(
+            keyword,
+            lambda _: "knox_thompson",
+            *every("method"),
+            remark="only the external program has it, so speckle.engine = kisip",
+        )
+        return True
+    elif method == 0:
+        section.note(
+            keyword,
+            Fate.contradiction,
+            "only the external program has Knox-Thompson, and kisipEnvBin is empty",
+        )
+    else:
+        section.note(keyword, Fate.faulty, "expected 0 or 1")
+    return False
