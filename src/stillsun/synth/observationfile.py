@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from stillsun.io.observationfile import observation_text as as_yaml
 from stillsun.synth.channels import ChannelSetup
 from stillsun.synth.rawfiles import OVERSCAN
 from stillsun.synth.settings import SimulationSettings
@@ -99,62 +100,50 @@ def observation_text(settings: SimulationSettings, out: Path, log: Path, fulldis
     str
         Text of the file; all paths are absolute.
     """
-    lines = [
-        "# A simulated observation; the truth is in truth.h5.",
-        f"# Full-disk image for the solar alignment: {fulldisk}",
-        f"name: {_text(f'{settings.start:%Y%m%d_%H%M%S}')}",
-        f"raw_dir: {_text(out / 'level0')}",
-        f"work_dir: {_text(out / 'work')}",
-        f"telescope_log: {_text(log)}",
-        f"reference_channel: {settings.channels[0].name}",
-        "object: simulated Sun",
-        "channels:",
+    tree = {
+        "name": f"{settings.start:%Y%m%d_%H%M%S}",
+        "raw_dir": str(out / "level0"),
+        "work_dir": str(out / "work"),
+        "telescope_log": str(log),
+        "reference_channel": settings.channels[0].name,
+        "object": "simulated Sun",
+        "channels": {setup.name: _channel(settings, setup) for setup in settings.channels},
+    }
+    header = [
+        "A simulated observation; the truth is in truth.h5.",
+        f"Full-disk image for the solar alignment: {fulldisk}",
     ]
-    for setup in settings.channels:
-        lines += _channel_lines(settings, setup)
-    return "\n".join(lines) + "\n"
+    return as_yaml(tree, header=header)
 
 
-def _channel_lines(settings: SimulationSettings, setup: ChannelSetup) -> list[str]:
+def _channel(settings: SimulationSettings, setup: ChannelSetup) -> dict[str, Any]:
     rows, columns = setup.shape
-    camera = [
-        f"shape: [{rows}, {columns}]",
-        f"saturation: {setup.saturation_dn}",
-    ]
+    camera: dict[str, Any] = {"shape": [rows, columns], "saturation": setup.saturation_dn}
     if setup.is_rosa:
-        camera += ["name: ROSA", "model: Andor iXon+ DU-885K", "reader: rosa"]
+        camera |= {"name": "ROSA", "model": "Andor iXon+ DU-885K", "reader": "rosa"}
     else:
-        camera += ["name: HARDCAM", "model: Andor Zyla 4.2", "reader: hardcam"]
-        camera.append(f"file_shape: [{rows + OVERSCAN[0]}, {columns + OVERSCAN[1]}]")
-    lines = [
-        f"  {setup.name}:",
-        "    camera:",
-        *(f"      {line}" for line in camera),
-        f"    wavelength_nm: {setup.wavelength_nm}",
-        f"    wavelength_width_nm: {setup.width_nm}",
-        f"    filter: {_text(setup.filter)}",
-        f"    plate_scale: [{setup.nominal_scale}, {setup.nominal_scale}]",
-        f"    exposure_ms: {setup.exposure_ms}",
-        f"    orientation: [{', '.join(setup.orientation)}]",
-    ]
+        camera |= {"name": "HARDCAM", "model": "Andor Zyla 4.2", "reader": "hardcam"}
+        camera["file_shape"] = [rows + OVERSCAN[0], columns + OVERSCAN[1]]
+    channel: dict[str, Any] = {
+        "camera": camera,
+        "wavelength_nm": setup.wavelength_nm,
+        "wavelength_width_nm": setup.width_nm,
+        "filter": setup.filter,
+        "plate_scale": [setup.nominal_scale, setup.nominal_scale],
+        "exposure_ms": setup.exposure_ms,
+        "orientation": list(setup.orientation),
+    }
     if not setup.is_rosa:
         start = settings.start + timedelta(seconds=first_exposure(settings, setup))
-        lines.append(f"    frame_interval_ms: {setup.interval_ms}")
-        lines.append(f"    start: {_text(start.isoformat(timespec='milliseconds'))}")
+        channel["frame_interval_ms"] = setup.interval_ms
+        channel["start"] = start.isoformat(timespec="milliseconds")
     for role in ROLES:
-        lines.append(f"    {role}:")
         if setup.is_rosa:
             kind = f"{role}_" if role in ("dark", "flat") else ""
             stamp = f"{sequence_start(settings, setup, role):%Y-%m-%d_%H.%M.%S}"
-            lines.append(f"      directory: {setup.computer}")
-            lines.append(f"      pattern: {_text(f'{setup.computer}_rosa_{kind}{stamp}_*.fit')}")
+            pattern = f"{setup.computer}_rosa_{kind}{stamp}_*.fit"
+            channel[role] = {"directory": setup.computer, "pattern": pattern}
         else:
-            lines.append(f"      directory: {_text(spool_directory(settings, role))}")
-            lines.append('      pattern: "*spool.dat"')
-    lines += ["    assemble:", f"      frames_per_burst: {settings.burst_length(setup)}"]
-    return lines
-
-
-def _text(value: object) -> str:
-    # A JSON string is a YAML string.
-    return json.dumps(str(value), ensure_ascii=False)
+            channel[role] = {"directory": str(spool_directory(settings, role)), "pattern": "*spool.dat"}
+    channel["assemble"] = {"frames_per_burst": settings.burst_length(setup)}
+    return channel
