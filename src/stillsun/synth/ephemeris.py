@@ -10,7 +10,14 @@ import numpy as np
 AU_M = 149597870700.0
 RSUN_M = 696000000.0
 _J2000_UNIX = 946728000.0 - 64.0  # terrestrial time, near enough
-_CARRINGTON_DEG_PER_DAY = 360.0 / 25.38
+_LIGHT_M_S = 299792458.0
+# Of the Sun: pole (right ascension, declination), prime meridian at J2000, rotation.
+_POLE_DEG = (286.13, 63.87)
+_MERIDIAN_DEG = 84.176
+_CARRINGTON_DEG_PER_DAY = 14.1844
+# Of the Earth: obliquity at J2000, precession in longitude per century.
+_OBLIQUITY_DEG = 23.4392911
+_PRECESSION_DEG = 1.396971
 _DAY = 86400.0
 
 
@@ -51,11 +58,12 @@ def sun_view(time: datetime) -> SunView:
     Returns
     -------
     SunView
-        Good to about 0.01 degrees.
+        Good to 0.01 degrees.
 
     References
     ----------
-    Meeus, Astronomical Algorithms (2nd ed.), chapters 25 and 29.
+    Earth's orbit: Meeus, Astronomical Algorithms (2nd ed.), chapter 25. Axis and rotation: Archinal et
+    al. 2018, Celest. Mech. Dyn. Astron. 130, 22, with the time that light takes, as sunpy has it.
     """
     days = (time.replace(tzinfo=UTC).timestamp() - _J2000_UNIX) / _DAY
     century = days / 36525
@@ -69,16 +77,25 @@ def sun_view(time: datetime) -> SunView:
     )
     true_anomaly = anomaly + np.radians(centre)
     distance = 1.000001018 * (1 - eccentricity**2) / (1 + eccentricity * np.cos(true_anomaly))
-    julian_day = days + 2451545.0
-    node = 73.6667 + 1.3958333 * (julian_day - 2396758) / 36525
-    from_node = np.radians(longitude + centre - 0.00569 - node)
-    tilt = np.radians(7.25)
-    turned = (julian_day - 2398220) * _CARRINGTON_DEG_PER_DAY
-    meridian = np.degrees(np.arctan2(-np.sin(from_node) * np.cos(tilt), -np.cos(from_node)))
+    # The Earth seen from the Sun in the fixed equatorial frame, then in that of the Sun's axis.
+    there = np.radians(longitude + centre + 180.0 - _PRECESSION_DEG * century)
+    tilt = np.radians(_OBLIQUITY_DEG)
+    earth = np.array([np.cos(there), np.sin(there) * np.cos(tilt), np.sin(there) * np.sin(tilt)])
+    ascension, declination = np.radians(_POLE_DEG)
+    pole = np.array(
+        [
+            np.cos(ascension) * np.cos(declination),
+            np.sin(ascension) * np.cos(declination),
+            np.sin(declination),
+        ]
+    )
+    node = np.array([-np.sin(ascension), np.cos(ascension), 0.0])
+    from_node = np.degrees(np.arctan2(earth @ np.cross(pole, node), earth @ node))
+    turned = _MERIDIAN_DEG + _CARRINGTON_DEG_PER_DAY * (days - distance * AU_M / _LIGHT_M_S / _DAY)
     return SunView(
         float(distance * AU_M),
-        float(np.degrees(np.arcsin(np.sin(from_node) * np.sin(tilt)))),
-        float((meridian - turned) % 360),
+        float(np.degrees(np.arcsin(earth @ pole))),
+        float((from_node - turned) % 360),
     )
 
 
