@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "apply_shifts": "stillsun.core.destretch",
     "destretch": "stillsun.core.destretch",
-    "destretch_series": "stillsun.core.destretch",
+    "destretch_series": "stillsun.core.series",
     "get_backend": "stillsun.core.backend",
     "reconstruct": "stillsun.speckle.masking",
 }

@@ -14,10 +14,10 @@ from stillsun.core.destretch import (
     Destretcher,
     apply_shifts,
     destretch,
-    destretch_series,
     displacement_field,
 )
 from stillsun.core.reference import FixedReference, RunningReference
+from stillsun.core.series import destretch_series
 from stillsun.core.tiles import lattice
 from stillsun.errors import ConfigError, InputError
 from stillsun.synth.knownwarp import known_warp

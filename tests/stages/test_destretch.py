@@ -42,7 +42,16 @@ def moved():
 
 
 @pytest.fixture
-def speckle(moved, tmp_path):
+def bursts(tmp_path):
+    path = tmp_path / "bursts.h5"
+    with create_store(path, Layout(FRAMES, {"time_avg": Field((), "float64")}), "b") as store:
+        store.write("time_avg", 1.7e9 + 2.0 * np.arange(FRAMES))
+        store.mark(slice(None))
+    return path
+
+
+@pytest.fixture
+def speckle(moved, bursts, tmp_path):
     fields = {
         "image": Field(SHAPE, "float32"),
         "r0": Field((), "float64"),
@@ -64,9 +73,10 @@ def observation(*turns):
 
 def run(speckle, directory, config, *turns, **options):
     directory.mkdir(exist_ok=True)
-    with StoreReader(speckle) as store:
+    with StoreReader(speckle) as frames, StoreReader(speckle.with_name("bursts.h5")) as times:
+        inputs = {"speckle": frames, "bursts": times}
         return _level0.run_stage(
-            observation(*turns), directory, destretch.STAGE, config, inputs={"speckle": store}, **options
+            observation(*turns), directory, destretch.STAGE, config, inputs=inputs, **options
         )
 
 
@@ -107,24 +117,40 @@ def test_frames_are_oriented_once(speckle, moved, tmp_path):
     assert np.std(ours - expected) < 0.1 * np.std(expected)
 
 
-def test_interrupted_run_goes_on_with_the_same_bytes(speckle, tmp_path):
-    config = DestretchConfig(kernels=KERNELS, window=2)
+@pytest.mark.parametrize(("flows", "stop"), [(False, 4), (True, 4), (True, 8)])
+def test_interrupted_run_goes_on_with_the_same_bytes(speckle, tmp_path, flows, stop):
+    config = DestretchConfig(kernels=KERNELS, window=2, preserve_flows=flows)
     whole, _ = run(speckle, tmp_path / "whole", config)
 
     class KilledError(Exception):
         pass
 
     def progress(done, total):
-        if done == 4:
+        if done == stop:
             raise KilledError
 
     with pytest.raises(KilledError):
         run(speckle, tmp_path / "again", config, progress=progress)
     seen = []
     again, _ = run(speckle, tmp_path / "again", config, progress=lambda done, total: seen.append(done))
-    assert seen == [4, 5, 6]
+    assert seen[-1] == (12 if flows else 6)
+    assert len(seen) < 12 - stop + 2
+    assert min(seen) >= min(stop, 6)
     for name in whole.names():
         np.testing.assert_array_equal(again.read(name), whole.read(name))
+
+
+def test_flows_are_kept_when_asked_for(speckle, moved, tmp_path):
+    config = DestretchConfig(kernels=KERNELS, preserve_flows=True)
+    store, notes = run(speckle, tmp_path / "out", config)
+    assert store.shape("slow_motion") == (FRAMES, 2, 16, 19)
+    assert len(notes) == 1
+    images = store.read("image")
+    live, inner = [0, 1, 2, 4, 5], np.s_[24:-24, 24:-24]
+    # Five frames with nothing but seeing: what they have in common stays, the rest goes.
+    before = moved[(live, *inner)].std(axis=0).mean()
+    assert images[(live, *inner)].std(axis=0).mean() < 0.5 * before
+    np.testing.assert_array_equal(images[3], moved[3])
 
 
 def test_repeated_kernel_is_stored_twice(speckle, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -115,6 +117,38 @@ class Lattice:
     def count(self) -> tuple[int, int]:
         """Tiles in y and x."""
         return self.y.count, self.x.count
+
+
+def check_kernels(kernels: Sequence[int]) -> tuple[int, ...]:
+    """
+    Check the kernels of a destretch.
+
+    Parameters
+    ----------
+    kernels : sequence of int
+        Sizes of the tiles in pixels.
+
+    Returns
+    -------
+    tuple of int
+        The same.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, one is too small, a 0 is not the first, or they grow.
+    """
+    checked = tuple(int(k) for k in kernels)
+    tiles = checked[1:] if checked[:1] == (0,) else checked
+    if not checked or any(k != float(given) for k, given in zip(checked, kernels, strict=True)):
+        raise ConfigError("kernels are whole numbers, at least one", found=list(kernels))
+    if any(k < SMALLEST_KERNEL for k in tiles) or any(a < b for a, b in pairwise(tiles)):
+        raise ConfigError(
+            "kernels go from large to small, a 0 for the whole frame first",
+            expected=f"0, or {SMALLEST_KERNEL} pixels and more",
+            found=list(checked),
+        )
+    return checked
 
 
 def lattice(shape: tuple[int, int], kernel: int) -> Lattice:

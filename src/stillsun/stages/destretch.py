@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from stillsun.config.schema import DestretchConfig, ReferenceKind
-from stillsun.core.destretch import Destretcher, DestretchResult, check_kernels
+from stillsun.core.destretch import Destretcher, DestretchResult, displacement_field
+from stillsun.core.flows import Follower, motion_lattice, sample_motion
 from stillsun.core.orient import Orientation
 from stillsun.core.quality import frame_quality
 from stillsun.core.reference import FixedReference, Reference, RunningReference
-from stillsun.core.tiles import lattice
+from stillsun.core.series import apply_field, remove_seeing
+from stillsun.core.tiles import check_kernels, lattice
 from stillsun.errors import ConfigError
 from stillsun.io.store import StoreReader, StoreWriter
 from stillsun.stages.base import Field, Stage, StageContext
@@ -28,7 +30,7 @@ def run(ctx: StageContext) -> None:
     Parameters
     ----------
     ctx : StageContext
-        Context; reads ``speckle``.
+        Context; reads ``speckle``, and of ``bursts`` the times where flows are kept.
 
     Raises
     ------
@@ -38,8 +40,6 @@ def run(ctx: StageContext) -> None:
         If the reference frame is constant.
     """
     config: DestretchConfig = ctx.config
-    if config.preserve_flows:
-        raise ConfigError("destretch.preserve_flows: flows cannot be preserved yet", remedy="Set it to false")
     frames = _Frames(ctx.inputs["speckle"], ctx.settings.orientation)
     kernels = check_kernels(config.kernels)
     reference: Reference
@@ -50,20 +50,78 @@ def run(ctx: StageContext) -> None:
         reference = FixedReference(frames.read(number), ctx.backend)
     else:
         reference = RunningReference(config.window, ctx.backend)
-    stream = Destretcher(reference, kernels, config.repair_tolerance, config.interpolation.name, ctx.backend)
-    with ctx.create(len(frames), _fields(frames.shape, kernels), attributes) as store:
-        done = store.done()
-        first = len(frames) if done.all() else int(np.argmin(done))
-        if isinstance(reference, RunningReference):
-            reference.restore(_remembered(store, first, config.window, frames.shape))
-        ctx.progress(first, len(frames))
-        for number in range(first, len(frames)):
-            frame = frames.read(number)
-            _write(store, number, frame, stream.push(frame), kernels)
-            ctx.progress(number + 1, len(frames))
+    keep = config.preserve_flows
+    with ctx.create(len(frames), _fields(frames.shape, kernels, keep), attributes) as store:
+        _solve(ctx, store, frames, reference, kernels)
+        if keep:
+            _keep_flows(ctx, store, frames, kernels)
         empty = [n for n in range(len(frames)) if not store.read("valid", n).any()]
     if empty:
         ctx.note(f"frames without any structure were left as they are: {', '.join(map(str, empty))}")
+
+
+def _solve(
+    ctx: StageContext, store: StoreWriter, frames: _Frames, reference: Reference, kernels: tuple[int, ...]
+) -> None:
+    """Measure every frame. Where flows are kept, what is stored as image serves the reference only."""
+    config: DestretchConfig = ctx.config
+    keep = config.preserve_flows
+    passes = len(frames) * (1 + keep)
+    solved = store.read("solved").astype(bool) if keep else store.done()
+    first = len(frames) if solved.all() else int(np.argmin(solved))
+    follower = Follower() if keep and isinstance(reference, RunningReference) else None
+    if first < len(frames):
+        if isinstance(reference, RunningReference):
+            reference.restore(_remembered(store, first, config.window, frames.shape))
+        if follower is not None:
+            for number in range(first):
+                if store.read("valid", number).any():
+                    follower.update(
+                        sample_motion(_field(ctx, store, number, frames.shape, kernels), ctx.backend)[0]
+                    )
+    stream = Destretcher(
+        reference, kernels, config.repair_tolerance, config.interpolation.name, follower, ctx.backend
+    )
+    ctx.progress(first, passes)
+    for number in range(first, len(frames)):
+        frame = frames.read(number)
+        _write(store, number, frame, stream.push(frame), kernels)
+        if keep:
+            store.write("solved", 1, row=number)
+        else:
+            store.mark(number)
+        ctx.progress(number + 1, passes)
+
+
+def _keep_flows(ctx: StageContext, store: StoreWriter, frames: _Frames, kernels: tuple[int, ...]) -> None:
+    """Second pass: take only the seeing out of every frame."""
+    count = len(frames)
+    done = store.done()
+    first = count if done.all() else int(np.argmin(done))
+    times = ctx.inputs["bursts"].read("time_avg")
+    good = [bool(store.read("valid", n).any()) for n in range(count)]
+    fields = remove_seeing(
+        lambda n: _field(ctx, store, n, frames.shape, kernels),
+        times,
+        good,
+        first=first,
+        backend=ctx.backend,
+    )
+    for number, (field, slow) in enumerate(fields, start=first):
+        frame = frames.read(number)
+        image, valid = apply_field(frame, field, ctx.config.interpolation.name, ctx.backend)
+        values = {"image": image, "valid": valid, "slow_motion": slow, **_sharpness(frame, image)}
+        for name, value in values.items():
+            store.write(name, value, row=number)
+        store.mark(number)
+        ctx.progress(count + number + 1, 2 * count)
+
+
+def _field(
+    ctx: StageContext, store: StoreReader, number: int, shape: tuple[int, int], kernels: tuple[int, ...]
+) -> Any:
+    shifts = [store.read(name, number) for name in _names(kernels)]
+    return ctx.backend.asarray(displacement_field(shifts, kernels, shape, ctx.backend))
 
 
 class _Frames:
@@ -121,20 +179,22 @@ def _names(kernels: Sequence[int]) -> list[str]:
 def _write(
     store: StoreWriter, number: int, frame: np.ndarray, result: DestretchResult, kernels: Sequence[int]
 ) -> None:
-    _, sharpness = frame_quality(_centre(np.stack([frame, result.image])), backend="numpy")
     values: dict[str, Any] = {
         "image": result.image,
         "valid": result.valid,
         "rms_px": result.rms,
         "repaired": result.repaired,
         "residual_px": result.residual,
-        "sharpness_before": sharpness[0],
-        "sharpness_after": sharpness[1],
+        **_sharpness(frame, result.image),
         **dict(zip(_names(kernels), result.shifts, strict=True)),
     }
     for name, value in values.items():
         store.write(name, value, row=number)
-    store.mark(number)
+
+
+def _sharpness(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    _, values = frame_quality(_centre(np.stack([before, after])), backend="numpy")
+    return {"sharpness_before": values[0], "sharpness_after": values[1]}
 
 
 def _centre(frames: np.ndarray) -> np.ndarray:
@@ -145,7 +205,7 @@ def _centre(frames: np.ndarray) -> np.ndarray:
     )
 
 
-def _fields(shape: tuple[int, int], kernels: Sequence[int]) -> dict[str, Field]:
+def _fields(shape: tuple[int, int], kernels: Sequence[int], keep_flows: bool) -> dict[str, Field]:
     meaning = "shift (y, x) by which content was moved, of "
     shifts = {
         name: Field((2,), "float32", "px", f"{meaning}the whole frame")
@@ -154,10 +214,20 @@ def _fields(shape: tuple[int, int], kernels: Sequence[int]) -> dict[str, Field]:
         for name, kernel in zip(_names(kernels), kernels, strict=True)
     }
     each = (len(kernels),)
+    slow = {
+        "solved": Field((), "uint8", "", "1: shifts are measured"),
+        "slow_motion": Field(
+            (2, *motion_lattice(shape).count),
+            "float32",
+            "px",
+            "slow part of the displacement (y, x), left in the image; one value for 8 x 8 pixels",
+        ),
+    }
     return {
         "image": Field(shape, "float32", "DN", "destretched image, oriented"),
         "valid": Field(shape, "uint8", "", "1: the pixel comes from the valid part of the frame"),
         **shifts,
+        **(slow if keep_flows else {}),
         "rms_px": Field(each, "float64", "px", "rms length of the shifts of each kernel"),
         "repaired": Field(each, "float64", "", "share of tiles replaced by their neighbours, each kernel"),
         "residual_px": Field((), "float64", "px", "rms length of what remains against the reference"),
@@ -171,6 +241,6 @@ STAGE = Stage(
     1,
     run,
     writes="destretch",
-    reads=("speckle",),
+    reads=("bursts", "speckle"),
     settings=("orientation",),
 )
