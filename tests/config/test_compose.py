@@ -175,7 +175,10 @@ def test_faults(observation, override, expected):
 
 def test_subfields_that_the_external_program_cannot_take(observation):
     text = _faults(
-        f"observation_file={observation}", "speckle=kisip", "speckle.kisip.bin=/x", "speckle.subfield_arcsec=11"
+        f"observation_file={observation}",
+        "speckle=kisip",
+        "speckle.kisip.bin=/x",
+        "speckle.subfield_arcsec=11",
     )
     assert "fails above 10 arcsec" in text
 

@@ -67,7 +67,8 @@ def test_every_dataset_of_the_stores_is_in_the_documentation(reduced):
             for dataset in store.names():
                 field = store.describe(dataset)
                 assert field.meaning
-                assert f"| `{dataset}` | {'yes' if field.stack else ''} | {field.dtype} |" in document, dataset
+                row = f"| `{dataset}` | {'yes' if field.stack else ''} | {field.dtype} |"
+                assert row in document, dataset
 
 
 def test_files_load_without_a_warning_at_the_right_time_and_place(simulated, reduced):

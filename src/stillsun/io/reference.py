@@ -11,9 +11,9 @@ _HEAD = """\
 
 Made from a reduced observation by `scripts/reference --stores WORK`; a test fails when a dataset is missing.
 
-Stacks have one row a burst, in the order of time. Every store has the attributes `digest` (what it was made
-from), `program`, `version`, `stage`, `config` (its options as JSON), and the datasets `row_done` (1: complete)
-and `notes` (what was assumed, dropped, retried or refused). Read one with h5py, or so:
+Stacks have one row a burst, in the order of time. Every store has the attributes `digest` (what it was
+made from), `program`, `version`, `stage`, `config` (its options as JSON), and the datasets `row_done`
+(1: complete) and `notes` (what was assumed, dropped, retried or refused). Read one with h5py, or so:
 
 ```python
 from pathlib import Path
