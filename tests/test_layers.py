@@ -33,8 +33,8 @@ TIERS: dict[str, tuple[set[str], set[str]]] = {
         CORE | {"astropy", "matplotlib", "av", "PIL"},
     ),
     "pipeline": (
-        {"errors", "core", "io", "stages", "config.schema", "config.settings", "pipeline"},
-        {"tqdm", "numpy"},
+        {"errors", "core", "io", "qa", "stages", "config.schema", "config.settings", "pipeline"},
+        {"tqdm", "numpy", "dask"},
     ),
 }
 HYDRA_ONLY = {"config/compose.py", "cli.py"}

@@ -16,7 +16,9 @@ from stillsun.config.schema import StageName
 from stillsun.core.backend import get_backend
 from stillsun.errors import InputError
 from stillsun.io.store import Field, StoreReader
+from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, make_plan
+from stillsun.pipeline.record import is_alive, read_record
 from stillsun.pipeline.run import execute
 from stillsun.pipeline.session import changed_by
 from stillsun.pipeline.workspace import Workspace
@@ -245,3 +247,55 @@ def test_a_second_run_waits_for_the_first(observation, tmp_path, caplog):
         release.join()
     assert "waits for another run" in caplog.text
     assert "A/export" in outcome.reused
+
+
+def test_a_stage_without_a_result_does_not_count_as_done(observation, tmp_path):
+    def nothing(ctx):
+        ctx.note("no tool for it")
+
+    stages = {**STAGES, "export": replace(STAGES["export"], run=nothing)}
+    _, outcome = _go(observation, stages=stages)
+    assert sorted(outcome.empty) == ["A/export", "B/export"]
+    assert outcome.notes["A/export"] == ["no tool for it"]
+    record = json.loads((tmp_path / "work" / ".stillsun" / "manifest.json").read_text())
+    assert record["tasks"]["A/export"]["state"] == "empty"
+    assert sorted(_go(observation)[1].made) == ["A/export", "B/export"]
+    # What was done before does not stay when it is redone without a result.
+    _go(observation, "force=[export]", stages=stages)
+    assert sorted(_go(observation)[1].made) == ["A/export", "B/export"]
+
+
+def test_the_record_can_be_read_while_a_run_goes_on(observation, tmp_path):
+    places = Layout(tmp_path / "work")
+    seen = {}
+
+    def look(ctx):
+        record = read_record(places)
+        seen["alive"] = is_alive(places, record)
+        seen["states"] = {name: task["state"] for name, task in record["tasks"].items()}
+        ctx.progress(3, 7)
+        seen["progress"] = json.loads(places.progress("").read_text())
+        return []
+
+    stages = {**STAGES, "report": replace(STAGES["report"], run=look)}
+    _go(observation, "observation.channels.A.filter=broken", stages=stages)
+    assert seen["alive"]
+    assert seen["states"]["A/calibrate"] == "done"
+    assert seen["states"]["A/destretch"] == "failed"
+    assert seen["states"]["A/export"] == "skipped"
+    assert seen["states"]["report"] == "running"
+    assert (seen["progress"]["done"], seen["progress"]["total"]) == (3, 7)
+    assert not places.progress("").exists()
+    record = read_record(places)
+    assert not is_alive(places, record)
+    assert record["ended"] > record["started"]
+    assert record["tasks"]["B/destretch"]["seconds"] > 0
+
+
+def test_a_run_of_one_channel_keeps_the_record_of_the_other(observation, tmp_path):
+    _go(observation)
+    _go(observation, "channels=[A]", "force=[export]")
+    tasks = read_record(Layout(tmp_path / "work"))["tasks"]
+    assert tasks["B/export"]["state"] == "done"
+    assert tasks["B/export"]["seconds"] > 0
+    assert tasks["A/calibrate"]["seconds"] > 0

@@ -149,7 +149,7 @@ def test_channel_without_frames_is_named(tmp_path):
 def test_without_encoder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     ctx = context(tmp_path, {"A": (Night(2), PRODUCTS)}, MovieConfig())
-    assert movie.run(ctx) == []
+    assert movie.run(ctx) is None
     assert not (tmp_path / "context_movies").exists()
     assert "pip install 'stillsun[movie]'" in ctx.own_notes[0]
 

@@ -12,8 +12,11 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from stillsun.pipeline.workspace import write_json
+
 _LOG = logging.getLogger(__name__)
 _LINE_INTERVAL = 30.0
+_FILE_INTERVAL = 1.0
 
 
 class _BarHandler(logging.StreamHandler):
@@ -75,13 +78,18 @@ class Progress:
         What is under way.
     bars : bool
         Show a bar.
+    file : Path, optional
+        Where others can read how far the task is, see `stillsun.pipeline.status`; removed at the end.
     """
 
-    def __init__(self, label: str, *, bars: bool) -> None:
+    def __init__(self, label: str, *, bars: bool, file: Path | None = None) -> None:
         self.label = label
         self._bars = bars
+        self._file = file
         self._bar: tqdm | None = None
         self._last = time.monotonic()
+        self._written = -_FILE_INTERVAL
+        self._first: tuple[float, int] | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -91,6 +99,8 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
 
     def __call__(self, done: int, total: int) -> None:
         """
@@ -111,6 +121,29 @@ class Progress:
         elif time.monotonic() - self._last > _LINE_INTERVAL:
             self._last = time.monotonic()
             _LOG.info("%s: %d of %d", self.label, done, total)
+        if self._file is not None:
+            self._write(self._file, done, total)
+
+    def _write(self, file: Path, done: int, total: int) -> None:
+        if self._first is None:
+            self._first = time.time(), int(done)
+        now = time.monotonic()
+        if now - self._written < _FILE_INTERVAL:
+            return
+        self._written = now
+        since, first = self._first
+        # Rows that an earlier run had done say nothing of the pace.
+        write_json(
+            file,
+            {
+                "task": self.label,
+                "done": int(done),
+                "total": int(total),
+                "first": first,
+                "since": since,
+                "at": time.time(),
+            },
+        )
 
 
 def bars_wanted(progress: bool) -> bool:

@@ -95,6 +95,32 @@ class Layout:
         """
         return self.work / ".stillsun" / f"{channel or 'observation'}.lock"
 
+    def progress(self, channel: str) -> Path:
+        """
+        How far the task is that works on a channel.
+
+        Parameters
+        ----------
+        channel : str
+            Channel; empty for the whole observation.
+
+        Returns
+        -------
+        Path
+            JSON file, there only while a task runs, and after a kill.
+        """
+        return self.work / ".stillsun" / f"{channel or 'observation'}.progress.json"
+
+    @property
+    def run_lock(self) -> Path:
+        """File that every run holds (shared) while it goes on."""
+        return self.work / ".stillsun" / "run.lock"
+
+    @property
+    def record_lock(self) -> Path:
+        """File that is locked while the record is changed."""
+        return self.work / ".stillsun" / "manifest.lock"
+
     @property
     def log(self) -> Path:
         """The log file."""
@@ -102,7 +128,7 @@ class Layout:
 
     @property
     def manifest(self) -> Path:
-        """What was run, with which configuration, versions, inputs and times."""
+        """What was run, with which configuration and versions, and how each task ended."""
         return self.work / ".stillsun" / "manifest.json"
 
     @property

@@ -1,52 +1,35 @@
-"""The record of a run: program, versions, configuration, tasks, times."""
+"""Program and versions, for records and headers."""
 
 from __future__ import annotations
 
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from stillsun import __version__
-from stillsun.config.settings import Settings
-from stillsun.core.backend import Backend
-from stillsun.pipeline.digest import plain
-from stillsun.pipeline.workspace import write_json
 
 PROVENANCE = {"program": "stillsun", "version": __version__}
 _PACKAGES = ("numpy", "scipy", "numba", "h5py", "astropy", "sunpy", "hydra-core", "cupy")
 
 
-def write_manifest(path: Path, settings: Settings, backend: Backend, tasks: dict[str, Any]) -> None:
+def versions() -> dict[str, Any]:
     """
-    Write what was run, with which configuration and versions, and how it ended.
+    What runs here.
 
-    Parameters
-    ----------
-    path : Path
-        JSON file.
-    settings : Settings
-        Checked configuration.
-    backend : Backend
-        What computed.
-    tasks : dict
-        Task to its digest, state, seconds, error and notes.
+    Returns
+    -------
+    dict
+        Program, versions of Python and of the packages that results depend on, machine.
     """
-    versions = {}
+    packages = {}
     for package in _PACKAGES:
         try:
-            versions[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
             continue
-    record = {
+    return {
         **PROVENANCE,
         "python": platform.python_version(),
-        "packages": versions,
+        "packages": packages,
         "machine": platform.platform(),
-        "backend": backend.device,
-        "command": sys.argv,
-        "configuration": plain(settings.run),
-        "tasks": tasks,
     }
-    write_json(path, record)

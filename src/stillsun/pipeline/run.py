@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,10 +21,13 @@ from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, Plan, Task, input_tasks
-from stillsun.pipeline.provenance import write_manifest
+from stillsun.pipeline.record import RunRecord
 from stillsun.pipeline.workspace import Workspace, read_stamp, write_stamp
 
 _LOG = logging.getLogger(__name__)
+
+# How the notes of a failed task begin.
+FAILED = "FAILED: "
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Outcome:
     ----------
     made, reused : list of str
         Tasks.
+    empty : list of str
+        Tasks whose stage ended without a result; they are tried again by the next run.
     failed : dict
         Task to its error.
     skipped : list of str
@@ -48,6 +53,7 @@ class Outcome:
 
     made: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     failed: dict[str, BaseException] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -61,15 +67,15 @@ class TaskResult:
 
     Attributes
     ----------
-    made : bool
-        False if another run had made it in the meantime.
+    state : {"made", "reused", "empty"}
+        Reused: another run had made it in the meantime; empty: the stage ended without a result.
     notes : list of str
         What the stage noted.
     seconds : float
         Time it took.
     """
 
-    made: bool
+    state: str
     notes: list[str]
     seconds: float
 
@@ -101,8 +107,13 @@ def execute(plan: Plan, settings: Settings, space: Workspace, backend: Backend, 
     outcome = Outcome()
     pending = list(plan.tasks)
     running: dict[Future[TaskResult], Task] = {}
-    log = Layout(space.directory).log
-    with open_executor(settings.run.executor, backend.threads) as (executor, workers):
+    places = Layout(space.directory)
+    record = RunRecord(places)
+    earlier = record.earlier()
+    with (
+        record.kept(settings, backend, space, plan),
+        open_executor(settings.run.executor, backend.threads) as (executor, workers),
+    ):
         share = (
             get_backend(backend.name, threads=max(1, backend.threads // workers)) if workers > 1 else backend
         )
@@ -111,22 +122,23 @@ def execute(plan: Plan, settings: Settings, space: Workspace, backend: Backend, 
                 if len(running) >= workers:
                     break
                 pending.remove(task)
-                if _settled(task, plan, settings, outcome):
+                if _settled(task, plan, settings, outcome, earlier):
+                    if task.name in outcome.skipped:
+                        record.task(task.name, state="skipped")
                     continue
-                failures = {name: [f"FAILED: {error}"] for name, error in outcome.failed.items()}
+                failures = {name: [f"{FAILED}{error}"] for name, error in outcome.failed.items()}
                 so_far = SoFar({**outcome.notes, **failures}, dict(outcome.seconds))
-                remote = log if workers > 1 else None
+                remote = places.log if workers > 1 else None
+                record.task(task.name, state="running")
                 running[executor.submit(run_task, task, plan, settings, share, so_far, bars, remote)] = task
             if running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    _collect(running.pop(future), future, outcome)
-    if outcome.made or outcome.failed:
-        write_manifest(Layout(space.directory).manifest, settings, backend, _task_records(plan, outcome))
+                    _collect(running.pop(future), future, outcome, record)
     return outcome
 
 
 def _is_ready(task: Task, plan: Plan, settings: Settings, outcome: Outcome) -> bool:
-    ended = {*outcome.made, *outcome.reused, *outcome.failed, *outcome.skipped}
+    ended = {*outcome.made, *outcome.reused, *outcome.empty, *outcome.failed, *outcome.skipped}
     if task.stage.whole:
         # A report wants to know how everything before it ended.
         sources = plan.tasks[: plan.tasks.index(task)]
@@ -135,7 +147,9 @@ def _is_ready(task: Task, plan: Plan, settings: Settings, outcome: Outcome) -> b
     return all(s.name in ended for s in sources)
 
 
-def _settled(task: Task, plan: Plan, settings: Settings, outcome: Outcome) -> bool:
+def _settled(
+    task: Task, plan: Plan, settings: Settings, outcome: Outcome, earlier: Mapping[str, Mapping[str, Any]]
+) -> bool:
     """Deal with a task that needs no work; says whether it is one."""
     sources = [s for s in input_tasks(plan, settings, task.stage, task.channel).values() if s is not None]
     if not task.stage.whole and any(s.name in outcome.failed or s.name in outcome.skipped for s in sources):
@@ -146,22 +160,30 @@ def _settled(task: Task, plan: Plan, settings: Settings, outcome: Outcome) -> bo
         return False
     outcome.reused.append(task.name)
     outcome.notes[task.name] = _stored_notes(task)
+    known = earlier.get(task.name, {})
+    if known.get("digest") == task.digest and known.get("seconds") is not None:
+        outcome.seconds[task.name] = known["seconds"]
     _LOG.info("%s: %s", task.name, "up to date" if task.action is Action.reuse else "taken as it is")
     return True
 
 
-def _collect(task: Task, future: Future[TaskResult], outcome: Outcome) -> None:
+def _collect(task: Task, future: Future[TaskResult], outcome: Outcome, record: RunRecord) -> None:
     error = future.exception()
     if error is None:
         result = future.result()
-        (outcome.made if result.made else outcome.reused).append(task.name)
+        getattr(outcome, result.state).append(task.name)
         outcome.notes[task.name] = result.notes
         outcome.seconds[task.name] = result.seconds
-        _LOG.info("%s: done in %.1f s", task.name, result.seconds)
+        state = "empty" if result.state == "empty" else "done"
+        record.task(task.name, state=state, seconds=result.seconds, notes=result.notes)
+        _LOG.info(
+            "%s: %s after %.1f s", task.name, "no result" if state == "empty" else "done", result.seconds
+        )
         return
     _LOG.debug("traceback of %s", task.name, exc_info=error)
     _LOG.error("%s failed: %s", task.name, error if isinstance(error, StillsunError) else repr(error))
     outcome.failed[task.name] = error
+    record.task(task.name, state="failed", error=str(error) or repr(error))
 
 
 def run_task(
@@ -204,8 +226,9 @@ def run_task(
             stack.enter_context(logging_to(log, quiet=True))
         waited = stack.enter_context(_locked(task.layout.lock(task.channel), task.name))
         if waited and task.is_made():
-            return TaskResult(False, _stored_notes(task), time.monotonic() - start)
-        progress = stack.enter_context(Progress(task.name, bars=bars))
+            return TaskResult("reused", _stored_notes(task), time.monotonic() - start)
+        file = task.layout.progress(task.channel)
+        progress = stack.enter_context(Progress(task.name, bars=bars, file=file))
         _LOG.debug("%s: starts (%s)", task.name, task.digest)
         notes: list[str] = []
         if task.stage.whole:
@@ -213,12 +236,16 @@ def run_task(
         else:
             context = stage_context(task, plan, settings, backend, progress, notes, stack)
         files = task.stage.run(context)
+    state = "made"
+    stamp = task.layout.stamp(task.channel, task.stage.name)
     if task.stage.writes:
         notes = _stored_notes(task)
+    elif files is None:
+        stamp.unlink(missing_ok=True)
+        state = "empty"
     else:
-        stamp = task.layout.stamp(task.channel, task.stage.name)
-        write_stamp(stamp, task.layout.work, task.digest, list(files or []), notes)
-    return TaskResult(True, notes, time.monotonic() - start)
+        write_stamp(stamp, task.layout.work, task.digest, list(files), notes)
+    return TaskResult(state, notes, time.monotonic() - start)
 
 
 @contextmanager
@@ -243,23 +270,3 @@ def _stored_notes(task: Task) -> list[str]:
         )
     with StoreReader(*task.layout.store(task.channel, task.stage.writes)) as store:
         return store.notes
-
-
-def _task_records(plan: Plan, outcome: Outcome) -> dict[str, Any]:
-    return {
-        t.name: {
-            "digest": t.digest,
-            "state": _state(t, outcome),
-            "seconds": outcome.seconds.get(t.name),
-            "error": str(outcome.failed[t.name]) if t.name in outcome.failed else None,
-            "notes": outcome.notes.get(t.name, []),
-        }
-        for t in plan.tasks
-    }
-
-
-def _state(task: Task, outcome: Outcome) -> str:
-    for name, names in (("failed", outcome.failed), ("skipped", outcome.skipped), ("made", outcome.made)):
-        if task.name in names:
-            return name
-    return "reused"

@@ -98,7 +98,10 @@ def prepare(
     stages = all_stages()
     changed = changed_by(overrides or [], stages)
     space = Workspace(
-        Path(settings.run.observation.work_dir).resolve(), job, lambda stage: stage.name in changed
+        Path(settings.run.observation.work_dir).resolve(),
+        job,
+        lambda stage: stage.name in changed,
+        tuple(overrides or ()),
     )
     findings = _check_files(settings, stages)
     plan = Plan() if findings else make_plan(settings, stages, space, backend)

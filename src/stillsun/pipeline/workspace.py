@@ -30,11 +30,14 @@ class Workspace:
         Directory of a sweep's job.
     changed : callable
         ``changed(stage)``: the job's overrides change this stage's result.
+    swept : tuple of str
+        The overrides that the sweep's jobs differ in.
     """
 
     work: Path
     job: Path | None = None
     changed: Callable[[Stage], bool] = lambda stage: False
+    swept: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:

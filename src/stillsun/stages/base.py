@@ -208,7 +208,8 @@ class Stage:
     version : int
         Raised whenever the stage's result changes for the same input.
     run : callable
-        Does the work with its context; a stage that writes no store returns the files it wrote.
+        Does the work with its context; a stage that writes no store returns the files it wrote, or
+        None if it could not do its work: then nothing counts as done, and the next run tries again.
     writes : str
         Product, a store; ``""`` for a stage whose result is files.
     reads : tuple of str

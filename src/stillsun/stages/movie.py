@@ -19,7 +19,7 @@ from stillsun.stages.base import ObservationContext, Stage
 _SAMPLE = 25
 
 
-def run(ctx: ObservationContext) -> list[Path]:
+def run(ctx: ObservationContext) -> list[Path] | None:
     """
     Write a movie of the destretched frames of every channel that has some.
 
@@ -30,15 +30,15 @@ def run(ctx: ObservationContext) -> list[Path]:
 
     Returns
     -------
-    list of Path
-        The movies.
+    list of Path or None
+        The movies; None where there is no encoder.
     """
     if encoder_missing():
         ctx.note(
             "no movies: the encoder is not installed; get it with pip install 'stillsun[movie]' "
-            "and run again with force=[movie]"
+            "and run the same command again"
         )
-        return []
+        return None
     written: list[Path] = []
     for number, (name, view) in enumerate(ctx.channels.items()):
 

@@ -1,0 +1,205 @@
+"""The record of what was run in a work directory, kept up to date while a run goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stillsun.config.settings import Settings
+from stillsun.core.backend import Backend
+from stillsun.pipeline.digest import plain
+from stillsun.pipeline.layout import Layout
+from stillsun.pipeline.plan import Action, Plan, Task
+from stillsun.pipeline.provenance import versions
+from stillsun.pipeline.workspace import Workspace, write_json
+
+_KEPT = ("seconds", "ended", "error", "notes")
+
+
+class RunRecord:
+    """
+    What the runs in a work directory did, and are doing, one entry a task.
+
+    Runs on different channels of a work directory share it: each changes its own tasks only. The file is
+    replaced whole, so that it can be read at any time; what a killed run leaves says ``running``, and
+    `is_alive` tells that it is not.
+
+    Parameters
+    ----------
+    layout : Layout
+        Places of the work directory.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._begun = False
+
+    @contextmanager
+    def kept(self, settings: Settings, backend: Backend, space: Workspace, plan: Plan) -> Iterator[None]:
+        """
+        Keep the record while a run goes on, if it has anything to do.
+
+        Parameters
+        ----------
+        settings : Settings
+            Checked configuration.
+        backend : Backend
+            What computes.
+        space : Workspace
+            Where products are.
+        plan : Plan
+            What the run will do.
+
+        Yields
+        ------
+        None
+            The run.
+        """
+        if not any(task.action is Action.make for task in plan.tasks):
+            yield
+            return
+        self._layout.run_lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._layout.run_lock.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            self._begun = True
+            about = {
+                **versions(),
+                "backend": backend.name,
+                "device": backend.device,
+                "command": shlex.join(["stillsun", *sys.argv[1:]]),
+                "directory": str(Path.cwd()),
+                "work": str(space.work),
+                "swept": list(space.swept),
+                "is_job": space.job is not None,
+                "started": time.time(),
+                "ended": None,
+                **_process(),
+                "configuration": plain(settings.run),
+            }
+            self._change(about, {t.name: _entry(t) for t in plan.tasks})
+            yield
+            self._change({"ended": time.time()}, {})
+
+    def task(self, name: str, **values: Any) -> None:
+        """
+        Write how a task is.
+
+        Parameters
+        ----------
+        name : str
+            Task.
+        **values
+            ``state`` (planned, running, done, failed, skipped, empty), ``seconds``, ``error``, ``notes``.
+        """
+        if self._begun:
+            self._change({}, {name: values})
+
+    def earlier(self) -> dict[str, dict[str, Any]]:
+        """
+        What is known of the tasks.
+
+        Returns
+        -------
+        dict
+            Task to its entry; empty where nothing was run yet.
+        """
+        tasks: dict[str, dict[str, Any]] = read_record(self._layout).get("tasks", {})
+        return tasks
+
+    def _change(self, about: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> None:
+        with self._layout.record_lock.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            record = read_record(self._layout)
+            entries = record.get("tasks", {})
+            for name, values in tasks.items():
+                old = entries.get(name, {})
+                if values.get("digest", old.get("digest")) != old.get("digest"):
+                    old = {}
+                if values.get("state") == "running":
+                    values = {**dict.fromkeys(_KEPT), **values, "started": time.time(), **_process()}
+                elif values.get("state") in ("done", "failed", "skipped", "empty"):
+                    values = {"ended": time.time(), **values}
+                entries[name] = {**old, **values}
+            write_json(self._layout.manifest, {**record, **about, "tasks": entries})
+
+
+def _process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": platform.node()}
+
+
+def _entry(task: Task) -> dict[str, Any]:
+    entry = {
+        "stage": task.stage.name,
+        "channel": task.channel,
+        "digest": task.digest,
+        "work": str(task.layout.work),
+    }
+    # What is up to date keeps what the run that made it wrote.
+    return {**entry, "state": "planned"} if task.action is Action.make else entry
+
+
+def read_record(layout: Layout) -> dict[str, Any]:
+    """
+    Read the record of a work directory.
+
+    Parameters
+    ----------
+    layout : Layout
+        Places of the work directory.
+
+    Returns
+    -------
+    dict
+        The record; empty where nothing was run yet.
+    """
+    try:
+        record: dict[str, Any] = json.loads(layout.manifest.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def is_alive(layout: Layout, process: Mapping[str, Any]) -> bool:
+    """
+    Tell whether a run goes on.
+
+    Parameters
+    ----------
+    layout : Layout
+        Places of the work directory.
+    process : mapping
+        The record, or a task's entry in it: ``pid`` and ``host``.
+
+    Returns
+    -------
+    bool
+        False if no run holds the directory, or the process is gone (seen on its own machine only).
+    """
+    lock = layout.run_lock
+    try:
+        # Some file systems lock only what may be written.
+        with lock.open("r+" if os.access(lock, os.W_OK) else "r") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        pass
+    except OSError:
+        return False
+    if process.get("host") != platform.node():
+        return True
+    try:
+        os.kill(int(process.get("pid") or 0), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
