@@ -63,9 +63,9 @@ def test_equal_frames_are_not_moved():
     image = granules((200, 230))
     result = destretch(image, image, SMALL, backend=CPU)
     assert np.abs(result.displacement).max() < 2e-3
-    np.testing.assert_allclose(result.image, image, rtol=1e-3)
+    np.testing.assert_allclose(result.image, image, rtol=3e-3)
     assert result.image.dtype == np.float32
-    assert result.valid[2:-2, 2:-2].all()
+    assert result.valid.all()
 
 
 @pytest.mark.parametrize("backend", [CPU, GENERIC], ids=["numba", "generic"])
@@ -153,11 +153,11 @@ def test_constant_border_and_holes_stay_out(pair):
     assert result.valid.sum() > 0.9 * (y1 - y0 - 12) * (x1 - x0 - 12)
 
 
-def test_edge_value_is_held_beyond_the_valid_part(pair, solved):
-    y0, y1 = pair.box[:2]
-    border = pair.distorted[0, 0]
-    assert np.abs(solved.image[y0 + 20 : y1 - 20, 0] - border).mean() > 10
-    # ... and the field goes on without a step.
+def test_nothing_is_invented_beyond_the_valid_part(pair, solved):
+    y0, y1, x0, x1 = pair.box
+    level = pair.distorted[y0:y1, x0:x1].mean(dtype=np.float64)
+    np.testing.assert_allclose(solved.image[~solved.valid], level, rtol=1e-6)
+    # ... while the field goes on without a step.
     assert np.abs(np.diff(solved.displacement, axis=1)).max() < 0.5
 
 
@@ -242,7 +242,7 @@ def test_sequence_is_held_still(sequence, reference):
     assert series.images.shape == (7, 190, 200)
     assert series.displacement.shape == (7, 2, 190, 200)
     assert series.images.dtype == np.float32
-    np.testing.assert_allclose(series.images[0], Levels(frames[0], CPU).filled, rtol=1e-5)
+    np.testing.assert_allclose(series.images[0][series.valid[0]], frames[0][series.valid[0]], rtol=1e-5)
     inner = np.s_[:, 40:-40, 40:-40]
     before = np.std(np.array(frames)[inner], axis=0).mean()
     after = np.std(series.images[inner], axis=0).mean()

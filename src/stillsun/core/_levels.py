@@ -8,6 +8,7 @@ import numpy as np
 
 from stillsun.core.apodize import fill, high_pass, valid_box
 from stillsun.core.backend import Backend
+from stillsun.core.warp import resample, resample_mask
 
 #: Width of the background that is removed, in (binned) pixels. Fine detail carries the information on
 #: shifts; the change of the Sun and of the seeing from frame to frame has most power at large scales.
@@ -34,7 +35,7 @@ class Levels:
     valid : array
         (rows, columns) bool.
     filled : array
-        (rows, columns) float32 without NaN.
+        (rows, columns) float32 without NaN, the edge of the valid part held beyond it.
     empty : bool
         There is nothing to measure: all pixels have one value, or none is finite.
     """
@@ -42,11 +43,12 @@ class Levels:
     def __init__(self, image: Any, backend: Backend) -> None:
         xp = backend.xp
         self._backend = backend
+        image = xp.ascontiguousarray(image)
         self.shape: tuple[int, int] = image.shape
         self.box = valid_box(image, backend)
         y0, y1, x0, x1 = self.box
         self.empty = y1 == 0
-        self.valid = xp.zeros(self.shape, bool)
+        self.valid = self._inside()
         self.valid[y0:y1, x0:x1] = xp.isfinite(image[y0:y1, x0:x1])
         self._holes = not bool(self.valid[y0:y1, x0:x1].all())
         if self.empty:
@@ -54,6 +56,40 @@ class Levels:
         else:
             self.filled = fill(image, self.valid, self.box, backend)
         self._levels: dict[int, Any] = {}
+
+    def move(self, field: Any, interpolation: str) -> tuple[Any, Any]:
+        """
+        Move the frame by a displacement field.
+
+        Parameters
+        ----------
+        field : array
+            (2, rows, columns) float32 on the backend.
+        interpolation : str
+            As for `stillsun.core.warp.resample`.
+
+        Returns
+        -------
+        image : array
+            (rows, columns) float32 without NaN. What comes from outside the valid part has the mean of
+            the valid part: no streaks that could be taken for data.
+        valid : array
+            (rows, columns) bool: comes from valid pixels only.
+        """
+        backend = self._backend
+        image = resample(self.filled, field, interpolation, backend)
+        valid = resample_mask(self.valid, field, backend)
+        if not self.empty:
+            inside = resample_mask(self._inside(), field, backend) if self._holes else valid
+            y0, y1, x0, x1 = self.box
+            image[~inside] = self.filled[y0:y1, x0:x1].mean(dtype=np.float64)
+        return image, valid
+
+    def _inside(self) -> Any:
+        y0, y1, x0, x1 = self.box
+        inside = self._backend.xp.zeros(self.shape, bool)
+        inside[y0:y1, x0:x1] = True
+        return inside
 
     def level(self, bins: int) -> Any:
         """

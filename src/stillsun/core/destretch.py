@@ -23,7 +23,7 @@ from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.flows import Follower, motion_lattice, sample_motion
 from stillsun.core.reference import FixedReference, Reference
 from stillsun.core.tiles import SMALLEST_KERNEL, check_kernels
-from stillsun.core.warp import add_control_points, resample, resample_mask
+from stillsun.core.warp import add_control_points
 from stillsun.errors import ConfigError, InputError
 
 #: Kernels of the project: those of the superseded system.
@@ -38,7 +38,7 @@ class DestretchResult:
     Attributes
     ----------
     image : numpy.ndarray
-        (rows, columns) float32, never NaN: where there is nothing to take, the nearest value is held.
+        (rows, columns) float32, never NaN: the mean of the frame where there is nothing to take.
     shifts : list of numpy.ndarray
         One array a kernel, float32, pixels, order y, x: (2,) for kernel 0, else (2, tiles_y, tiles_x).
         Content of the frame moves by +shift to match the reference.
@@ -148,7 +148,7 @@ def apply_shifts(
     kernels = check_kernels(kernels)
     frame = Levels(backend.asarray(checked_image(image, "image"), dtype=np.float32), backend)
     field = stored_field(shifts, kernels, frame.shape, backend)
-    return to_host(resample(frame.filled, field, interpolation, backend))
+    return to_host(frame.move(field, interpolation)[0])
 
 
 def displacement_field(
@@ -273,8 +273,7 @@ class Destretcher:
             behind = self._follower.update(sample_motion(field, backend)[0])
             field = field.copy()
             add_control_points(field, [(-behind, motion_lattice(image.shape))], 1, backend)
-        corrected = resample(image.filled, field, self._interpolation, backend)
-        valid = resample_mask(image.valid, field, backend)
+        corrected, valid = image.move(field, self._interpolation)
         self.reference.update(corrected, valid)
         return DestretchResult(
             to_host(corrected),

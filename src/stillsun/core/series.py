@@ -15,7 +15,6 @@ from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.destretch import DEFAULT_KERNELS, Destretcher, DestretchResult, checked_image
 from stillsun.core.flows import SLOW_WINDOW, Follower, sample_motion, seeing_field, slow_motion
 from stillsun.core.reference import FixedReference, Reference, RunningReference
-from stillsun.core.warp import resample, resample_mask
 from stillsun.errors import ConfigError, InputError
 
 
@@ -201,7 +200,7 @@ def apply_field(
     frame: Any, field: Any, interpolation: str = "lanczos4", backend: Backend | str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Move a frame by a displacement field, with its invalid parts filled.
+    Move a frame by a displacement field, with its invalid parts filled as by `destretch`.
 
     Parameters
     ----------
@@ -224,8 +223,8 @@ def apply_field(
     backend = get_backend(backend)
     levels = Levels(backend.asarray(checked_image(frame, "frame"), dtype=np.float32), backend)
     field = backend.asarray(field, dtype=np.float32)
-    image = resample(levels.filled, field, interpolation, backend)
-    return to_host(image), to_host(resample_mask(levels.valid, field, backend))
+    image, valid = levels.move(field, interpolation)
+    return to_host(image), to_host(valid)
 
 
 def _source(

@@ -42,6 +42,7 @@ INTERPOLATIONS = {"bilinear": 2, "bicubic": 4, "lanczos4": 8}
 
 _PHASES = 512
 _BLOCK_BYTES = 500_000
+_CLOSE = np.float32(0.01)  # pixels from a sample that count as on it, for masks
 
 
 def resample(
@@ -216,7 +217,7 @@ def resample_mask(valid: Any, displacement: Any, backend: Backend) -> Any:
     -------
     array
         (rows, columns) bool: the place that a pixel comes from is in the frame and between valid
-        pixels only.
+        pixels only; a hundredth of a pixel from one it counts as on it.
     """
     if not backend.is_gpu:
         out = np.empty(valid.shape, np.bool_)
@@ -228,8 +229,8 @@ def resample_mask(valid: Any, displacement: Any, backend: Backend) -> Any:
     inside = xp.ones(valid.shape, bool)
     for axis, size in enumerate((rows, columns)):
         at = xp.arange(size, dtype=np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
-        below = (at + xp.floor(-displacement[axis])).astype(np.int32)
-        above = (at + xp.ceil(-displacement[axis])).astype(np.int32)
+        below = (at + xp.floor(_CLOSE - displacement[axis])).astype(np.int32)
+        above = (at + xp.ceil(-_CLOSE - displacement[axis])).astype(np.int32)
         inside &= (below >= 0) & (above < size)
         low.append(xp.clip(below, 0, size - 1))
         high.append(xp.clip(above, 0, size - 1))
@@ -248,8 +249,8 @@ def _resample_mask(valid, displacement, out, start, stop):  # type: ignore[no-un
             for x in range(columns):
                 at = -displacement[axis, y, x]
                 here = np.int32(x if axis else y)
-                places[2 * axis, x] = here + np.int32(np.floor(at))
-                places[2 * axis + 1, x] = here + np.int32(np.ceil(at))
+                places[2 * axis, x] = here + np.int32(np.floor(at + _CLOSE))
+                places[2 * axis + 1, x] = here + np.int32(np.ceil(at - _CLOSE))
         for x in range(columns):
             y0, y1, x0, x1 = places[0, x], places[1, x], places[2, x], places[3, x]
             inside = y0 >= 0 and x0 >= 0 and y1 < rows and x1 < columns
