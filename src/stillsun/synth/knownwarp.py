@@ -151,8 +151,7 @@ def known_warp(
         for length, share in zip(_LENGTHS, _SHARES, strict=True):
             part = ndimage.gaussian_filter(rng.standard_normal(shape), length / 2, mode="wrap")
             push[axis] += np.sqrt(share) * part / part.std()
-        push[axis] *= rms / push[axis].std()
-        push[axis] += shift[axis]
+        push[axis] = rms * (push[axis] - push[axis].mean()) / push[axis].std() + shift[axis]
 
     grid = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
     moved = ndimage.map_coordinates(image, grid + push, order=5, mode="nearest")
