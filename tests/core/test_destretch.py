@@ -326,7 +326,7 @@ def test_known_warp_of_a_real_frame(real_frame, band, field, ring):
     assert pair.residual(result.displacement) < field
     assert pair.residual(result.displacement, outer=4) < ring
     power, coherent = pair.fine_power(result.image, {"gband": 0.40, "cak": 0.22}[band])
-    assert 0.96 < power < 1.04
+    assert 0.95 < power < 1.05  # few modes in a part of a frame; the whole one gives 0.99 to 1.01
     assert coherent > 0.97
 
 
