@@ -106,7 +106,7 @@ def test_an_incomplete_channel_says_why(tmp_path):
     stale.touch()
     files, _, page = _make(tmp_path, nights)
     assert not stale.exists()
-    few, none = page.sections[2], page.sections[3]
+    few, none = page.sections[3], page.sections[4]
     for text in (
         "No destretched frames",
         "No calibration images",
@@ -166,7 +166,7 @@ def test_table_of_all_channels(full):
 
 
 def test_settings_and_bad_pixels(full):
-    text = " ".join(full[-1].sections[2].split())
+    text = " ".join(full[-1].sections[3].split())
     assert "Wavelength 430.5 nm" in text
     assert "Plate scale (x, y), oriented 0.06000, 0.05000 arcsec/px" in text
     assert "6 bad pixels of 12288 (0.049 %), filled from their neighbours: 1 dead, 5 hot" in text
@@ -218,4 +218,4 @@ def test_declaration_lets_an_incomplete_run_through():
 @pytest.mark.parametrize("frames", [1, 2])
 def test_short_series(tmp_path, frames):
     _, _, page = _make(tmp_path, {"A": (Night(frames), ("bursts", "speckle", "destretch"))})
-    assert ("No correlation from frame to frame" in page.sections[2]) == (frames == 1)
+    assert ("No correlation from frame to frame" in page.sections[3]) == (frames == 1)

@@ -381,6 +381,27 @@ class MovieConfig:
 
 
 @dataclass
+class QualityConfig:
+    """Limits of the quality checklist: what must hold before a product is trusted."""
+
+    bad_pixels: float = opt(1.0, "largest share of bad pixels", unit="%", ge=0, le=100)
+    gain_noise: float = opt(1.0, "largest noise of the gain in a typical pixel", unit="%", ge=0)
+    unused_frames: float = opt(15.0, "largest share of data frames in no burst", unit="%", ge=0, le=100)
+    fried_cm: float = opt(5.0, "smallest median Fried parameter at the channel's wavelength", unit="cm", ge=0)
+    phase_change: float = opt(0.25, "largest median change of the phases in the last sweep", unit="rad", ge=0)
+    contrast_gain: float = opt(1.0, "least contrast of the reconstruction over the best raw frames", ge=0)
+    residual_px: float = opt(0.5, "largest median shift left over after destretch", unit="px", ge=0)
+    repaired_tiles: float = opt(
+        20.0, "largest mean share of repaired tiles of any kernel", unit="%", ge=0, le=100
+    )
+    sharpness_kept: float = opt(95.0, "least sharpness after destretch, of that before", unit="%", ge=0)
+    registration_arcsec: float = opt(
+        1.0, "largest error of the offset to the reference channel", unit="arcsec", ge=0
+    )
+    pointing_arcsec: float = opt(30.0, "largest error of the pointing", unit="arcsec", ge=0)
+
+
+@dataclass
 class ReportConfig:
     """The page by which a person judges a run."""
 
@@ -394,6 +415,7 @@ class ReportConfig:
     dim_fraction: float = opt(
         0.7, "a frame darker than this share of the series' median is reported as dim", ge=0, le=1
     )
+    quality: QualityConfig = opt(QualityConfig, "limits of the quality checklist")
 
 
 @dataclass

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stillsun.qa.channel import SUMMARY, channel_report
+from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.page import Page, Section
 from stillsun.qa.products import ChannelProducts, ChannelReport
 from stillsun.stages.base import ObservationContext, Stage
 
 _PRODUCTS = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
 _FAILED = "FAILED: "
+_MARKS = {True: "✓", False: "✗", None: "?"}
 
 
 def run(ctx: ObservationContext) -> list[Path]:
@@ -29,13 +31,22 @@ def run(ctx: ObservationContext) -> list[Path]:
         The page, then the pictures.
     """
     reports: dict[str, ChannelReport] = {}
+    checks: dict[str, list[Check]] = {}
+    reference = ctx.observation.reference_channel or next(iter(ctx.observation.channels))
     for number, (name, view) in enumerate(ctx.channels.items()):
 
         def progress(done: int, total: int, base: int = 100 * number) -> None:
             ctx.progress(base + 100 * done // max(total, 1), 100 * len(ctx.channels))
 
+        products = ChannelProducts(name, view.settings, view.options, view.inputs)
+        checks[name] = checklist(
+            products,
+            ctx.config.quality,
+            is_reference=name == reference,
+            files=len(list(view.paths.destretched.glob("*.fits"))) or None,
+        )
         reports[name] = channel_report(
-            ChannelProducts(name, view.settings, view.options, view.inputs),
+            products,
             picture_size=ctx.config.picture_size,
             dim_fraction=ctx.config.dim_fraction,
             progress=progress,
@@ -45,8 +56,9 @@ def run(ctx: ObservationContext) -> list[Path]:
         f"{ctx.provenance['program']} {ctx.provenance['version']}, {ctx.observation.telescope.name}, "
         f"{len(reports)} channel{'' if len(reports) == 1 else 's'}",
         [
-            _first(ctx, reports),
+            _first(ctx, reports, checks),
             _summary(reports),
+            _checklist(checks),
             *(report.section for report in reports.values()),
             _movies(ctx),
             _timing(ctx),
@@ -63,12 +75,20 @@ def run(ctx: ObservationContext) -> list[Path]:
     return written
 
 
-def _first(ctx: ObservationContext, reports: Mapping[str, ChannelReport]) -> Section:
+def _first(
+    ctx: ObservationContext,
+    reports: Mapping[str, ChannelReport],
+    checks: Mapping[str, Sequence[Check]],
+) -> Section:
     section = Section("What to know first")
     failures = {w: [n for n in notes if n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
     others = {w: [n for n in notes if not n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
     for where, lines in _together(failures):
         section.note(f"{where} failed", [n.removeprefix(_FAILED) for n in lines], failed=True)
+    for name, judged in checks.items():
+        wrong = [check.words() for check in judged if check.holds is False]
+        if wrong:
+            section.note(f"{name}: not to be trusted as it is", wrong, failed=True)
     for where, lines in _together({name: report.findings for name, report in reports.items()}):
         section.note(where, lines)
     for where, lines in _together(others):
@@ -103,6 +123,28 @@ def _summary(reports: Mapping[str, ChannelReport]) -> Section:
     return section
 
 
+def _checklist(checks: Mapping[str, Sequence[Check]]) -> Section:
+    section = Section("Quality checklist")
+    every = [check for judged in checks.values() for check in judged]
+    if not every:
+        section.words("Nothing can be judged: there are no products.", "why")
+        return section
+    held, unknown = (sum(check.holds is state for check in every) for state in (True, None))
+    text = f"{held} of {len(every)} conditions hold, {len(every) - held - unknown} do not"
+    section.words(f"{text}, {unknown} cannot be judged." if unknown else f"{text}.")
+    conditions = list(dict.fromkeys((check.stage, check.condition) for check in every))
+    rows = []
+    for stage, condition in conditions:
+        cells = []
+        for judged in checks.values():
+            here = [c for c in judged if (c.stage, c.condition) == (stage, condition)]
+            cells.append(f"{_MARKS[here[0].holds]} {here[0].found}" if here else "–")
+        rows.append((stage, condition, *cells))
+    section.table(("Stage", "Condition", *checks), rows)
+    section.words("–: there is no such product, or the condition is none of the channel's.", "why")
+    return section
+
+
 def _movies(ctx: ObservationContext) -> Section:
     section = Section("Movies")
     files = sorted((ctx.directory / "context_movies").glob("*.mp4"))
@@ -118,7 +160,7 @@ def _timing(ctx: ObservationContext) -> Section:
     channels: Sequence[str] = list(ctx.channels)
     stages = list(dict.fromkeys(task.rpartition("/")[2] for task in ctx.seconds))
     if not stages:
-        section.words("Every product was there already; nothing was computed in this run.", "why")
+        section.words("Not known: every product was there already.", "why")
         return section
     rows = []
     for stage in stages:
@@ -127,7 +169,7 @@ def _timing(ctx: ObservationContext) -> Section:
         total = sum(t for t in (*times, whole) if t is not None)
         rows.append((stage, *("–" if t is None else f"{t:.1f} s" for t in times), f"{total:.1f} s"))
     section.table(("Stage", *channels, "Total"), rows)
-    section.words("–: taken from an earlier run, or not done for this channel alone.", "why")
+    section.words("When the product was made. –: not known, or not done for this channel alone.", "why")
     return section
 
 
@@ -140,7 +182,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 STAGE = Stage(
     name="report",
-    version=1,
+    version=2,
     run=run,
     optional=_PRODUCTS,
     observation=("name", "telescope", "channels"),
