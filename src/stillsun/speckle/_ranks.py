@@ -191,11 +191,8 @@ def _hand_out(
     work: Callable[[_Item], _Result],
     done: Callable[[_Item, _Result], bool],
 ) -> None:
-    from mpi4py import MPI
-
     waiting = deque(items)
     helpers = max(workers - 1, 0)
-    status = MPI.Status()
     own: tuple[_Item, Future[_Result]] | None = None
 
     def finished(item: _Item, result: _Result) -> None:
@@ -211,9 +208,8 @@ def _hand_out(
             elif not own and waiting:
                 item = waiting.popleft()
                 own = item, pool.submit(work, item)
-            elif comm.iprobe(status=status):
-                helper = status.Get_source()
-                answer = comm.recv(source=helper)
+            elif comm.iprobe():
+                helper, answer = comm.recv()
                 if answer is not None:
                     finished(*answer)
                 helpers -= not waiting
@@ -225,7 +221,7 @@ def _hand_out(
 def _help(comm: Any, work: Callable[[_Item], _Result]) -> None:
     answer: tuple[_Item, _Result] | None = None
     while True:
-        comm.send(answer, dest=0)
+        comm.send((comm.Get_rank(), answer), dest=0)
         task = comm.recv(source=0)
         if task is None:
             return
