@@ -14,7 +14,7 @@ from stillsun.core.backend import Backend
 from stillsun.errors import ConfigError
 
 #: The smallest tile in which a shift can be measured.
-SMALLEST_KERNEL = 6
+SMALLEST_KERNEL = 4
 
 
 @dataclass(frozen=True)
