@@ -169,9 +169,9 @@ def _reflect(index: int, length: int) -> int:
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def cut(burst, scale, frames, row, column, shifts, window, binning, out, means):  # type: ignore[no-untyped-def]
+def cut(burst, scale, surface, frames, row, column, shifts, window, binning, out, means):  # type: ignore[no-untyped-def]
     """
-    Cut one subfield out of some frames, less its mean, times the window, binned.
+    Cut one subfield out of some frames, less a surface and the mean, times the window, binned.
 
     Parameters
     ----------
@@ -179,6 +179,9 @@ def cut(burst, scale, frames, row, column, shifts, window, binning, out, means):
         (frames, rows, columns) float32.
     scale : numpy.ndarray
         Factor of each frame, (frames,) float32.
+    surface : numpy.ndarray
+        What to subtract from the scaled frames, (rows, columns) float32; it stays where it is when the
+        window moves.
     frames : numpy.ndarray
         Numbers of the frames to cut, (n,) int64.
     row, column : int
@@ -197,48 +200,49 @@ def cut(burst, scale, frames, row, column, shifts, window, binning, out, means):
     size = window.size
     rows, columns = burst.shape[1], burst.shape[2]
     xs = np.empty(size, dtype=np.int64)
-    line = np.empty(size, dtype=np.float32)
+    still = np.empty(size, dtype=np.int64)
+    tile = np.empty((size, size), dtype=np.float32)
     total = 0.0
     for i in range(size):
         total += window[i]
+        still[i] = _reflect(column + i, columns)
     for n in range(frames.size):
         k = frames[n]
-        first_row = row - shifts[k, 0]
         first = column - shifts[k, 1]
         inside = first >= 0 and first + size <= columns
         for x in range(size):
-            xs[x] = first + x if inside else _reflect(first + x, columns)
+            xs[x] = _reflect(first + x, columns)
         mean = 0.0
+        factor = scale[k]
         for y in range(size):
-            source = burst[k, _reflect(first_row + y, rows)]
+            source = burst[k, _reflect(row - shifts[k, 0] + y, rows)]
+            smooth = surface[_reflect(row + y, rows)]
+            line = tile[y]
             part = np.float32(0.0)
-            if inside:
-                strip = source[first : first + size]
+            if inside and column >= 0 and column + size <= columns:
                 for x in range(size):
-                    part += window[x] * strip[x]
+                    line[x] = source[first + x] * factor - smooth[column + x]
             else:
                 for x in range(size):
-                    part += window[x] * source[xs[x]]
+                    line[x] = source[xs[x]] * factor - smooth[still[x]]
+            for x in range(size):
+                part += window[x] * line[x]
             mean += window[y] * part
         mean = mean / (total * total)
-        means[n] = mean * scale[k]
+        means[n] = mean
         offset = np.float32(mean)
         target = out[n]
         target[:] = 0.0
         for y in range(size):
-            source = burst[k, _reflect(first_row + y, rows)]
-            factor = window[y] * scale[k]
-            if inside:
-                strip = source[first : first + size]
-                for x in range(size):
-                    line[x] = (strip[x] - offset) * window[x] * factor
-            else:
-                for x in range(size):
-                    line[x] = (source[xs[x]] - offset) * window[x] * factor
+            line = tile[y]
+            weight = window[y]
             if binning == 1:
-                target[y, :] = line
+                for x in range(size):
+                    target[y, x] = (line[x] - offset) * (window[x] * weight)
             else:
                 binned = target[y // binning]
+                for x in range(size):
+                    line[x] = (line[x] - offset) * (window[x] * weight)
                 for part_x in range(binning):
                     for x in range(size // binning):
                         binned[x] += line[x * binning + part_x]

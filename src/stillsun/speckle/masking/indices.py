@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-# Frequencies whose phases are taken from the mean image: they carry the subfield's position.
+# Frequencies whose phases the recursive start takes from the mean image.
 FIXED_RADIUS = 1.5
 # A bispectrum with shorter vectors than this hangs together by too few equations.
 _LEAST_V = 2.3
@@ -28,7 +28,7 @@ class Frequencies:
     q : numpy.ndarray
         Their length in units of the diffraction limit, (m,) float64.
     fixed : int
-        So many of them, the first ones, keep the phase of the mean image.
+        So many of them, the first ones, start with the phase of the mean image.
     """
 
     size: int

@@ -72,9 +72,22 @@ def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -
     window = geometry.window.astype(np.float32)
     still = np.zeros((count, 2), dtype=np.int64)
     tile = np.empty((count, size, size), dtype=np.float32)
+    nothing = np.zeros(shape, dtype=np.float32)
     total = np.zeros((size, size // 2 + 1))
     for row, column in places:
-        cut(fluctuation, flats.scale, np.arange(count), row, column, still, window, 1, tile, np.empty(count))
+        cut(
+            fluctuation,
+            flats.scale,
+            nothing,
+            np.arange(count),
+            row,
+            column,
+            still,
+            window,
+            1,
+            tile,
+            np.empty(count),
+        )
         total += (np.abs(scipy.fft.rfft2(tile, norm="ortho")) ** 2).sum(axis=0)
     # The mean that was subtracted took its share of the variance.
     total /= (count - 1) * len(places)

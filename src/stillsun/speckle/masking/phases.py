@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy.fft
 from numba import njit
 
 # Sweeps end when the phases change by less, rms, radians.
 TOLERANCE = 0.15
+# Newton steps of the registration after the best whole pixel.
+_STEPS = 3
 _FAST = {"reassoc", "contract", "nsz"}
 
 
@@ -27,7 +30,7 @@ def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance
         Unit phasors, (m,) complex64; on entry those of the first `fixed` frequencies are given, and a guess
         for those that no equation reaches.
     fixed : int
-        Number of frequencies whose phase stays as it is.
+        Number of frequencies whose phase the start takes as it is; the sweeps improve it.
     sweeps : int
         Sweeps after the recursive start at most.
     tolerance : float
@@ -42,7 +45,8 @@ def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance
     -----
     Every sweep replaces each phase by the weighted mean of all its equations' phasors with the newest
     values of the others: weighted least squares of the complex residuals (Matson 1991), in order of
-    frequency.
+    frequency. The start alone needs given phases: the bispectrum knows the object but for its position, which
+    `register` gives back.
     """
     count = phases.size
     # Both signs of every frequency, and each equation's own phasor: sweeps then read memory in order.
@@ -60,7 +64,7 @@ def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance
     change = 0.0
     for sweep in range(sweeps + 1):
         total = 0.0
-        for t in range(fixed, count):
+        for t in range(fixed if sweep == 0 else 0, count):
             end = known[t] if sweep == 0 else start[t + 1]
             sum_re = np.float32(0.0)
             sum_im = np.float32(0.0)
@@ -80,9 +84,54 @@ def solve(weighted, start, known, a, b, triple, phases, fixed, sweeps, tolerance
                 re[t], im[t] = new_re, new_im
                 re[count + t], im[count + t] = new_re, -new_im
         if sweep > 0:
-            change = math.sqrt(total / max(count - fixed, 1))
+            change = math.sqrt(total / max(count, 1))
             if change < tolerance:
                 break
     for t in range(count):
         phases[t] = complex(re[t], im[t])
     return change
+
+
+def register(
+    phases: np.ndarray, mean: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: int
+) -> np.ndarray:
+    """
+    Move an object, by its phases, to where the mean image has it.
+
+    Parameters
+    ----------
+    phases : numpy.ndarray
+        Unit phasors, (m,) complex64.
+    mean : numpy.ndarray
+        Mean spectrum at the same frequencies, (m,) complex64.
+    rows, columns : numpy.ndarray
+        The frequencies, cycles per subfield, (m,) int32.
+    size : int
+        Side of the subfield, pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        Unit phasors, (m,) complex64.
+
+    Notes
+    -----
+    The bispectrum knows nothing of position: it enters by the few phases that are given at the start,
+    and their errors would shift the subfield against its neighbours. All frequencies that the mean image
+    holds, weighted by their power, fix it much better.
+    """
+    cross = (mean * np.conj(phases)).astype(np.complex128) * np.abs(mean)
+    plane = np.zeros((size, size // 2 + 1), dtype=np.complex128)
+    plane[rows, columns] = cross
+    edge = columns == 0
+    plane[-rows[edge], 0] = np.conj(cross[edge])
+    peak = np.unravel_index(scipy.fft.irfft2(plane, s=(size, size)).argmax(), (size, size))
+    shift = (np.array(peak, dtype=np.float64) + size / 2) % size - size / 2
+    wave = 2 * np.pi / size * np.stack([rows, columns], axis=1)
+    for _ in range(_STEPS):
+        turned = cross * np.exp(1j * (wave @ shift))
+        curvature = (wave * turned.real[:, None]).T @ wave
+        if np.linalg.det(curvature) <= 0 or curvature[0, 0] <= 0:
+            break
+        shift -= np.linalg.solve(curvature, wave.T @ turned.imag)
+    return (phases * np.exp(-1j * (wave @ shift))).astype(np.complex64)

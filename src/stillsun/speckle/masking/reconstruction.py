@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import scipy.fft
+from scipy import ndimage
 
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.errors import ConfigError
@@ -30,6 +31,8 @@ _REACH_ARCSEC = 0.45
 # D/r0 below this cannot be told from no seeing at all.
 _WEAKEST = 0.2
 _LEAST_FREQUENCIES = 24
+# Width (sigma) of the smoothing that separates the background, of a subfield's side.
+_SMOOTH = 0.25
 # With fewer subfields wholly inside the frame the Fried parameter is taken from all.
 _LEAST_INNER = 4
 
@@ -161,9 +164,11 @@ def reconstruct(
         )
     flats = None if noise is None else flat_noise(to_host(noise), shape, geometry)
     lattice = subfield_lattice(shape, size, geometry.apodised)
+    surface = _surface(prepared, size)
     worker = Worker(
         prepared.frames,
         prepared.scale,
+        surface,
         frame_shifts(prepared.frames, prepared.scale),
         geometry,
         snr_keep=snr_keep / 100,
@@ -206,11 +211,12 @@ def reconstruct(
             mosaic.add(*places[index], tile, results[index].level)
     for note in notes:
         log.info("speckle: %s", note)
-    return _outcome(mosaic, results, fit, prepared, lattice, diameter, len(burst), tuple(notes))
+    image = (mosaic.image() + surface) * np.float32(prepared.level)
+    return _outcome(image, results, fit, prepared, lattice, diameter, len(burst), tuple(notes))
 
 
 def _outcome(
-    mosaic: Mosaic,
+    image: np.ndarray,
     results: list[SubfieldResult],
     fit: SeeingFit,
     prepared: PreparedBurst,
@@ -225,13 +231,29 @@ def _outcome(
     shifts[prepared.used] = stacked.reshape(len(prepared.used), 2, *counts)
     metres = diameter * 1e-3
     return Reconstruction(
-        image=mosaic.image() * np.float32(prepared.level),
+        image=image,
         r0=metres / max(fit.strength, _WEAKEST),
         r0_map=(metres / np.maximum(fit.local, _WEAKEST)).astype(np.float32).reshape(counts),
         shifts=shifts,
         convergence=np.array([r.change for r in results], dtype=np.float32).reshape(counts),
         centres=lattice.centres,
         notes=notes,
+    )
+
+
+def _surface(prepared: PreparedBurst, size: int) -> np.ndarray:
+    """
+    Burst mean, smoothed until no seeing is left in it.
+
+    Seeing does not blur what is this smooth, so that it may be taken off each frame and put back on the
+    image: gradients of a limb or a spot do not leak through the window, and the scale of the subfield
+    itself, where amplitudes are poorest, comes from the mean image.
+    """
+    mean = np.zeros(prepared.frames.shape[1:])
+    for frame, factor in zip(prepared.frames, prepared.scale, strict=True):
+        mean += frame * factor
+    return ndimage.gaussian_filter(mean / len(prepared.frames), _SMOOTH * size, mode="reflect").astype(
+        np.float32
     )
 
 

@@ -11,7 +11,7 @@ from numba import njit
 from stillsun.speckle.masking.bispectrum import gather, mean_bispectrum, weigh
 from stillsun.speckle.masking.geometry import blend, cut, tukey
 from stillsun.speckle.masking.indices import Equations, Frequencies, Triples, equations, frequencies, triples
-from stillsun.speckle.masking.phases import TOLERANCE, solve
+from stillsun.speckle.masking.phases import TOLERANCE, register, solve
 from stillsun.speckle.masking.tracking import coherent_mean, low_frequencies, track
 
 # Frames transformed at a time: their spectra stay in the cache until they are gathered.
@@ -113,7 +113,7 @@ class SubfieldResult:
         Mean shift that whole pixels leave over, (2,) float64: the content lies by this off its mean
         position.
     level : float
-        Mean under the window.
+        Mean under the window, above the surface that was subtracted.
     """
 
     power: np.ndarray
@@ -136,6 +136,8 @@ class Worker:
         (n, rows, columns) float32.
     scale : numpy.ndarray
         Factor of each, (n,) float32.
+    surface : numpy.ndarray
+        What is subtracted from the scaled frames, (rows, columns) float32.
     shifts : numpy.ndarray
         Shift of each, (n, 2) int64.
     geometry : Geometry
@@ -152,6 +154,7 @@ class Worker:
         self,
         frames: np.ndarray,
         scale: np.ndarray,
+        surface: np.ndarray,
         shifts: np.ndarray,
         geometry: Geometry,
         *,
@@ -161,6 +164,9 @@ class Worker:
     ) -> None:
         self._frames = frames
         self._scale = scale
+        self._surface = surface
+        # Tracking sees the frames whole: a surface that does not move would hold them where they are.
+        self._nothing = np.zeros_like(surface)
         self._shifts = shifts
         self._geometry = geometry
         self._keep = snr_keep
@@ -209,6 +215,7 @@ class Worker:
             cut(
                 self._frames,
                 self._scale,
+                self._surface,
                 part,
                 row,
                 column,
@@ -243,6 +250,7 @@ class Worker:
             self._sweeps,
             TOLERANCE,
         )
+        phases = register(phases, mean, frequency.y, frequency.x, size)
         return SubfieldResult(
             power,
             mean,
@@ -265,6 +273,7 @@ class Worker:
             cut(
                 self._frames,
                 self._scale,
+                self._nothing,
                 part,
                 row,
                 column,

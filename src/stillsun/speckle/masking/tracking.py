@@ -44,7 +44,8 @@ def frame_shifts(burst: np.ndarray, scale: np.ndarray) -> np.ndarray:
     start = (rows - side) // 2, (columns - side) // 2
     still = np.zeros((count, 2), dtype=np.int64)
     window = blend(side).astype(np.float32)
-    cut(burst, scale, np.arange(count), *start, still, window, binning, binned, np.empty(count))
+    nothing = np.zeros((rows, columns), dtype=np.float32)
+    cut(burst, scale, nothing, np.arange(count), *start, still, window, binning, binned, np.empty(count))
     spectra = scipy.fft.rfft2(binned)
     reference = spectra[np.argmax(binned.var(axis=(1, 2)))]
     reach = min(_REACH // binning, size // 4)
