@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stillsun.errors import ConfigError
 
+if TYPE_CHECKING:
+    from stillsun.io.sorter import Sorted
+
+_SORT = """\
+Looks through a directory of raw files. Darks and flats of ROSA are told by name, HARDcam's sequences by the
+name of their directory; all are looked at as well, which tells data, target, line grid, dot grid and
+pinhole apart. Prints what was found and how sure it is, and writes a draft of an observation file with the
+longest sequence of data. What the files do not tell is marked in it with CHECK and FILL IN.
+
+  stillsun sort /data/2025/09/03/level0 -o night.yaml
+  stillsun run observation_file=night.yaml plan=true
+"""
 _IMPORT = """\
 Turns an ini file of the superseded system, SSOSoft, into an observation file. Every keyword of the ini file
 is carried over, or reported with the reason why not; the report also stands at the top of the new file.
@@ -16,6 +29,84 @@ is carried over, or reported with the reason why not; the report also stands at 
   stillsun import-ini 142152.ini -o 142152.yaml
   stillsun run observation_file=142152.yaml plan=true
 """
+
+
+def configure_sort(parser: argparse.ArgumentParser) -> None:
+    """
+    Declare the arguments of ``stillsun sort``.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The verb's parser.
+    """
+    parser.description = _SORT
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("raw", type=Path, metavar="RAW", help="directory of raw files")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("observation.yaml"),
+        metavar="OBS.yaml",
+        help="draft to be written (default: observation.yaml here)",
+    )
+
+
+def run_sort(options: argparse.Namespace, progress: Callable[[int, int], None]) -> None:
+    """
+    Look through a directory, print the table and write the draft.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Parsed arguments.
+    progress : callable
+        Called with (sequences done, sequences in all).
+
+    Raises
+    ------
+    ConfigError
+        If the draft exists already.
+    InputError
+        If there are no data.
+    """
+    from stillsun.io.draft import draft_text
+    from stillsun.io.rawsequences import find_sequences
+    from stillsun.io.sorter import sort_sequences
+
+    refuse_existing(options.output)
+    directory = find_sequences(options.raw.resolve())
+    found = sort_sequences(directory.sequences, progress)
+    print(_table(found))
+    for path, reason in directory.unreadable:
+        print(f"cannot be used: {path}: {reason}")
+    for log in directory.logs:
+        print(f"telescope log: {log}")
+    if directory.others:
+        print(f"{len(directory.others)} other files, e.g. {directory.others[0]}")
+    work = options.output.resolve().with_suffix("").with_name(f"{options.output.stem}_work")
+    write_text(options.output, draft_text(directory, found, work))
+    print(f"{options.output}: a draft; see what is marked with CHECK and FILL IN in it")
+    tell_findings(options.output)
+
+
+def _table(found: Sequence[Sorted]) -> str:
+    """One line a sequence."""
+    heads = ("camera", "role", "known by", "frames", "files", "first", "last", "shape", "sequence", "seen")
+    rows = [heads]
+    for item in found:
+        s = item.sequence
+        shape = "?" if s.shape is None else f"{s.shape[0]}x{s.shape[1]}"
+        seen = "; ".join((item.evidence, *s.notes))
+        times = ["?" if str(t) == "NaT" else str(t)[:19].replace("T", " ") for t in (s.start, s.end)]
+        rows.append(
+            (s.camera, item.role.value, item.sureness.value, str(s.frames), str(len(s.files)), times[0],
+             times[1][11:] or "?", shape, s.name, seen)
+        )  # fmt: skip
+    widths = [max(len(row[k]) for row in rows) for k in range(len(heads))]
+    lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
 
 
 def configure_import(parser: argparse.ArgumentParser) -> None:

@@ -99,7 +99,7 @@ def look(image: np.ndarray, light: float) -> Look:
         if share >= _ADDITIVE and np.isfinite(spacings).any():
             across, along = (spacing * factor for spacing in spacings)
             steep = abs((np.degrees(angle) + 45) % 90 - 45) > 20
-            said = f"lines {across:.1f} and {along:.1f} px apart"
+            said = f"lines {across:.1f} px apart down, {along:.1f} px across"
             spacing = (float("nan"),) * 2 if steep else (across, along)
             return Look(Sight.linegrid, _odds(share, _ADDITIVE), said, spacing)
         margin = min(both, _odds(four, _RECTILINEAR), 1 / _odds(share, _ADDITIVE))

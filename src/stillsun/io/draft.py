@@ -1,0 +1,279 @@
+"""
+A draft of an observation file from sorted raw sequences.
+
+What the files do not tell (filters, orientation, HARDcam's exposure) is filled in by the convention of
+the telescope and marked with `CHECK`, or left open and marked with `FILL IN`; what else could have been
+chosen stands beside it as a comment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillsun.errors import InputError
+from stillsun.io.observationfile import Key, observation_text
+from stillsun.io.rawsequences import HARDCAM, RawDirectory, RawSequence
+from stillsun.io.rosa import open_rosa
+from stillsun.io.sorter import Role, Sorted, Sureness
+
+# Arcsec per mm at the prime focus, where the lines of the grid are 1 mm apart.
+ARCSEC_PER_MM = 3.76
+# Camera to the known channel that it usually is (SSOSoft manual, 2025-10-14, section 2.1).
+_USUAL = {
+    "das1": ("ROSA_GBAND", "rosa_gband"),
+    "das2": ("ROSA_4170", "rosa_4170"),
+    "das3": ("ROSA_CAK", "rosa_cak"),
+    "das4": ("ROSA_3500", "rosa_3500"),
+    HARDCAM: ("HARDCAM", "hardcam"),
+}
+# Since then das4 looks at the fibres of another instrument through a G-band filter.
+_DAS4_CHANGED = np.datetime64("2022-01-01")
+_SAME_SEQUENCE_S = 60.0
+_LISTED = 6
+
+
+@dataclass
+class _Draft:
+    tree: dict[str, Any] = field(default_factory=dict)
+    defaults: list[Any] = field(default_factory=list)
+    comments: dict[Key, list[str]] = field(default_factory=dict)
+
+
+def draft_text(directory: RawDirectory, found: Sequence[Sorted], work: Path) -> str:
+    """
+    Write the draft.
+
+    Parameters
+    ----------
+    directory : RawDirectory
+        What lies in the raw directory.
+    found : sequence of Sorted
+        Its sequences with their roles.
+    work : Path
+        Work directory to be proposed.
+
+    Returns
+    -------
+    str
+        YAML.
+
+    Raises
+    ------
+    InputError
+        If there are no data.
+    """
+    chosen = _choose_data(found)
+    if not chosen:
+        raise InputError(
+            "no sequence of data",
+            file=directory.path,
+            expected="ROSA's .fit files or HARDcam's spool directories of the Sun",
+            found=f"{len(found)} other sequences",
+        )
+    reference = next(iter(chosen.values())).sequence
+    draft = _Draft()
+    start = reference.start
+    name = "observation" if np.isnat(start) else str(start)[:19].translate(str.maketrans("T", "_", "-:"))
+    draft.tree = {"name": name, "raw_dir": str(directory.path), "work_dir": str(work)}
+    draft.comments["work_dir",] = ["CHECK: where the results go."]
+    _log(draft, directory)
+    channels: dict[str, Any] = {}
+    for camera, data in chosen.items():
+        channel, group = _channel_of(camera, data.sequence)
+        key = f"/channel@channels.{channel}" if group else f"/camera@channels.{channel}.camera"
+        draft.defaults.append({key: group or "rosa"})
+        channels[channel] = _channel(draft, channel, group, data, found, reference)
+    draft.tree["reference_channel"] = next(iter(channels))
+    draft.comments["reference_channel",] = ["CHECK: the others are registered to this one."]
+    draft.tree["defaults"] = [*draft.defaults, "_self_"]
+    draft.tree["channels"] = channels
+    header = [
+        f"Draft by stillsun sort of {directory.path}.",
+        "CHECK marks what is convention and not told by the files, FILL IN what could not be known.",
+    ]
+    return observation_text(draft.tree, header=header, comments=draft.comments)
+
+
+def _choose_data(found: Sequence[Sorted]) -> dict[str, Sorted]:
+    """The longest sequence of data, and those of the other cameras at its time; else their longest."""
+    data = [s for s in found if s.role is Role.data and s.sequence.shape is not None]
+    if not data:
+        return {}
+    rosa = [s for s in data if s.sequence.camera != HARDCAM] or data
+    longest = max(rosa, key=lambda s: s.sequence.seconds)
+    chosen = {longest.sequence.camera: longest}
+    for camera in dict.fromkeys(s.sequence.camera for s in data):
+        if camera not in chosen:
+            own = [s for s in data if s.sequence.camera == camera]
+            together = [s for s in own if _simultaneous(s.sequence, longest.sequence)]
+            chosen[camera] = max(together or own, key=lambda s: s.sequence.seconds)
+    return dict(sorted(chosen.items(), key=lambda item: (item[0] == HARDCAM, item[0])))
+
+
+def _simultaneous(one: RawSequence, other: RawSequence) -> bool:
+    """Started together, by clocks that may be an hour apart."""
+    apart = _between(one, other)
+    return abs(apart - round(apart / 3600) * 3600) < _SAME_SEQUENCE_S and abs(apart) < 1.5 * 3600
+
+
+def _between(one: RawSequence, other: RawSequence) -> float:
+    """Seconds from the start of the other; infinite where unknown."""
+    step = (one.start - other.start) / np.timedelta64(1, "s")
+    return float(step) if np.isfinite(step) else 1e12
+
+
+def _channel_of(camera: str, sequence: RawSequence) -> tuple[str, str | None]:
+    if camera == "das4" and not sequence.start < _DAS4_CHANGED:
+        return "ROSA_DAS4", None
+    return _USUAL.get(camera, (f"ROSA_{camera.upper()}", None))
+
+
+def _log(draft: _Draft, directory: RawDirectory) -> None:
+    draft.tree["telescope_log"] = str(directory.logs[0]) if directory.logs else None
+    if len(directory.logs) > 1:
+        others = [f"CHECK: one of {len(directory.logs)} logs; also:", *map(str, directory.logs[1:])]
+        draft.comments["telescope_log",] = others
+    elif not directory.logs:
+        draft.comments["telescope_log",] = ["FILL IN: none was found; without it there is no pointing."]
+
+
+def _channel(
+    draft: _Draft,
+    channel: str,
+    group: str | None,
+    data: Sorted,
+    found: Sequence[Sorted],
+    reference: RawSequence,
+) -> dict[str, Any]:
+    sequence = data.sequence
+    assert sequence.shape is not None
+    here: Key = ("channels", channel)
+    tree: dict[str, Any] = {"camera": {"shape": list(sequence.shape)}}
+    if sequence.file_shape is not None:
+        tree["camera"]["file_shape"] = list(sequence.file_shape)
+    if group is None:
+        tree |= {"wavelength_nm": "???", "filter": ""}
+        draft.comments[*here, "wavelength_nm"] = [
+            "FILL IN: the filter of this camera differs from night to night."
+        ]
+        draft.comments[here] = [f"CHECK the channel's name: camera {sequence.camera}."]
+    else:
+        said = f"CHECK: {sequence.camera} is usually this channel; filter, wavelength and width are its own."
+        draft.comments[here] = [said] if sequence.camera != HARDCAM else []
+    same = [s for s in found if s.sequence.camera == sequence.camera and s.sequence.shape == sequence.shape]
+    _scale(draft, here, tree, same, group, sequence)
+    _exposure(draft, here, tree, sequence)
+    tree["orientation"] = []
+    draft.comments[*here, "orientation"] = [
+        "FILL IN: what brings the target upright, out of rot90, flipud, fliplr, flip; [] for nothing."
+    ]
+    if sequence.camera == HARDCAM:
+        _start(draft, here, tree, sequence, reference)
+    elif (hours := round(_between(sequence, reference) / 3600)) and abs(hours) <= 1:
+        draft.comments[here].append(
+            f"CHECK: its clock is {abs(hours)} h {'ahead of' if hours > 0 else 'behind'} that of "
+            f"{reference.camera}; its times are taken as they are."
+        )
+    if sequence.packed:
+        draft.comments[here].append(
+            "Its files are compressed: run funpack on them first, then leave out .fz here."
+        )
+    for role in (Role.data, Role.dark, Role.flat, Role.target, Role.linegrid):
+        _files(draft, here, tree, role, data, same)
+    return tree
+
+
+def _scale(
+    draft: _Draft,
+    here: Key,
+    tree: dict[str, Any],
+    same: list[Sorted],
+    group: str | None,
+    sequence: RawSequence,
+) -> None:
+    grids = [s for s in same if s.role is Role.linegrid and np.isfinite(s.spacing).any()]
+    if grids:
+        grid = min(grids, key=lambda s: abs(_between(s.sequence, sequence)))
+        across, along = grid.spacing
+        spacings = (along if np.isfinite(along) else across, across if np.isfinite(across) else along)
+        tree["plate_scale"] = [round(ARCSEC_PER_MM / spacing, 5) for spacing in spacings]
+        said = f"x, y from {grid.sequence.name}: {grid.evidence}; {ARCSEC_PER_MM} arcsec each."
+    elif group is None:
+        tree["plate_scale"] = "???"
+        said = "FILL IN: x, y in arcsec per pixel; there is no line grid to tell."
+    else:
+        return
+    draft.comments[*here, "plate_scale"] = [said]
+
+
+def _exposure(draft: _Draft, here: Key, tree: dict[str, Any], sequence: RawSequence) -> None:
+    if np.isfinite(sequence.exposure_s):
+        tree["exposure_ms"] = round(sequence.exposure_s * 1e3, 6)
+    elif sequence.camera == HARDCAM:
+        tree["exposure_ms"] = 29.4
+        draft.comments[*here, "exposure_ms"] = ["CHECK: the files do not tell; it times the frames."]
+    else:
+        tree["exposure_ms"] = "???"
+        draft.comments[*here, "exposure_ms"] = ["FILL IN: the files do not tell."]
+
+
+def _start(
+    draft: _Draft, here: Key, tree: dict[str, Any], sequence: RawSequence, reference: RawSequence
+) -> None:
+    """HARDcam starts with the first ROSA frame; its directory's name is a few seconds late."""
+    if reference.camera != HARDCAM and _simultaneous(sequence, reference):
+        start = reference.start
+        if not reference.packed and reference.shape is not None:
+            start = open_rosa(reference.files[:1], reference.shape).start_times[0]
+        late = _between(sequence, reference)
+        said = f"first frame of {reference.name}; the directory's name is {late:+.0f} s from it."
+    elif not np.isnat(sequence.start):
+        start = sequence.start
+        said = "CHECK: from the directory's name, when the first file was written: seconds late."
+    else:
+        tree["start"] = None
+        draft.comments[*here, "start"] = ["FILL IN: UTC start of the first frame; no file tells it."]
+        return
+    tree["start"] = str(start.astype("datetime64[ms]"))
+    draft.comments[*here, "start"] = [said]
+
+
+def _files(
+    draft: _Draft, here: Key, tree: dict[str, Any], role: Role, data: Sorted, same: list[Sorted]
+) -> None:
+    """The sequence nearest to the data, and the others of the role in a comment."""
+    sequence = data.sequence
+    ranked = sorted(
+        (s for s in same if s.role is role),
+        key=lambda s: (s is not data, s.sureness is Sureness.doubtful, abs(_between(s.sequence, sequence))),
+    )
+    if not ranked:
+        needed = role in (Role.dark, Role.flat)
+        tree[role.value] = {"directory": ".", "pattern": None}
+        draft.comments[*here, role.value] = [
+            f"FILL IN: no {role.value} of this camera and size was found."
+            if needed
+            else f"No {role.value} was found; none is needed."
+        ]
+        return
+    first = ranked[0]
+    tree[role.value] = {"directory": str(first.sequence.directory), "pattern": first.sequence.pattern}
+    lines = []
+    if first.sureness is Sureness.doubtful:
+        lines.append(f"CHECK: doubtful: {first.evidence}.")
+    if role is Role.data:
+        lines.append(f"{first.sequence.frames} frames, the longest of {len(ranked)}." if ranked[1:] else "")
+    if ranked[1:]:
+        lines.append("Also:")
+        lines += [
+            f'  {{directory: {s.sequence.directory}, pattern: "{s.sequence.pattern}"}}'
+            for s in ranked[1:_LISTED]
+        ]
+        if len(ranked) > _LISTED:
+            lines.append(f"  and {len(ranked) - _LISTED} more")
+    draft.comments[*here, role.value] = [line for line in lines if line]
