@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ Reduces fast solar imaging from raw camera files to science-ready FITS.
   stillsun simulate OUT                                  make an observation with known truth
   stillsun run observation_file=OUT/observation.yaml     reduce it
   stillsun run --help                                    every key of the configuration
+  stillsun sort RAW                                      find out what lies in a directory of raw files
   stillsun import-ini FILE.ini -o OBS.yaml               carry over a configuration of SSOSoft
 """
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -47,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["run"]:
         # Hydra reads its arguments itself.
         return _guarded(lambda: _run(arguments[1:]))
+    from stillsun import overview
     from stillsun.synth import command as simulator
-    from stillsun.verbs import configure_import
+    from stillsun.verbs import configure_import, configure_sort
 
     parser = argparse.ArgumentParser(
         prog="stillsun", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -57,11 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     verbs.add_parser("run", help="reduce an observation (a Hydra application)", add_help=False)
     simulator.configure(verbs.add_parser("simulate", help="write a simulated observation with known truth"))
+    configure_sort(verbs.add_parser("sort", help="find out what lies in a directory of raw files"))
     configure_import(
         verbs.add_parser("import-ini", help="turn a configuration of SSOSoft into an observation file")
     )
+    overview.configure_status(
+        verbs.add_parser("status", help="what is done, what is missing, what to do next")
+    )
+    overview.configure_report(verbs.add_parser("report", help="make the report of a work directory again"))
     options = parser.parse_args(arguments)
-    action = {"simulate": _simulate, "import-ini": _import}[options.verb]
+    action = {
+        "simulate": _simulate,
+        "sort": _sort,
+        "import-ini": _import,
+        "status": _status,
+        "report": _report,
+    }[options.verb]
     return _guarded(lambda: action(options))
 
 
@@ -86,6 +100,29 @@ def _simulate(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with Progress("simulate", bars=bars_wanted(True)) as progress:
         command.run(options, progress)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from stillsun.overview import run_status
+
+    run_status(options)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from stillsun.overview import run_report
+
+    run_report(options)
+    return 0
+
+
+def _sort(options: argparse.Namespace) -> int:
+    from stillsun.pipeline.console import Progress, bars_wanted
+    from stillsun.verbs import run_sort
+
+    with Progress("sort", bars=bars_wanted(True)) as progress:
+        run_sort(options, progress)
     return 0
 
 
@@ -118,6 +155,7 @@ def _run(arguments: list[str]) -> int:
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = {o.get_key_element() for o in parsed if not o.is_sweep_override()}
     failures: list[StillsunError] = []
+    command = shlex.join(["stillsun", "run", *arguments])
 
     def task(composed: Any) -> float | None:
         from stillsun.pipeline.session import reduce
@@ -128,7 +166,7 @@ def _run(arguments: list[str]) -> int:
         try:
             # What is the same for all jobs is not what the sweep changes.
             swept = [o for o in here.overrides.task if o.partition("=")[0] not in fixed] if sweep else []
-            return reduce(settings_from(composed), job, swept)
+            return reduce(settings_from(composed), job, swept, command=command)
         except StillsunError as error:
             # The other jobs of a sweep go on.
             failures.append(error)

@@ -26,6 +26,7 @@ from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages, check_wiring
 
 ROWS = 4
+COMMAND = "stillsun run observation_file=observation.yaml"
 
 
 def _calibrate(ctx):
@@ -105,8 +106,10 @@ def _go(observation, *overrides, stages=STAGES, job=None):
     backend = get_backend("numpy")
     changed = changed_by(list(overrides), stages) if job else frozenset()
     space = Workspace(Path(settings.run.observation.work_dir), job, lambda stage: stage.name in changed)
-    plan = make_plan(settings, stages, space, backend)
-    return plan, None if plan.findings else execute(plan, settings, space, backend, bars=False)
+    plan = make_plan(settings, stages, space, backend.name)
+    if plan.findings:
+        return plan, None
+    return plan, execute(plan, settings, space, backend, bars=False, command=COMMAND)
 
 
 def _bytes(directory):

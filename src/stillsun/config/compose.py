@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stillsun.config.checks import STAGE_SCHEMAS, check_key, check_run, check_tree
-from stillsun.config.schema import ObservationConfig, RunConfig
+from stillsun.config.schema import ObservationConfig, RunConfig, StageName
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError
 
@@ -173,6 +173,32 @@ def settings_from(composed: DictConfig) -> Settings:
     if findings:
         raise ConfigError(findings=findings)
     return Settings(run, stages)
+
+
+def settings_from_record(configuration: Mapping[str, Any], work: Path) -> Settings:
+    """
+    Settings of a run from its record, for all channels and stages.
+
+    Parameters
+    ----------
+    configuration : mapping
+        Plain values of the run's configuration.
+    work : Path
+        Work directory; it may have been moved.
+
+    Returns
+    -------
+    Settings
+        Checked plain objects.
+
+    Raises
+    ------
+    ConfigError
+        If this version does not understand the record.
+    """
+    everything = {"channels": [], "stages": list(StageName.__members__), "force": [], "plan": False}
+    observation = {**configuration["observation"], "work_dir": str(work)}
+    return settings_from(OmegaConf.create({**configuration, **everything, "observation": observation}))
 
 
 def _channel_stages(run: RunConfig, channel: Any) -> dict[str, Any]:

@@ -270,17 +270,19 @@ class StoreWriter(StoreReader):
                 raise ValueError(f"{name}: text longer than {dataset.dtype.itemsize} bytes: {value}")
         dataset[() if row is None else row] = value
 
-    def mark(self, row: int | slice) -> None:
+    def mark(self, row: int | slice | tuple[()], name: str = _DONE) -> None:
         """
         Mark rows as complete; their values reach the file first.
 
         Parameters
         ----------
-        row : int or slice
-            Rows.
+        row : int or slice or tuple
+            Rows; ``()`` for a mark of the whole store.
+        name : str, optional
+            Declared dataset that keeps the marks of a step, where a row is complete after several.
         """
         self._handle.flush()
-        self._file[_DONE][row] = 1
+        self._file[name][row] = 1
         self._handle.flush()
 
     def write_notes(self, notes: Sequence[str]) -> None:
@@ -395,7 +397,7 @@ def stored_digest(path: Path, group: str = "/") -> str | None:
         return None
 
 
-def part_progress(path: Path) -> tuple[int, int] | None:
+def part_progress(path: Path, digest: str | None = None) -> tuple[int, int] | None:
     """
     How far an unfinished store is.
 
@@ -403,17 +405,19 @@ def part_progress(path: Path) -> tuple[int, int] | None:
     ----------
     path : Path
         Final path of the store.
+    digest : str, optional
+        What it must be made from; anything by default.
 
     Returns
     -------
     tuple of int or None
-        Rows done and rows in all; None where there is no part file.
+        Rows done and rows in all; None where there is no such part file.
     """
     part = Path(path).with_name(Path(path).name + PART)
     try:
         with StoreReader(part) as store:
             done = store.done()
-            return int(done.sum()), done.size
+            return (int(done.sum()), done.size) if digest in (None, store.digest) else None
     except InputError:
         return None
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from stillsun.config.settings import Settings
-from stillsun.core.backend import Backend
 from stillsun.errors import ConfigError
 from stillsun.io import inventory
 from stillsun.io.store import stored_digest
@@ -142,7 +141,7 @@ class Plan:
         return str(path) if group == "/" else f"{path} ({group})"
 
 
-def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: Backend) -> Plan:
+def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: str) -> Plan:
     """
     Decide for every stage and channel what is to be done; nothing but raw files' sizes is looked at.
 
@@ -154,8 +153,8 @@ def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace,
         All stages in order.
     space : Workspace
         Where products are.
-    backend : Backend
-        Resolved backend.
+    backend : str
+        Name of the resolved backend.
 
     Returns
     -------
@@ -180,7 +179,7 @@ def _task(
     stage: Stage,
     channel: str,
     space: Workspace,
-    backend: Backend,
+    backend: str,
     chosen: set[str],
     forced: set[str],
 ) -> Task | None:
@@ -247,7 +246,7 @@ def _missing(settings: Settings, stage: Stage, channel: str, product: str, chose
 
 
 def _ingredients(
-    settings: Settings, stage: Stage, channel: str, backend: Backend, inputs: Mapping[str, str]
+    settings: Settings, stage: Stage, channel: str, backend: str, inputs: Mapping[str, str]
 ) -> dict[str, Any]:
     run = settings.run
     options = getattr(run, stage.name) if stage.whole else settings.stages[channel][stage.name]
@@ -258,7 +257,7 @@ def _ingredients(
     found: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
-        "backend": backend.name,
+        "backend": backend,
         "options": kept,
         "observation": {k: getattr(run.observation, k) for k in stage.observation},
         "inputs": dict(inputs),

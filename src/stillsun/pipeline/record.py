@@ -6,8 +6,6 @@ import fcntl
 import json
 import os
 import platform
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from typing import Any
 
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
+from stillsun.errors import InputError
 from stillsun.pipeline.digest import plain
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, Plan, Task
@@ -44,7 +43,9 @@ class RunRecord:
         self._begun = False
 
     @contextmanager
-    def kept(self, settings: Settings, backend: Backend, space: Workspace, plan: Plan) -> Iterator[None]:
+    def kept(
+        self, settings: Settings, backend: Backend, space: Workspace, plan: Plan, command: str
+    ) -> Iterator[None]:
         """
         Keep the record while a run goes on, if it has anything to do.
 
@@ -58,13 +59,15 @@ class RunRecord:
             Where products are.
         plan : Plan
             What the run will do.
+        command : str
+            Command line that does it; empty for what is no run and leaves no record.
 
         Yields
         ------
         None
             The run.
         """
-        if not any(task.action is Action.make for task in plan.tasks):
+        if not command or not any(task.action is Action.make for task in plan.tasks):
             yield
             return
         self._layout.run_lock.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +78,7 @@ class RunRecord:
                 **versions(),
                 "backend": backend.name,
                 "device": backend.device,
-                "command": shlex.join(["stillsun", *sys.argv[1:]]),
+                "command": command,
                 "directory": str(Path.cwd()),
                 "work": str(space.work),
                 "swept": list(space.swept),
@@ -165,6 +168,36 @@ def read_record(layout: Layout) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(layout.manifest.read_text())
     except (OSError, ValueError):
         return {}
+    return record
+
+
+def required_record(layout: Layout) -> dict[str, Any]:
+    """
+    Read the record of a work directory that must have one.
+
+    Parameters
+    ----------
+    layout : Layout
+        Places of the work directory.
+
+    Returns
+    -------
+    dict
+        The record.
+
+    Raises
+    ------
+    InputError
+        If nothing was run there.
+    """
+    record = read_record(layout)
+    if not record:
+        raise InputError(
+            "no run has been here",
+            file=layout.work,
+            expected="a work directory (observation.work_dir) with .stillsun/manifest.json",
+            remedy="Give the work directory of a run, or start one: stillsun run observation_file=PATH",
+        )
     return record
 
 

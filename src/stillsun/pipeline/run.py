@@ -80,7 +80,9 @@ class TaskResult:
     seconds: float
 
 
-def execute(plan: Plan, settings: Settings, space: Workspace, backend: Backend, *, bars: bool) -> Outcome:
+def execute(
+    plan: Plan, settings: Settings, space: Workspace, backend: Backend, *, bars: bool, command: str
+) -> Outcome:
     """
     Do the tasks of a plan, each as soon as what it reads is there.
 
@@ -98,6 +100,8 @@ def execute(plan: Plan, settings: Settings, space: Workspace, backend: Backend, 
         Where to compute.
     bars : bool
         Progress bars instead of log lines.
+    command : str
+        Command line, for the record; empty for what leaves none.
 
     Returns
     -------
@@ -110,8 +114,9 @@ def execute(plan: Plan, settings: Settings, space: Workspace, backend: Backend, 
     places = Layout(space.directory)
     record = RunRecord(places)
     earlier = record.earlier()
+    outcome.notes.update(_earlier_failures(plan, earlier))
     with (
-        record.kept(settings, backend, space, plan),
+        record.kept(settings, backend, space, plan, command),
         open_executor(settings.run.executor, backend.threads) as (executor, workers),
     ):
         share = (
@@ -137,6 +142,20 @@ def execute(plan: Plan, settings: Settings, space: Workspace, backend: Backend, 
     return outcome
 
 
+def _earlier_failures(plan: Plan, earlier: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What stages that are not done now failed for, or noted, when they left no result."""
+    found: dict[str, list[str]] = {}
+    tasks = {task.name: task for task in plan.tasks}
+    for name, entry in earlier.items():
+        task = tasks.get(name)
+        settled = task is not None and (task.action is not Action.take or task.digest == entry.get("digest"))
+        if entry.get("state") == "failed" and not settled:
+            found[name] = [f"{FAILED}{entry.get('error')}"]
+        elif entry.get("state") == "empty" and not settled:
+            found[name] = list(entry.get("notes") or [])
+    return found
+
+
 def _is_ready(task: Task, plan: Plan, settings: Settings, outcome: Outcome) -> bool:
     ended = {*outcome.made, *outcome.reused, *outcome.empty, *outcome.failed, *outcome.skipped}
     if task.stage.whole:
@@ -159,7 +178,7 @@ def _settled(
     if task.action is Action.make:
         return False
     outcome.reused.append(task.name)
-    outcome.notes[task.name] = _stored_notes(task)
+    outcome.notes[task.name] = [*outcome.notes.get(task.name, []), *_stored_notes(task)]
     known = earlier.get(task.name, {})
     if known.get("digest") == task.digest and known.get("seconds") is not None:
         outcome.seconds[task.name] = known["seconds"]

@@ -103,15 +103,17 @@ def prepare(
         lambda stage: stage.name in changed,
         tuple(overrides or ()),
     )
-    findings = _check_files(settings, stages)
-    plan = Plan() if findings else make_plan(settings, stages, space, backend)
+    findings = check_files(settings, stages)
+    plan = Plan() if findings else make_plan(settings, stages, space, backend.name)
     findings += plan.findings
     if findings:
         raise ConfigError(findings=list(dict.fromkeys(findings)))
     return plan, space, backend
 
 
-def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | None = None) -> float | None:
+def reduce(
+    settings: Settings, job: Path | None = None, overrides: list[str] | None = None, *, command: str
+) -> float | None:
     """
     Run the pipeline.
 
@@ -123,6 +125,8 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
         Directory of a sweep's job.
     overrides : list of str, optional
         Overrides that the sweep's jobs differ in.
+    command : str
+        Command line, for the record; empty for what leaves none.
 
     Returns
     -------
@@ -148,7 +152,7 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
         fallback = "; no GPU found" if automatic and not backend.is_gpu else ""
         _LOG.info("backend %s: %s%s", backend.name, backend.device, fallback)
         _LOG.debug("plan:\n%s", plan.table())
-        outcome = execute(plan, settings, space, backend, bars=bars)
+        outcome = execute(plan, settings, space, backend, bars=bars, command=command)
         _LOG.info("%d tasks done, %d up to date; log: %s", len(outcome.made), len(outcome.reused), log)
     if outcome.failed:
         first = "; ".join(f"{name}: {error}" for name, error in outcome.failed.items())
@@ -159,7 +163,22 @@ def reduce(settings: Settings, job: Path | None = None, overrides: list[str] | N
     return score(plan, settings)
 
 
-def _check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
+def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
+    """
+    Look whether the raw files of the stages to be run are there; no content is read.
+
+    Parameters
+    ----------
+    settings : Settings
+        Checked configuration.
+    stages : mapping of str to Stage
+        All stages.
+
+    Returns
+    -------
+    list of str
+        What is missing.
+    """
     chosen = {s.name for s in settings.run.stages}
     roles = {role for name, stage in stages.items() if name in chosen for role in stage.raw}
     findings: list[str] = []

@@ -1,0 +1,362 @@
+"""How a work directory stands: what is done, under way, stale, missing, failed, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from stillsun.config.settings import Settings
+from stillsun.errors import InputError, StillsunError
+from stillsun.io.store import StoreReader, part_progress, stored_digest
+from stillsun.pipeline.layout import Layout
+from stillsun.pipeline.plan import Action, Plan, make_plan
+from stillsun.pipeline.record import is_alive, required_record
+from stillsun.pipeline.session import changed_by, check_files
+from stillsun.pipeline.workspace import Workspace, read_stamp
+from stillsun.qa.checklist import Check, checklist
+from stillsun.qa.products import ChannelProducts
+from stillsun.stages.base import Stage
+from stillsun.stages.registry import all_stages
+
+
+class State(Enum):
+    """How a task stands."""
+
+    done = "done"
+    running = "running"
+    waits = "waits"
+    stopped = "stopped"
+    failed = "failed"
+    stale = "stale"
+    missing = "missing"
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """
+    One stage of one channel.
+
+    Attributes
+    ----------
+    channel : str
+        Channel; empty for a stage of the whole observation.
+    stage : str
+        Stage.
+    state : State
+        How it stands: stale is a product that is there, but that the next run makes again.
+    done, total : int or None
+        Units of an unfinished task (rows of its store, mostly).
+    seconds : float or None
+        Time it took, or has taken so far.
+    remaining_s : float or None
+        Estimate of the time that is left.
+    error : str
+        Why it failed.
+    notes : list of str
+        What its stage noted when it ended without a result.
+    """
+
+    channel: str
+    stage: str
+    state: State
+    done: int | None = None
+    total: int | None = None
+    seconds: float | None = None
+    remaining_s: float | None = None
+    error: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Channel and stage."""
+        return f"{self.channel}/{self.stage}" if self.channel else self.stage
+
+
+@dataclass(frozen=True)
+class Status:
+    """
+    A work directory.
+
+    Attributes
+    ----------
+    work : str
+        The directory.
+    observation : str
+        Name of the sequence.
+    state : str
+        ``running``, ``stopped`` (a run ended without a word), ``failed``, ``unfinished`` or ``done``.
+    command, host : str
+        The last run.
+    pid : int
+        Its process.
+    started, ended : float or None
+        When it began and ended, Unix seconds.
+    remaining_s : float or None
+        Estimate of what remains; None where nothing is known.
+    unknown : int
+        Tasks to be done that the estimate leaves out.
+    tasks : list of TaskStatus
+        All stages of all channels.
+    checks : dict
+        Channel to its quality checklist.
+    findings : list of str
+        Why it cannot be said what is stale.
+    next : str
+        What to do next.
+    """
+
+    work: str
+    observation: str
+    state: str
+    command: str
+    host: str
+    pid: int
+    started: float | None
+    ended: float | None
+    remaining_s: float | None
+    unknown: int
+    tasks: list[TaskStatus]
+    checks: dict[str, list[Check]]
+    findings: list[str]
+    next: str
+
+    def plain(self) -> dict[str, Any]:
+        """
+        The same as values for JSON.
+
+        Returns
+        -------
+        dict
+            All attributes.
+        """
+        values = asdict(self)
+        for task in values["tasks"]:
+            task["state"] = task["state"].value
+        return values
+
+
+def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings]) -> Status:
+    """
+    Look at a work directory; nothing is changed in it.
+
+    Parameters
+    ----------
+    work : Path
+        Work directory, or the directory of a sweep's job.
+    load : callable
+        ``load(configuration, work)`` gives the settings of a record for all stages and channels.
+
+    Returns
+    -------
+    Status
+        How it stands.
+
+    Raises
+    ------
+    InputError
+        If nothing was run there.
+    """
+    layout = Layout(work)
+    record = required_record(layout)
+    is_job = bool(record["is_job"])
+    settings = load(record["configuration"], Path(record["work"]) if is_job else work)
+    stages = all_stages()
+    changed = changed_by(record["swept"], stages)
+    space = Workspace(
+        Path(record["work"]) if is_job else work, work if is_job else None, lambda s: s.name in changed
+    )
+    alive = is_alive(layout, record) and record["ended"] is None
+    # While a run goes on, its own plan holds, and the raw files need not be looked at again.
+    plan = Plan() if alive else _plan(settings, stages, space, record["backend"])
+    tasks = [
+        _task_status(stage, channel, plan, space, record["tasks"], layout)
+        for stage in stages.values()
+        for channel in ([""] if stage.whole else settings.channels)
+    ]
+    tasks = _with_estimates(tasks, record["tasks"])
+    open_tasks = [t for t in tasks if t.state is not State.done]
+    known = [t.remaining_s for t in open_tasks if t.remaining_s is not None]
+    state = _overall(tasks, alive, record)
+    checks = {name: _checks(name, settings, space, stages, work) for name in settings.channels}
+    return Status(
+        work=str(work),
+        observation=settings.run.observation.name,
+        state=state,
+        command=record["command"],
+        host=record["host"],
+        pid=record["pid"],
+        started=record["started"],
+        ended=record["ended"],
+        remaining_s=sum(known) if known else None,
+        unknown=len(open_tasks) - len(known),
+        tasks=tasks,
+        checks=checks,
+        findings=plan.findings,
+        next=_next(state, tasks, checks, record, layout),
+    )
+
+
+def _plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: str) -> Plan:
+    findings = check_files(settings, stages)
+    if findings:
+        return Plan(findings=findings)
+    try:
+        return make_plan(settings, stages, space, backend)
+    except StillsunError as error:
+        return Plan(findings=[str(error)])
+
+
+def _task_status(
+    stage: Stage,
+    channel: str,
+    plan: Plan,
+    space: Workspace,
+    entries: Mapping[str, Mapping[str, Any]],
+    layout: Layout,
+) -> TaskStatus:
+    name = f"{channel}/{stage.name}" if channel else stage.name
+    entry = entries.get(name, {})
+    task = None if plan.findings else plan.lookup(stage.name, channel)
+    wanted = entry.get("digest") if task is None else task.digest
+    places = space.target(stage)
+    found = _found(stage, channel, places)
+    said, own = entry.get("state"), entry.get("digest") == wanted
+    alive = said in ("planned", "running") and is_alive(layout, entry if said == "running" else {})
+    rows = _rows(stage, channel, places, wanted)
+    state: State = State.missing
+    more: dict[str, Any] = {}
+    if alive:
+        state = State.running if said == "running" else State.waits
+        more = _progress(name, channel, layout) if state is State.running else {}
+        if state is State.running and entry.get("started"):
+            more["seconds"] = time.time() - entry["started"]
+    elif found is not None and found == wanted and (task is None or task.action is Action.reuse):
+        state, more = State.done, {"seconds": entry.get("seconds") if own else None}
+    elif own and said == "failed":
+        state, more = State.failed, {"error": entry.get("error") or "", **rows}
+    elif rows or (own and said == "running"):
+        state, more = State.stopped, rows
+    elif found is not None:
+        state = State.stale
+    elif own and said == "empty":
+        more = {"notes": list(entry.get("notes") or [])}
+    return TaskStatus(channel, stage.name, state, **more)
+
+
+def _found(stage: Stage, channel: str, places: Layout) -> str | None:
+    if stage.writes:
+        return stored_digest(*places.store(channel, stage.writes))
+    return read_stamp(places.stamp(channel, stage.name), places.work).get("digest")
+
+
+def _rows(stage: Stage, channel: str, places: Layout, digest: str | None) -> dict[str, Any]:
+    """Rows of an unfinished store that the next run will go on with."""
+    if not stage.writes:
+        return {}
+    path, group = places.store(channel, stage.writes)
+    own = path if group == "/" else path.with_name(f"{path.stem}.{group}{path.suffix}")
+    rows = part_progress(own, digest)
+    return {} if rows is None else {"done": rows[0], "total": rows[1]}
+
+
+def _progress(name: str, channel: str, layout: Layout) -> dict[str, Any]:
+    """What a running task says of itself, with the time that the rest will take at its pace."""
+    try:
+        said = json.loads(layout.progress(channel).read_text())
+    except (OSError, ValueError):
+        return {}
+    if said["task"] != name:
+        return {}
+    made, took = said["done"] - said["first"], said["at"] - said["since"]
+    more: dict[str, Any] = {"done": said["done"], "total": said["total"]}
+    if made > 0:
+        more["remaining_s"] = max(
+            0.0, took / made * (said["total"] - said["done"]) - (time.time() - said["at"])
+        )
+    return more
+
+
+def _with_estimates(
+    tasks: Iterable[TaskStatus], entries: Mapping[str, Mapping[str, Any]]
+) -> list[TaskStatus]:
+    """Add how long what has not begun will take: as long as last time, or as for the other channels."""
+    every = list(tasks)
+    estimated = []
+    for task in every:
+        if task.state is State.done or task.remaining_s is not None or task.state is State.running:
+            estimated.append(task)
+            continue
+        last = entries.get(task.name, {}).get("seconds")
+        others = [t.seconds for t in every if t.stage == task.stage and t.state is State.done and t.seconds]
+        guess = last if last is not None else (sum(others) / len(others) if others else None)
+        if guess is not None and task.total:
+            guess *= 1 - (task.done or 0) / task.total
+        estimated.append(TaskStatus(**{**task.__dict__, "remaining_s": guess}))
+    return estimated
+
+
+def _overall(tasks: Iterable[TaskStatus], alive: bool, record: Mapping[str, Any]) -> str:
+    states = {t.state for t in tasks}
+    if alive:
+        return "running"
+    if states == {State.done}:
+        return "done"
+    if record["ended"] is None:
+        return "stopped"
+    return "failed" if State.failed in states else "unfinished"
+
+
+def _checks(
+    name: str, settings: Settings, space: Workspace, stages: Mapping[str, Stage], work: Path
+) -> list[Check]:
+    with ExitStack() as stack:
+        inputs = {}
+        for stage in stages.values():
+            if not stage.writes:
+                continue
+            try:
+                reader = StoreReader(*space.target(stage).store(name, stage.writes))
+            except InputError:
+                continue
+            inputs[stage.writes] = stack.enter_context(reader)
+        products = ChannelProducts(name, settings.channel(name), settings.stages[name], inputs)
+        exported = space.target(stages["export"]).channel(name).destretched
+        files = len(list(exported.glob("*.fits"))) or None
+        return checklist(
+            products, settings.run.report.quality, is_reference=name == settings.reference, files=files
+        )
+
+
+def _next(
+    state: str,
+    tasks: Iterable[TaskStatus],
+    checks: Mapping[str, Iterable[Check]],
+    record: Mapping[str, Any],
+    layout: Layout,
+) -> str:
+    again = record["command"]
+    if record["directory"] != str(Path.cwd()):
+        again = f"cd {shlex.quote(record['directory'])} && {again}"
+    if state == "running":
+        return f"wait: stillsun status {shlex.quote(str(layout.work))} --watch; the log is {layout.log}"
+    if state == "stopped":
+        return f"the run was stopped or killed; the same command goes on where it was: {again}"
+    if state == "failed":
+        return (
+            f"put right what the errors say (details are in {layout.log}), then the same command goes on "
+            f"from there: {again}"
+        )
+    if state == "unfinished":
+        notes = [note for task in tasks for note in task.notes]
+        reason = f" ({'; '.join(notes)})" if notes else ""
+        return f"run again to make what is missing or stale{reason}: {again}"
+    if any(check.holds is False for judged in checks.values() for check in judged):
+        return f"look at the conditions that do not hold in {layout.report / 'index.html'}"
+    return f"nothing; look at {layout.report / 'index.html'}"

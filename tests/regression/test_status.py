@@ -1,0 +1,164 @@
+"""The verbs `status` and `report`: after a run, during it, after a kill and after a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from tests.regression.conftest import products, reduce
+
+from stillsun.cli import main
+from stillsun.errors import InputError
+from stillsun.stages import destretch
+
+STAGES = ("calibrate", "assemble", "speckle", "destretch", "register", "align", "export")
+
+
+@pytest.fixture
+def status(capsys):
+    """The status of a work directory as `stillsun status --json` gives it, tasks by name."""
+
+    def read(work):
+        capsys.readouterr()
+        assert main(["status", str(work), "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        said["tasks"] = {
+            f"{t['channel']}/{t['stage']}" if t["channel"] else t["stage"]: t for t in said["tasks"]
+        }
+        return said
+
+    return read
+
+
+def _states(said):
+    return {name: task["state"] for name, task in said["tasks"].items()}
+
+
+def test_a_finished_run(reduced, status, capsys):
+    before = products(reduced)
+    said = status(reduced)
+    assert said["state"] == "done"
+    assert set(_states(said).values()) == {"done"}
+    assert len(said["tasks"]) == 2 * len(STAGES) + 2
+    assert all(task["seconds"] >= 0 for task in said["tasks"].values())
+    assert said["remaining_s"] is None
+    assert {c["stage"] for c in said["checks"]["ROSA_GBAND"]} >= {"calibrate", "speckle", "destretch"}
+    assert main(["status", str(reduced)]) == 0
+    text = capsys.readouterr().out
+    assert "next: " in text.splitlines()[-1]
+    assert "index.html" in text.splitlines()[-1]
+    assert products(reduced) == before
+
+
+def test_what_is_missing_or_stale(work, status):
+    (work / "HARDCAM" / "splineDestretch").rename(work / "elsewhere")
+    (work / "ROSA_GBAND" / "destretch.h5").unlink()
+    said = status(work)
+    states = _states(said)
+    assert said["state"] == "unfinished"
+    assert states["HARDCAM/export"] == "missing"
+    assert states["ROSA_GBAND/destretch"] == "missing"
+    # Made from what is missing, so it will be made again.
+    assert states["ROSA_GBAND/export"] == "stale"
+    assert states["ROSA_GBAND/speckle"] == "done"
+    assert said["remaining_s"] > 0
+    assert said["command"] in said["next"]
+
+
+def test_without_the_raw_files_the_record_is_believed(work, simulated, status, tmp_path, monkeypatch):
+    record = json.loads((work / ".stillsun" / "manifest.json").read_text())
+    record["configuration"]["observation"]["raw_dir"] = str(tmp_path / "archived")
+    (work / ".stillsun" / "manifest.json").write_text(json.dumps(record))
+    said = status(work)
+    assert set(_states(said).values()) == {"done"}
+    assert said["findings"]
+
+
+def test_a_failure_says_what_to_do(simulated, reduced, work, status, monkeypatch, capsys):
+    def fail(ctx):
+        raise InputError("a cable came loose", remedy="Plug it in")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(destretch, "STAGE", replace(destretch.STAGE, run=fail))
+        assert (
+            reduce(
+                simulated, work, "channels=[ROSA_GBAND]", "destretch.window=3", "stages=[destretch,export]"
+            )
+            == 1
+        )
+        said = status(work)
+    states = _states(said)
+    assert said["state"] == "failed"
+    assert states["ROSA_GBAND/destretch"] == "failed"
+    assert states["ROSA_GBAND/calibrate"] == "done"
+    assert "a cable came loose" in said["tasks"]["ROSA_GBAND/destretch"]["error"]
+    assert "put right" in said["next"]
+    # The report made afterwards says so too, although the old frames are still there.
+    assert main(["report", str(work)]) == 0
+    page = (work / "report" / "index.html").read_text()
+    assert "a cable came loose" in page
+
+
+def test_the_report_is_made_again_without_raw_files(work, tmp_path, capsys):
+    record = work / ".stillsun" / "manifest.json"
+    before = record.read_text()
+    shutil.rmtree(work / "report")
+    moved = tmp_path / "moved"
+    work.rename(moved)
+    capsys.readouterr()
+    assert main(["report", str(moved)]) == 0
+    assert capsys.readouterr().out.strip() == str(moved / "report" / "index.html")
+    page = (moved / "report" / "index.html").read_text()
+    assert "Quality checklist" in page
+    assert (moved / ".stillsun" / "manifest.json").read_text() == before
+    assert sum(1 for _ in (moved / "report").iterdir()) > 1
+
+
+def test_a_directory_without_a_run(tmp_path, capsys):
+    assert main(["status", str(tmp_path)]) != 0
+    assert "no run has been here" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_and_one_that_was_killed(simulated, tmp_path, status):
+    work = tmp_path / "work"
+    options = ("stages=[calibrate,assemble,speckle,destretch]", "speckle.max_iterations=40")
+    command = [
+        *(sys.executable, "-m", "stillsun", "run", f"observation_file={simulated / 'observation.yaml'}"),
+        *(f"observation.work_dir={work}", "backend=numpy", *options),
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    said = None
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (work / ".stillsun" / "manifest.json").is_file():
+            said = status(work)
+            task = said["tasks"]["ROSA_GBAND/speckle"]
+            if task["state"] == "running" and (task["done"] or 0) >= 2:
+                break
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert said is not None
+    assert said["state"] == "running"
+    assert said["pid"] == process.pid
+    assert said["tasks"]["ROSA_GBAND/speckle"]["state"] == "running"
+    assert said["tasks"]["ROSA_GBAND/speckle"]["total"] == 5
+    assert said["tasks"]["ROSA_GBAND/destretch"]["state"] == "waits"
+    assert said["tasks"]["ROSA_GBAND/calibrate"]["state"] == "done"
+    said = status(work)
+    assert said["state"] == "stopped"
+    states = _states(said)
+    assert states["ROSA_GBAND/speckle"] == "stopped"
+    assert 2 <= said["tasks"]["ROSA_GBAND/speckle"]["done"] <= 5
+    assert states["ROSA_GBAND/destretch"] == "missing"
+    assert "the same command goes on" in said["next"]
+    assert f"observation.work_dir={work}" in said["next"]
