@@ -92,7 +92,6 @@ def look(image: np.ndarray, light: float) -> Look:
     if contrast < _FEATURELESS:
         return Look(Sight.featureless, _FEATURELESS / max(contrast, 1e-6), f"contrast {contrast:.1%}")
     four, two, angle = _directions(relative)
-    repeating = _repetition(fine - 1)
     both = max(1 - two / max(four, 1e-6), 1e-2) / _ONE_SIDED
     if four >= _RECTILINEAR and both >= 1:
         share, spacings = _lines(relative, angle)
@@ -104,6 +103,7 @@ def look(image: np.ndarray, light: float) -> Look:
             return Look(Sight.linegrid, _odds(share, _ADDITIVE), said, spacing)
         margin = min(both, _odds(four, _RECTILINEAR), 1 / _odds(share, _ADDITIVE))
         return Look(Sight.target, margin, f"{four:.0%} of the edges in two directions, not in lines")
+    repeating = _repetition(fine - 1)
     if repeating >= _REPEATING:
         return Look(
             Sight.dotgrid, _odds(repeating, _REPEATING), f"repeats itself both ways to {repeating:.0%}"
