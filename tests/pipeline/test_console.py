@@ -1,0 +1,61 @@
+"""Logs and progress: everything in the file, little on the console, bars only where they belong."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+
+import pytest
+
+from stillsun.pipeline import console
+from stillsun.pipeline.console import Progress, bars_wanted, logging_to
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "wanted"),
+    [(True, True, True), (True, False, False), (False, True, False), (False, False, False)],
+)
+def test_bars_need_a_terminal_and_the_configurations_consent(monkeypatch, progress, terminal, wanted):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    assert bars_wanted(progress) is wanted
+
+
+def test_a_bar_shows_label_and_count(capsys):
+    with Progress("ROSA_GBAND/speckle", bars=True) as progress:
+        progress(3, 12)
+        time.sleep(0.2)  # bars are not drawn more often than that
+        progress(12, 12)
+    text = capsys.readouterr().err
+    assert "ROSA_GBAND/speckle" in text
+    assert "12/12" in text
+
+
+def test_without_bars_a_line_now_and_then(capsys, caplog, monkeypatch):
+    monkeypatch.setattr(console, "_LINE_INTERVAL", -1.0)
+    with caplog.at_level("INFO", logger="stillsun"), Progress("speckle", bars=False) as progress:
+        progress(3, 12)
+    assert capsys.readouterr().err == ""
+    assert "speckle: 3 of 12" in caplog.text
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_the_file_has_everything_and_the_console_the_essential(tmp_path, capsys, quiet):
+    log = logging.getLogger("stillsun.test")
+    with logging_to(tmp_path / "work" / "stillsun.log", quiet=quiet):
+        log.debug("a detail")
+        log.info("a step")
+        log.warning("a warning")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("of a library", stacklevel=1)
+    log.warning("after the run")
+    text = (tmp_path / "work" / "stillsun.log").read_text()
+    for part in ("a detail", "a step", "a warning", "of a library"):
+        assert part in text
+    assert "after the run" not in text
+    shown = capsys.readouterr().err
+    assert "a warning" in shown
+    assert "a detail" not in shown
+    assert ("a step" in shown) is not quiet
+    assert "of a library" not in shown
