@@ -106,7 +106,7 @@ def observe(times: Any, site: Site) -> Observer:
     """
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
     knots = _knots(times, _MARGIN)
-    with _offline():
+    with offline():
         from astropy import units as u
         from astropy.coordinates import AltAz, get_sun
 
@@ -183,25 +183,50 @@ def rotate_with_sun(point: Any, time: float, times: Any, site: Site) -> np.ndarr
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
     knots = _knots(np.append(times, time), 0.0)
     x, y = (float(v) for v in point)
-    with _offline():
+    with offline():
         from astropy import units as u
         from astropy.coordinates import SkyCoord
         from sunpy.coordinates import Helioprojective, propagate_with_solar_surface
 
-        location, rsun = site.location(), RSUN_METRES * u.m
-        start, when = _astropy_time(time), _astropy_time(knots)
-        telescope = _telescope(start, location)
+        start = telescope_frame(time, site)
         from_centre = np.arccos(np.cos(x / _ARCSEC) * np.cos(y / _ARCSEC))
-        if from_centre >= np.arcsin(RSUN_METRES / telescope.radius.to_value(u.m)):
+        if from_centre >= np.arcsin(RSUN_METRES / start.observer.radius.to_value(u.m)):
             return np.tile([x, y], (times.size, 1))
-        base = SkyCoord(
-            x * u.arcsec, y * u.arcsec, frame=Helioprojective(observer=telescope, obstime=start, rsun=rsun)
+        base = SkyCoord(x * u.arcsec, y * u.arcsec, frame=start)
+        when = _astropy_time(knots)
+        later = Helioprojective(
+            observer=_telescope(when, site.location()), obstime=when, rsun=RSUN_METRES * u.m
         )
-        later = Helioprojective(observer=_telescope(when, location), obstime=when, rsun=rsun)
         with propagate_with_solar_surface():
             moved = base.transform_to(later)
         path = np.stack([moved.Tx.to_value(u.arcsec), moved.Ty.to_value(u.arcsec)], axis=-1)
     return CubicSpline(knots - knots[0], path)(times - knots[0])
+
+
+def telescope_frame(time: float, site: Site) -> Any:
+    """
+    The plane of the sky as the telescope sees it.
+
+    Parameters
+    ----------
+    time : float
+        Unix seconds, UTC.
+    site : Site
+        Where the telescope stands.
+
+    Returns
+    -------
+    sunpy.coordinates.Helioprojective
+        Frame with observer, time and radius.
+    """
+    with offline():
+        from astropy import units as u
+        from sunpy.coordinates import Helioprojective
+
+        when = _astropy_time(time)
+        return Helioprojective(
+            observer=_telescope(when, site.location()), obstime=when, rsun=RSUN_METRES * u.m
+        )
 
 
 def _knots(times: np.ndarray, margin: float) -> np.ndarray:
@@ -225,7 +250,15 @@ def _telescope(when: Any, location: Any) -> Any:
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def offline() -> Iterator[None]:
+    """
+    Keep astropy from downloading Earth-rotation tables, and from asking for them.
+
+    Yields
+    ------
+    None
+        While the block runs.
+    """
     # Earth-rotation tables beyond the installed ones would only matter below a kilometre.
     from astropy.utils import iers
 
