@@ -177,6 +177,7 @@ class _Account:
     def __init__(self, job: _Job) -> None:
         self._job = job
         self._failed: dict[int, StillsunError] = {}
+        self._made_from = {burst: job.made_from(burst) for burst in job.bursts}
         base = job.file.output_base
         self._made = Made(base.with_name(f"{base.name}.made_from"), job.props.rows, job.props.columns)
 
@@ -184,7 +185,7 @@ class _Account:
         """Bursts that have to be made; the others are told to be done."""
         missing = []
         for burst in self._job.bursts:
-            made_from = self._job.made_from(burst)
+            made_from = self._made_from[burst]
             if made_from and self._made.holds(self._job.output_base(burst), made_from):
                 _say(f"burst {burst:03d}: there already", MARK)
             else:
@@ -197,8 +198,7 @@ class _Account:
             self._failed[burst] = result
             _complain(f"burst {burst:03d}: {result}")
             return not isinstance(result, ConfigError)
-        made_from = self._job.made_from(burst)
-        if made_from:
+        if made_from := self._made_from[burst]:
             self._made.add(self._job.output_base(burst), made_from)
         _say(f"burst {burst:03d}: {'; '.join(result)}", MARK)
         return True
