@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import fourier_shift, gaussian_filter
 
 from stillsun.core.backend import get_backend
-from stillsun.core.quality import frame_quality
+from stillsun.core.quality import frame_change, frame_quality
 
 
 def test_wave_of_known_contrast_and_gradient():
@@ -59,3 +59,18 @@ def test_frames_without_light_have_no_quality():
     contrast, sharpness = frame_quality(frames, backend="numpy")
     assert np.isnan(contrast).all()
     assert np.isnan(sharpness).all()
+
+
+def test_change_is_told_as_a_displacement():
+    scene = gaussian_filter(np.random.default_rng(5).standard_normal((220, 240)), 2.5, mode="wrap")
+    scene = 1000 + 80 * scene / scene.std()
+    spectrum = np.fft.fft2(scene)
+    for shift in (0.1, 0.4):
+        # Per axis as far as along the diagonal, at another brightness and contrast.
+        moved = np.fft.ifft2(fourier_shift(spectrum, (shift, -shift))).real
+        change = frame_change(scene.astype(np.float32), (0.7 * moved - 50).astype(np.float32))
+        assert change == pytest.approx(shift, rel=0.1)
+    assert frame_change(scene, scene) < 1e-4
+    other = gaussian_filter(np.random.default_rng(6).standard_normal((220, 240)), 2.5, mode="wrap")
+    assert frame_change(scene, 1000 + 800 * other) > 2
+    assert np.isnan(frame_change(scene, np.full_like(scene, 3.0)))

@@ -80,7 +80,7 @@ def run(speckle, directory, config, *turns, **options):
         )
 
 
-@pytest.mark.parametrize("kind", ["running", "fixed"])
+@pytest.mark.parametrize("kind", ["running", "fixed", "two_pass"])
 def test_frames_are_held_still(speckle, moved, tmp_path, kind):
     config = DestretchConfig(kernels=KERNELS, reference=ReferenceKind[kind], window=3)
     store, notes = run(speckle, tmp_path / "out", config)
@@ -93,6 +93,9 @@ def test_frames_are_held_still(speckle, moved, tmp_path, kind):
     assert not store.read("valid", 3).any()
     np.testing.assert_array_equal(images[3], moved[3])
     assert store.read("valid", 4)[inner].all()
+    change = store.read("change_px")
+    assert np.isnan(change[[0, 3]]).all()
+    assert np.nanmax(change) < 0.3
     residual = store.read("residual_px")
     assert np.nanmax(residual) < 0.3
     assert store.read("rms_px").shape == (FRAMES, 4)
@@ -117,9 +120,22 @@ def test_frames_are_oriented_once(speckle, moved, tmp_path):
     assert np.std(ours - expected) < 0.1 * np.std(expected)
 
 
-@pytest.mark.parametrize(("flows", "stop"), [(False, 4), (True, 4), (True, 8)])
-def test_interrupted_run_goes_on_with_the_same_bytes(speckle, tmp_path, flows, stop):
-    config = DestretchConfig(kernels=KERNELS, window=2, preserve_flows=flows)
+@pytest.mark.parametrize(
+    ("kind", "flows", "stop"),
+    [
+        ("running", False, 4),
+        ("running", True, 4),
+        ("running", True, 8),
+        ("two_pass", False, 4),
+        ("two_pass", False, 6),
+        ("two_pass", False, 9),
+        ("two_pass", True, 10),
+        ("two_pass", True, 16),
+    ],
+)
+def test_interrupted_run_goes_on_with_the_same_bytes(speckle, tmp_path, kind, flows, stop):
+    config = DestretchConfig(kernels=KERNELS, reference=ReferenceKind[kind], window=2, preserve_flows=flows)
+    passes = 1 + (kind == "two_pass") + flows
     whole, _ = run(speckle, tmp_path / "whole", config)
 
     class KilledError(Exception):
@@ -133,9 +149,9 @@ def test_interrupted_run_goes_on_with_the_same_bytes(speckle, tmp_path, flows, s
         run(speckle, tmp_path / "again", config, progress=progress)
     seen = []
     again, _ = run(speckle, tmp_path / "again", config, progress=lambda done, total: seen.append(done))
-    assert seen[-1] == (12 if flows else 6)
-    assert len(seen) < 12 - stop + 2
-    assert min(seen) >= min(stop, 6)
+    assert seen[-1] == 6 * passes
+    assert min(seen) == stop
+    assert len(seen) <= 6 * passes - stop + passes
     for name in whole.names():
         np.testing.assert_array_equal(again.read(name), whole.read(name))
 

@@ -119,6 +119,7 @@ class ReferenceKind(Enum):
 
     running = "running"
     fixed = "fixed"
+    two_pass = "two_pass"
 
 
 class Interpolation(Enum):
@@ -204,6 +205,13 @@ class ChannelConfig:
     )
     start: str | None = opt(
         None, "UTC start of the first data frame, for cameras without time stamps", unit="ISO 8601"
+    )
+    clock_offset_h: float = opt(
+        0.0,
+        "by how much the clock of the camera's computer is ahead of UTC; taken off the times in the files",
+        unit="h",
+        ge=-24,
+        le=24,
     )
     orientation: list[Turn] = opt(
         list, "operations that bring a camera image to the telescope's orientation, in order"
@@ -331,9 +339,10 @@ class DestretchConfig:
         ge=0,
     )
     reference: ReferenceKind = opt(
-        ReferenceKind.running, "running: mean of the last frames; fixed: one frame"
+        ReferenceKind.running,
+        "running: mean of the last frames; fixed: one frame; two_pass: mean of all frames of a first pass",
     )
-    window: int = opt(10, "frames in the running mean", unit="frames", ge=1)
+    window: int = opt(10, "frames in the running mean, of a first pass too", unit="frames", ge=1)
     reference_frame: int | None = opt(
         None, "number of the fixed reference frame; the one of highest quality by default", ge=0
     )

@@ -53,6 +53,32 @@ def frame_quality(frames: Any, *, backend: Backend | str | None = None) -> tuple
     return np.sqrt(variance) / mean, np.sqrt(gradient) / mean
 
 
+def frame_change(before: np.ndarray, after: np.ndarray) -> float:
+    """
+    How far two frames of a sequence differ, as the displacement that would make such a difference.
+
+    Parameters
+    ----------
+    before, after : numpy.ndarray
+        (rows, columns) float32, at least 3 x 3 pixels.
+
+    Returns
+    -------
+    float
+        Pixels per axis: ``sqrt(2 (1 - c)) * contrast / sharpness`` with the correlation c, that is, the
+        rms difference of the frames at equal mean and contrast over the rms gradient (of the second).
+        Change of the Sun and noise are in it as well as what is left of the seeing. NaN where a frame
+        has no contrast.
+    """
+    contrast, sharpness = (v[0] for v in frame_quality(after[None], backend="numpy"))
+    first, second = (f - f.mean(dtype=np.float64) for f in (before, after))
+    power = float((first * first).sum() * (second * second).sum())
+    if not (power > 0 and sharpness > 0):
+        return float("nan")
+    correlation = float((first * second).sum()) / np.sqrt(power)
+    return float(np.sqrt(2 * max(1 - correlation, 0.0)) * contrast / sharpness)
+
+
 def _sums(frame: Any, xp: Any) -> tuple[Any, Any, Any]:
     """Sum, sum of squares, and sum of squared differences over two pixels inside the rim."""
     values = frame.astype(np.float64)

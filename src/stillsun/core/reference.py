@@ -1,7 +1,8 @@
-"""What a sequence is held still against: a fixed frame, or the mean of the last corrected ones."""
+"""What a sequence is held still against: a fixed frame, or a mean of corrected ones."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -185,6 +186,29 @@ class RunningReference:
         slot = self._order.pop(0) if full else len(self._order)
         self._ring[slot] = frame
         self._order.append(slot)
+
+
+def mean_frame(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """
+    Mean of all corrected frames of a sequence, to be its reference in a second pass.
+
+    Parameters
+    ----------
+    frames : iterable of numpy.ndarray
+        (rows, columns) float32 each, NaN where a frame is not valid; at least one.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) float32: for each pixel the mean of the frames in which it is valid, summed in
+        float64 in the order given; NaN where there is none.
+    """
+    total = count = np.zeros(())
+    for frame in frames:
+        there = np.isfinite(frame)
+        total = total + np.where(there, frame, np.float32(0))
+        count = count + there
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
 def _mean_generic(frames: list[Any], xp: Any) -> Any:

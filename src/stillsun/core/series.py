@@ -14,7 +14,7 @@ from stillsun.core._solve import stored_field
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.destretch import DEFAULT_KERNELS, Destretcher, DestretchResult, checked_image
 from stillsun.core.flows import SLOW_WINDOW, Follower, sample_motion, seeing_field, slow_motion
-from stillsun.core.reference import FixedReference, Reference, RunningReference
+from stillsun.core.reference import FixedReference, Reference, RunningReference, mean_frame
 from stillsun.errors import ConfigError, InputError
 
 
@@ -63,9 +63,11 @@ def destretch_series(
         Each (rows, columns), in the order of time; taken one after the other.
     kernels : sequence of int, optional
         As for `stillsun.core.destretch.destretch`.
-    reference : {"running", "fixed"} or array_like, optional
+    reference : {"running", "fixed", "two_pass"} or array_like, optional
         ``"running"``: the mean of the last `window` corrected frames, the first frame being its own
-        reference; ``"fixed"``: the frame `reference_index`; or a reference frame.
+        reference; ``"fixed"``: the frame `reference_index`; ``"two_pass"``: the mean of all corrected
+        frames of a first pass with the running mean, which keeps the frames in memory; or a reference
+        frame.
     window : int, optional
         Frames in the running mean.
     reference_index : int, optional
@@ -83,7 +85,7 @@ def destretch_series(
         Where to compute.
     progress : callable, optional
         Called with the number of frames done and of all (0 where the iterable does not tell); with
-        `preserve_flows` each frame counts twice.
+        `preserve_flows`, and with two passes, each frame counts once more.
 
     Returns
     -------
@@ -99,19 +101,33 @@ def destretch_series(
         If kernels, reference or window cannot be used.
     """
     backend = get_backend(backend)
-    source, frames = _source(frames, reference, window, reference_index, backend)
+    two_pass = isinstance(reference, str) and reference == "two_pass"
+    if two_pass:
+        frames = list(frames)
+    passes = 1 + two_pass + preserve_flows
+    total = passes * len(frames) if isinstance(frames, Sized) else 0
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    source, frames = _source(frames, "running" if two_pass else reference, window, reference_index, backend)
+    if two_pass:
+        first = Destretcher(source, kernels, repair_tolerance, interpolation, backend=backend)
+        source = FixedReference(mean_frame(_corrected(first, frames, step)), backend)
     follows = preserve_flows and isinstance(source, RunningReference)
     follower = Follower() if follows else None
     stream = Destretcher(source, kernels, repair_tolerance, interpolation, follower, backend)
-    total = (1 + preserve_flows) * (len(frames) if isinstance(frames, Sized) else 0)
     kept: list[Any] = []
     results: list[DestretchResult] = []
     for frame in frames:
         results.append(stream.push(frame))
         if preserve_flows:
             kept.append(frame)
-        if progress is not None:
-            progress(len(results), total)
+        step()
     if not results:
         raise InputError("no frames to destretch")
     shifts = [r.shifts for r in results]
@@ -129,8 +145,7 @@ def destretch_series(
         for number, (field, _) in enumerate(fields):
             image, valid = apply_field(kept[number], field, interpolation, backend)
             parts[number] = image, to_host(field), valid
-            if progress is not None:
-                progress(len(results) + number + 1, total and 2 * len(results))
+            step()
     return SeriesResult(
         np.stack([p[0] for p in parts]),
         np.stack([p[1] for p in parts]),
@@ -227,6 +242,14 @@ def apply_field(
     return to_host(image), to_host(valid)
 
 
+def _corrected(stream: Destretcher, frames: Iterable[Any], step: Callable[[], None]) -> Iterator[np.ndarray]:
+    """Frames of a first pass, NaN where invalid."""
+    for frame in frames:
+        result = stream.push(frame)
+        yield np.where(result.valid, result.image, np.float32(np.nan))
+        step()
+
+
 def _source(
     frames: Iterable[Any], reference: str | Any, window: int, index: int, backend: Backend
 ) -> tuple[Reference, Iterable[Any]]:
@@ -237,7 +260,9 @@ def _source(
         return RunningReference(window, backend), frames
     if reference != "fixed":
         raise ConfigError(
-            "unknown reference", expected="'running', 'fixed' or an array", found=repr(reference)
+            "unknown reference",
+            expected="'running', 'fixed', 'two_pass' or an array",
+            found=repr(reference),
         )
     first = None
     if isinstance(frames, Sequence) or index != 0:

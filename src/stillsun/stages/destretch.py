@@ -8,24 +8,27 @@ from typing import Any
 import numpy as np
 
 from stillsun.config.schema import DestretchConfig, ReferenceKind
-from stillsun.core.destretch import Destretcher, DestretchResult, displacement_field
-from stillsun.core.flows import Follower, motion_lattice, sample_motion
+from stillsun.core.destretch import Destretcher
+from stillsun.core.flows import Follower, sample_motion
 from stillsun.core.orient import Orientation
 from stillsun.core.quality import frame_quality
-from stillsun.core.reference import FixedReference, Reference, RunningReference
+from stillsun.core.reference import FixedReference, Reference, RunningReference, mean_frame
 from stillsun.core.series import apply_field, remove_seeing
-from stillsun.core.tiles import check_kernels, lattice
+from stillsun.core.tiles import check_kernels
 from stillsun.errors import ConfigError
-from stillsun.io.store import StoreReader, StoreWriter
-from stillsun.stages.base import Field, Stage, StageContext
+from stillsun.io.store import StoreReader
+from stillsun.stages._beside import WriteBehind, read_ahead
+from stillsun.stages._destretched import FIRST_PASS, SOLVED, Destretched, centre, fields
+from stillsun.stages.base import Stage, StageContext
 
 
 def run(ctx: StageContext) -> None:
     """
     Destretch the frames in the order of time.
 
-    Rows that an earlier run completed are kept; the reference is rebuilt from them, so that an
-    interrupted sequence gives the same bytes as an uninterrupted one.
+    Frames are read and written beside the computation. Rows that an earlier run completed are kept; the
+    reference is rebuilt from them, so that an interrupted sequence gives the same bytes as an
+    uninterrupted one.
 
     Parameters
     ----------
@@ -42,86 +45,29 @@ def run(ctx: StageContext) -> None:
     config: DestretchConfig = ctx.config
     frames = _Frames(ctx.inputs["speckle"], ctx.settings.orientation)
     kernels = check_kernels(config.kernels)
-    reference: Reference
+    two_pass, keep = config.reference is ReferenceKind.two_pass, config.preserve_flows
     attributes: dict[str, Any] = {"kernels": list(kernels), "reference": config.reference.name}
+    reference: Reference = RunningReference(config.window, ctx.backend)
     if config.reference is ReferenceKind.fixed:
         number = _reference_frame(config.reference_frame, frames.store)
         attributes["reference_frame"] = number
-        reference = FixedReference(frames.read(number), ctx.backend)
-    else:
-        reference = RunningReference(config.window, ctx.backend)
-    keep = config.preserve_flows
-    with ctx.create(len(frames), _fields(frames.shape, kernels, keep), attributes) as store:
-        _solve(ctx, store, frames, reference, kernels)
+        reference = FixedReference(frames.read(number)[0], ctx.backend)
+    datasets = fields(frames.shape, kernels, two_pass, keep)
+    with ctx.create(len(frames), datasets, attributes) as store:
+        product = Destretched(store, frames.shape, kernels)
+        passes = _Passes(ctx, frames, product, 1 + two_pass + keep)
+        if two_pass:
+            if not store.read("reference_made"):
+                passes.solve(reference, FIRST_PASS)
+                _make_reference(product, len(frames))
+            passes.skip()
+            reference = FixedReference(store.read("reference"), ctx.backend)
+        passes.solve(reference, SOLVED if keep else None, follow=keep)
         if keep:
-            _keep_flows(ctx, store, frames, kernels)
-        empty = [n for n in range(len(frames)) if not store.read("valid", n).any()]
+            passes.keep_flows()
+        empty = [n for n in range(len(frames)) if not product.live(n)]
     if empty:
         ctx.note(f"frames without any structure were left as they are: {', '.join(map(str, empty))}")
-
-
-def _solve(
-    ctx: StageContext, store: StoreWriter, frames: _Frames, reference: Reference, kernels: tuple[int, ...]
-) -> None:
-    """Measure every frame. Where flows are kept, what is stored as image serves the reference only."""
-    config: DestretchConfig = ctx.config
-    keep = config.preserve_flows
-    passes = len(frames) * (1 + keep)
-    solved = store.read("solved").astype(bool) if keep else store.done()
-    first = len(frames) if solved.all() else int(np.argmin(solved))
-    follower = Follower() if keep and isinstance(reference, RunningReference) else None
-    if first < len(frames):
-        if isinstance(reference, RunningReference):
-            reference.restore(_remembered(store, first, config.window, frames.shape))
-        if follower is not None:
-            for number in range(first):
-                if store.read("valid", number).any():
-                    follower.update(
-                        sample_motion(_field(ctx, store, number, frames.shape, kernels), ctx.backend)[0]
-                    )
-    stream = Destretcher(
-        reference, kernels, config.repair_tolerance, config.interpolation.name, follower, ctx.backend
-    )
-    ctx.progress(first, passes)
-    for number in range(first, len(frames)):
-        frame = frames.read(number)
-        _write(store, number, frame, stream.push(frame), kernels)
-        if keep:
-            store.write("solved", 1, row=number)
-        else:
-            store.mark(number)
-        ctx.progress(number + 1, passes)
-
-
-def _keep_flows(ctx: StageContext, store: StoreWriter, frames: _Frames, kernels: tuple[int, ...]) -> None:
-    """Second pass: take only the seeing out of every frame."""
-    count = len(frames)
-    done = store.done()
-    first = count if done.all() else int(np.argmin(done))
-    times = ctx.inputs["bursts"].read("time_avg")
-    good = [bool(store.read("valid", n).any()) for n in range(count)]
-    fields = remove_seeing(
-        lambda n: _field(ctx, store, n, frames.shape, kernels),
-        times,
-        good,
-        first=first,
-        backend=ctx.backend,
-    )
-    for number, (field, slow) in enumerate(fields, start=first):
-        frame = frames.read(number)
-        image, valid = apply_field(frame, field, ctx.config.interpolation.name, ctx.backend)
-        values = {"image": image, "valid": valid, "slow_motion": slow, **_sharpness(frame, image)}
-        for name, value in values.items():
-            store.write(name, value, row=number)
-        store.mark(number)
-        ctx.progress(count + number + 1, 2 * count)
-
-
-def _field(
-    ctx: StageContext, store: StoreReader, number: int, shape: tuple[int, int], kernels: tuple[int, ...]
-) -> Any:
-    shifts = [store.read(name, number) for name in _names(kernels)]
-    return ctx.backend.asarray(displacement_field(shifts, kernels, shape, ctx.backend))
 
 
 class _Frames:
@@ -136,9 +82,81 @@ class _Frames:
     def __len__(self) -> int:
         return self.store.rows
 
-    def read(self, number: int) -> np.ndarray:
-        """One frame, (rows, columns) float32."""
-        return np.ascontiguousarray(self._orientation.apply(self.store.read("image", number)))
+    def read(self, number: int) -> tuple[np.ndarray, float]:
+        """One frame, (rows, columns) float32, and its sharpness."""
+        frame = np.ascontiguousarray(self._orientation.apply(self.store.read("image", number)))
+        return frame, float(frame_quality(centre(frame)[None], backend="numpy")[1][0])
+
+
+class _Passes:
+    """The passes over the sequence, each from the row where it stopped."""
+
+    def __init__(self, ctx: StageContext, frames: _Frames, product: Destretched, count: int) -> None:
+        self._ctx, self._frames, self._product = ctx, frames, product
+        self._total = count * len(frames)
+        self._before = 0  # frames of earlier passes
+
+    def skip(self) -> None:
+        """Count a pass as done."""
+        self._before += len(self._frames)
+
+    def solve(self, reference: Reference, ledger: str | None, follow: bool = False) -> None:
+        """Measure every frame. If another pass follows, what is stored as image serves references only."""
+        ctx, product, config = self._ctx, self._product, self._ctx.config
+        count, first = len(self._frames), product.first(ledger)
+        running = isinstance(reference, RunningReference)
+        follower = Follower() if follow and running else None
+        if first < count and running:
+            reference.restore(_remembered(product, first, config.window))
+        if first < count and follower is not None:
+            for number in range(first):
+                if product.live(number):
+                    follower.update(sample_motion(product.field(number, ctx.backend), ctx.backend)[0])
+        stream = Destretcher(
+            reference,
+            product.kernels,
+            config.repair_tolerance,
+            config.interpolation.name,
+            follower,
+            ctx.backend,
+        )
+        numbers = self._left(first)
+        with WriteBehind() as writer:
+            frames = read_ahead(self._frames.read, numbers)
+            for number, (frame, sharpness) in zip(numbers, frames, strict=True):
+                writer.submit(product.write_result, number, sharpness, stream.push(frame), ledger)
+                self._progress(number + 1)
+        if ledger == SOLVED:
+            self.skip()
+
+    def keep_flows(self) -> None:
+        """Take only the seeing out of every frame."""
+        ctx, product = self._ctx, self._product
+        count, first = len(self._frames), product.first()
+        fields_of = remove_seeing(
+            lambda n: product.field(n, ctx.backend),
+            ctx.inputs["bursts"].read("time_avg"),
+            [product.live(n) for n in range(count)],
+            first=first,
+            backend=ctx.backend,
+        )
+        numbers = self._left(first)
+        with WriteBehind() as writer:
+            frames = read_ahead(self._frames.read, numbers)
+            for number, (frame, sharpness), (field, slow) in zip(numbers, frames, fields_of, strict=True):
+                image, valid = apply_field(frame, field, ctx.config.interpolation.name, ctx.backend)
+                others = {"slow_motion": slow}
+                writer.submit(product.write_image, number, sharpness, image, valid, others, None)
+                self._progress(number + 1)
+
+    def _left(self, first: int) -> range:
+        count = len(self._frames)
+        if first < count or self._before + count == self._total:
+            self._progress(first)
+        return range(first, count)
+
+    def _progress(self, done: int) -> None:
+        self._ctx.progress(self._before + done, self._total)
 
 
 def _reference_frame(number: int | None, store: StoreReader) -> int:
@@ -156,89 +174,27 @@ def _reference_frame(number: int | None, store: StoreReader) -> int:
     return 0
 
 
-def _remembered(store: StoreWriter, stop: int, window: int, shape: tuple[int, int]) -> np.ndarray:
+def _make_reference(product: Destretched, count: int) -> None:
+    """Mean of the first pass, kept for the second."""
+    store = product.store
+    store.write("reference", mean_frame(read_ahead(product.masked, range(count))))
+    store.mark((), "reference_made")
+
+
+def _remembered(product: Destretched, stop: int, window: int) -> np.ndarray:
     """The last corrected frames before `stop`, NaN where invalid, the oldest first."""
     kept: list[np.ndarray] = []
     for number in range(stop - 1, -1, -1):
         if len(kept) == window:
             break
-        valid = store.read("valid", number).astype(bool)
-        if valid.any():
-            kept.append(np.where(valid, store.read("image", number), np.float32(np.nan)))
-    return np.stack(kept[::-1]) if kept else np.empty((0, *shape), np.float32)
-
-
-def _names(kernels: Sequence[int]) -> list[str]:
-    """Dataset of each kernel; one that is used again is numbered."""
-    return [
-        f"shifts_{kernel}" if kernel not in kernels[:place] else f"shifts_{kernel}_{place}"
-        for place, kernel in enumerate(kernels)
-    ]
-
-
-def _write(
-    store: StoreWriter, number: int, frame: np.ndarray, result: DestretchResult, kernels: Sequence[int]
-) -> None:
-    values: dict[str, Any] = {
-        "image": result.image,
-        "valid": result.valid,
-        "rms_px": result.rms,
-        "repaired": result.repaired,
-        "residual_px": result.residual,
-        **_sharpness(frame, result.image),
-        **dict(zip(_names(kernels), result.shifts, strict=True)),
-    }
-    for name, value in values.items():
-        store.write(name, value, row=number)
-
-
-def _sharpness(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    _, values = frame_quality(_centre(np.stack([before, after])), backend="numpy")
-    return {"sharpness_before": values[0], "sharpness_after": values[1]}
-
-
-def _centre(frames: np.ndarray) -> np.ndarray:
-    """The inner three quarters of each side: no border of a reconstruction."""
-    rows, columns = frames.shape[1:]
-    return np.ascontiguousarray(
-        frames[:, rows // 8 : rows - rows // 8, columns // 8 : columns - columns // 8]
-    )
-
-
-def _fields(shape: tuple[int, int], kernels: Sequence[int], keep_flows: bool) -> dict[str, Field]:
-    meaning = "shift (y, x) by which content was moved, of "
-    shifts = {
-        name: Field((2,), "float32", "px", f"{meaning}the whole frame")
-        if kernel == 0
-        else Field((2, *lattice(shape, kernel).count), "float32", "px", f"{meaning}each tile of {kernel} px")
-        for name, kernel in zip(_names(kernels), kernels, strict=True)
-    }
-    each = (len(kernels),)
-    slow = {
-        "solved": Field((), "uint8", "", "1: shifts are measured"),
-        "slow_motion": Field(
-            (2, *motion_lattice(shape).count),
-            "float32",
-            "px",
-            "slow part of the displacement (y, x), left in the image; one value for 8 x 8 pixels",
-        ),
-    }
-    return {
-        "image": Field(shape, "float32", "DN", "destretched image, oriented"),
-        "valid": Field(shape, "uint8", "", "1: the pixel comes from the valid part of the frame"),
-        **shifts,
-        **(slow if keep_flows else {}),
-        "rms_px": Field(each, "float64", "px", "rms length of the shifts of each kernel"),
-        "repaired": Field(each, "float64", "", "share of tiles replaced by their neighbours, each kernel"),
-        "residual_px": Field((), "float64", "px", "rms length of what remains against the reference"),
-        "sharpness_before": Field((), "float64", "1/px", "rms gradient over mean, inner part, before"),
-        "sharpness_after": Field((), "float64", "1/px", "rms gradient over mean, inner part, after"),
-    }
+        if product.live(number):
+            kept.append(product.masked(number))
+    return np.stack(kept[::-1]) if kept else np.empty((0, *product.shape), np.float32)
 
 
 STAGE = Stage(
     "destretch",
-    1,
+    2,
     run,
     writes="destretch",
     reads=("bursts", "speckle"),
