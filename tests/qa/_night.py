@@ -104,7 +104,14 @@ class Night:
             "contrast": (np.full(len(self.times), 0.03), "", True),
             "light_level": (4.0 * known, "", True),
             "scintillation": (0.5 * known, "arcsec", True),
+            "sample_burst": (len(self.times) // 2, "", False),
+            "sample_frame": (self.raw(), "DN", False),
+            "sample_mean": (scipy.ndimage.gaussian_filter(self.raw(), 2.0), "DN", False),
         }
+
+    def raw(self) -> np.ndarray:
+        """Raw frame of the middle burst."""
+        return scipy.ndimage.gaussian_filter(self.before()[len(self.times) // 2], 1.0)
 
     def _speckle(self) -> dict[str, Any]:
         return {

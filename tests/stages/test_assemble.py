@@ -106,6 +106,16 @@ def test_calibrated_bursts_equal_the_scene_within_the_noise(result):
             assert np.abs(frames[(..., *pixel)] / expected[(..., *pixel)] - 1).max() < 0.1
 
 
+def test_a_sample_of_the_middle_burst_is_kept(result):
+    observation, _, _, calibration, bursts, _ = result
+    reader = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    frames = reader.read(2)
+    assert bursts.read("sample_burst") == 2
+    best = int(bursts.read("best_frame", 2))
+    np.testing.assert_array_equal(bursts.read("sample_frame"), frames[best])
+    np.testing.assert_allclose(bursts.read("sample_mean"), frames.mean(axis=0), rtol=1e-5)
+
+
 def test_burst_files_hold_the_same_pixels(result, tmp_path):
     observation, _, _, calibration, bursts, _ = result
     reader = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")

@@ -1,4 +1,4 @@
-"""Pictures of a channel's frames: the chosen ones, and before against after destretch."""
+"""Pictures of a channel's frames: the chosen ones, and before against after speckle and destretch."""
 
 from __future__ import annotations
 
@@ -76,11 +76,59 @@ def show_frames(
         "Clearest and worst are those of highest and lowest sharpness.",
         "why",
     )
+    _from_raw(products, report, size)
     if after is not None and products.before is None:
         report.absent("No comparison before and after destretch: the frames before it are not there.")
     if after is None or products.before is None or best >= products.before.rows:
         return None
     return _compare(products, report, products.before, store, best, limits, size)
+
+
+def _from_raw(products: ChannelProducts, report: ChannelReport, size: int) -> None:
+    """The middle burst on its way from the camera to the product."""
+    raw, bursts = products.sample("sample_frame"), products.inputs.get("bursts")
+    if raw is None or bursts is None or products.before is None:
+        report.absent(
+            "No comparison before and after speckle: a raw frame, or what was made of it, is missing."
+        )
+        return
+    number = int(bursts.read("sample_burst"))
+    made = products.frame(products.before, number)
+    steps = {"best raw frame": raw, "mean of the burst": products.sample("sample_mean"), products.kind: made}
+    if products.after is not None:
+        steps["destretched"] = products.frame(products.after, number)
+    limits = intensity_limits(made)
+    pictures = {
+        kind: _picture(
+            products,
+            image,
+            limits,
+            kind.capitalize(),
+            kind,
+            min(size, _THUMB),
+            f"Contrast {_contrast(image)}.",
+        )
+        for kind, image in steps.items()
+        if image is not None
+    }
+    section = report.section
+    section.heading("From the camera to the product")
+    section.pictures(list(pictures.values()))
+    section.words(
+        f"{products.stamp(number)}: each over its mean, on the grey scale of the {products.kind} frame.",
+        "why",
+    )
+    caption = f"{products.stamp(number)}. Both over their mean, on the same grey scale."
+    first, second = (
+        _picture(products, image, limits, f"{products.stamp(number)}: {kind}", kind, size, caption)
+        for kind, image in (("best raw frame", raw), (products.kind, made))
+    )
+    section.blinks([(first, second)], ("Raw", products.kind.capitalize()))
+
+
+def _contrast(image: np.ndarray) -> str:
+    inner = inner_field(image)
+    return percent(float(inner.std() / inner.mean()))
 
 
 def _compare(

@@ -157,6 +157,26 @@ class ChannelProducts:
         image = store.read("image", number)
         return self._oriented(store, image / _level(image))
 
+    def sample(self, name: str) -> np.ndarray | None:
+        """
+        What the camera saw in the middle burst, oriented, over its mean away from the rim.
+
+        Parameters
+        ----------
+        name : str
+            ``"sample_frame"`` or ``"sample_mean"``.
+
+        Returns
+        -------
+        numpy.ndarray or None, shape (y, x)
+            The picture, without unit; None where it was not kept.
+        """
+        store = self.inputs.get("bursts")
+        if store is None or name not in store:
+            return None
+        image = store.read(name)
+        return self._oriented(store, image / _level(image))
+
     def mean(self, store: StoreReader, first: int, last: int) -> np.ndarray:
         """
         Mean of some frames, oriented; each counts alike, whatever its brightness.

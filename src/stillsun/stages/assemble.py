@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from stillsun.config.schema import AssembleConfig
+from stillsun.core.backend import to_host
 from stillsun.core.bursts import BurstIndex, burst_times, find_bursts
 from stillsun.core.calibrate import make_correction
 from stillsun.core.quality import frame_quality
 from stillsun.io.bursts import BurstReader
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
+from stillsun.io.store import StoreWriter
 from stillsun.io.telemetry import TelescopeState, read_telescope_log
 from stillsun.stages.base import Field, Stage, StageContext
 
@@ -22,7 +24,7 @@ _LOG_DISTANCE_S = 60.0
 
 def run(ctx: StageContext) -> None:
     """
-    Group the data frames into bursts and judge them; pixels are not stored.
+    Group the data frames into bursts and judge them; of pixels, a sample of the middle burst is stored.
 
     Contrast and sharpness are those of the central half of the field in each axis, where adaptive
     optics works best and half of the bytes of a frame suffice.
@@ -61,7 +63,8 @@ def run(ctx: StageContext) -> None:
         "frames_dropped": index.dropped,
         "gaps": np.asarray(index.gaps, dtype=np.int64),
     }
-    with ctx.create(len(index), _fields(index.frames), attributes) as store:
+    middle = len(index) // 2
+    with ctx.create(len(index), _fields(index.frames, reader.shape[1:]), attributes) as store:
         for name, values in columns.items():
             store.write(name, values)
         done = store.done()
@@ -75,9 +78,25 @@ def run(ctx: StageContext) -> None:
             store.write("contrast", contrast[best], row=burst)
             store.write("sharpness", sharpness[best], row=burst)
             store.write("best_frame", best, row=burst)
+            if burst == middle:
+                _write_sample(store, reader, middle, best)
             store.mark(burst)
             done[burst] = True
             ctx.progress(int(done.sum()), len(index))
+
+
+def _write_sample(store: StoreWriter, reader: BurstReader, burst: int, best: int) -> None:
+    """What the camera saw, to be shown beside what is made of it; one frame is held at a time."""
+    numbers = int(reader.first[burst]) + np.arange(reader.frames)
+    frames = BurstReader(reader.source, reader.correction, numbers, 1)
+    total = np.zeros(reader.shape[1:])
+    for number in range(reader.frames):
+        frame = to_host(frames.read(number)[0])
+        total += frame
+        if number == best:
+            store.write("sample_frame", frame)
+    store.write("sample_mean", total / reader.frames)
+    store.write("sample_burst", burst)
 
 
 def _centre(shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -136,7 +155,7 @@ _STATE = {
 }
 
 
-def _fields(frames: int) -> dict[str, Field]:
+def _fields(frames: int, shape: tuple[int, ...]) -> dict[str, Field]:
     unix = "Unix time, UTC: "
     return {
         "time_beg": Field((), "float64", "s", unix + "start of the first exposure"),
@@ -152,16 +171,23 @@ def _fields(frames: int) -> dict[str, Field]:
         "frame_contrast": Field((frames,), "float64", "", "rms contrast of each frame"),
         "frame_sharpness": Field((frames,), "float64", "1/px", "rms gradient over the mean, each frame"),
         **{name: Field((), "float64", unit, meaning) for name, (unit, meaning) in _STATE.items()},
+        "sample_burst": Field((), "int64", "", "burst that the sample is of, the middle one", stack=False),
+        "sample_frame": Field(
+            shape, "float32", "DN", "its sharpest frame, calibrated, camera orientation", stack=False
+        ),
+        "sample_mean": Field(
+            shape, "float32", "DN", "mean of its frames, calibrated, camera orientation", stack=False
+        ),
     }
 
 
 STAGE = Stage(
     name="assemble",
-    version=1,
+    version=2,
     run=run,
     writes="bursts",
     reads=("calibration",),
     raw=("data",),
-    settings=("camera", "exposure_ms", "frame_interval_ms", "start"),
+    settings=("camera", "exposure_ms", "frame_interval_ms", "start", "clock_offset_h"),
     files=("telescope_log",),
 )
