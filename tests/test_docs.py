@@ -1,0 +1,142 @@
+"""The documentation: links, keys and commands are those of the code, nothing is left out, the site builds."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stillsun.cli import main
+from stillsun.config.checks import check_key
+from stillsun.config.schema import StageName
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GROUPS = {p.name: {f.stem for f in p.glob("*.yaml")} for p in (ROOT / "conf").iterdir() if p.is_dir()}
+KEY = re.compile(rf"({'|'.join(sorted(GROUPS))})\.[a-z0-9_.]+")
+
+
+def _prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+
+
+def _spans(page: Path) -> list[str]:
+    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", _prose(page))
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", _prose(page), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in headings}
+
+
+def _commands(page: Path) -> list[list[str]]:
+    """Words of every `stillsun run` in a fenced block, without what follows a comment sign."""
+    blocks = re.findall(r"^```(?:bash|text|sh)?\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+    return [line.partition("stillsun run ")[2].split() for line in lines if "stillsun run " in line]
+
+
+def _faults(text: str) -> list[str]:
+    """What is wrong with an override, or with a key without a value; keys may be those of a channel."""
+    key, given, value = text.strip("'\"").partition("=")
+    if key in GROUPS and key != "observation":
+        known = GROUPS[key]
+        return [] if not given or value in known or not value.islower() else [f"{text}: of {sorted(known)}"]
+    # No value, or one that stands for others, or a sweep's list: the key alone.
+    alone = not given or value[:1] in ("", "…", "[")
+    found = []
+    for prefix in ("", "observation.channels.NAME."):
+        faults = list(check_key(prefix + key, yaml.safe_load(value or "null") if given else None))
+        found.append([f for f in faults if "unknown key" in f] if alone else faults)
+    return min(found, key=len)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_links_resolve(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", _prose(page))
+    broken = []
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_keys_and_choices_exist(page):
+    wrong = []
+    for span in _spans(page):
+        is_key = KEY.fullmatch(span.partition("=")[0]) and not span.endswith((".h5", ".py", ".part"))
+        is_choice = re.fullmatch(rf"({'|'.join(GROUPS)})=[a-z_]+", span)
+        if is_key or is_choice:
+            wrong += _faults(span)
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_commands_use_keys_that_exist(page):
+    wrong = []
+    for words in _commands(page):
+        overrides = [w for w in words if re.match(r"['\"]?[a-z_.]+=", w)]
+        wrong += [f for w in overrides if not w.startswith("hydra.") for f in _faults(w)]
+    assert not wrong
+
+
+def test_the_commands_are_found():
+    assert sum(len(_commands(page)) for page in PAGES) > 10
+    assert _faults("destretch.windw=3")
+    assert _faults("destretch.windw")
+    assert _faults("backend=cuda")
+    assert not _faults("'destretch.kernels=[0,64]'")
+
+
+def test_every_stage_group_and_choice_is_mentioned():
+    text = "\n".join(page.read_text() for page in PAGES)
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert not [s for s in StageName.__members__ if f"| `{s}` |" not in index]
+    assert not [g for g in GROUPS if f"`{g}`" not in index]
+    choices = [f"{g}={c}" for g, names in GROUPS.items() for c in names if c != "default"]
+    unmentioned = [c for c in choices if c not in text and f"`{c.partition('=')[2]}`" not in text]
+    assert not unmentioned
+
+
+def test_every_verb_is_mentioned(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    verbs = re.findall(r"^    ([a-z][a-z-]+)(?:  |$)", capsys.readouterr().out, flags=re.M)
+    assert {"run", "simulate"} <= set(verbs)
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert not [verb for verb in verbs if f"stillsun {verb}" not in text]
+
+
+def test_every_page_is_in_the_contents():
+    index = (ROOT / "docs" / "index.md").read_text()
+    listed = re.findall(
+        r"^(\w+)$", "".join(re.findall(r"```{toctree}(.*?)```", index, flags=re.S)), flags=re.M
+    )
+    assert sorted([*listed, "index"]) == sorted(page.stem for page in PAGES if page.parent.name == "docs")
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    missing = [m for m in ("sphinx", "myst_parser", "furo") if importlib.util.find_spec(m) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)} (extra docs)")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(tmp_path / "doctrees")]
+    done = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path / "html")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    # Every public function is really there, with its parameters.
+    page = (tmp_path / "html" / "api.html").read_text()
+    for name in ("get_backend", "destretch", "destretch_series", "apply_shifts", "reconstruct"):
+        assert f'id="stillsun.{name}"' in page
+    assert "repair_tolerance" in page
