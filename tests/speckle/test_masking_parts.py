@@ -366,5 +366,9 @@ def test_noise_of_flat_frames_has_its_colour():
         expected[low].mean() / expected[high].mean(), rel=0.1
     )
     assert noise.level == pytest.approx(8000, rel=0.01)
+    sun = np.stack([scene((130, 140), seed=70 + k, slope=6, contrast=0.03) for k in range(12)])
+    moving = flat_noise(8000 * sun * pattern + 80 * white, (130, 140), geometry)
+    assert moving.power.max() <= 3.01 * moving.beyond
+    assert moving.beyond == pytest.approx(0.01**2 * np.mean(geometry.window**2) ** 2, rel=0.1)
     with pytest.raises(InputError, match="do not match"):
         flat_noise(np.ones((4, 20, 20)), (130, 140), geometry)

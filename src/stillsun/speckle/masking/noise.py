@@ -16,6 +16,9 @@ from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
 _SAMPLES = 16
 # Where nothing lies beyond the diffraction limit: this share of the highest frequency is nearest to noise.
 _HIGHEST = 0.97
+# Flat frames hold remains of the moving Sun; what exceeds their lowest power by this factor is no noise.
+_MOST_COLOUR = 3.0
+_LOW = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -
     Returns
     -------
     FlatNoise
-        Power of what changes from frame to frame.
+        Power of what changes from frame to frame, as far as it can be noise.
 
     Raises
     ------
@@ -94,7 +97,9 @@ def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -
     plane = geometry.noise_plane()
     beyond = float((total * plane).sum() / plane.sum()) if plane.any() else float("nan")
     f = geometry.frequencies
-    return FlatNoise(total[f.y, f.x], beyond, flats.level)
+    power = total[f.y, f.x]
+    least = beyond if np.isfinite(beyond) else float(np.quantile(power, _LOW))
+    return FlatNoise(np.minimum(power, _MOST_COLOUR * least), beyond, flats.level)
 
 
 def subfield_noise(
