@@ -370,5 +370,6 @@ def test_noise_of_flat_frames_has_its_colour():
     moving = flat_noise(8000 * sun * pattern + 80 * white, (130, 140), geometry)
     assert moving.power.max() <= 3.01 * moving.beyond
     assert moving.beyond == pytest.approx(0.01**2 * np.mean(geometry.window**2) ** 2, rel=0.1)
+    assert flat_noise(np.ones((12, 130, 140)), (130, 140), geometry) is None
     with pytest.raises(InputError, match="do not match"):
         flat_noise(np.ones((4, 20, 20)), (130, 140), geometry)

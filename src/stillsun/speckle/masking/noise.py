@@ -9,7 +9,7 @@ import scipy.fft
 
 from stillsun.errors import InputError
 from stillsun.speckle.masking.geometry import cut, subfield_lattice
-from stillsun.speckle.masking.prepare import PreparedBurst, prepare
+from stillsun.speckle.masking.prepare import LEAST_FRAMES
 from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
 
 # Subfields of the flat frames that are enough for the mean power.
@@ -41,7 +41,7 @@ class FlatNoise:
     level: float
 
 
-def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -> FlatNoise:
+def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -> FlatNoise | None:
     """
     Measure the noise of calibrated flat frames.
 
@@ -56,8 +56,9 @@ def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -
 
     Returns
     -------
-    FlatNoise
-        Power of what changes from frame to frame, as far as it can be noise.
+    FlatNoise or None
+        Power of what changes from frame to frame, as far as it can be noise; None if nothing does or
+        fewer than three frames are finite.
 
     Raises
     ------
@@ -66,21 +67,30 @@ def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -
     """
     if frames.ndim != 3 or frames.shape[1:] != shape:
         raise InputError("noise frames do not match the burst", expected=f"(n, {shape})", found=frames.shape)
-    flats: PreparedBurst = prepare(frames)
-    count, size = len(flats.frames), geometry.size
-    fluctuation = flats.frames - flats.frames.mean(axis=0)
+    size = geometry.size
+    means = np.asarray(frames.mean(axis=(1, 2), dtype=np.float64))
+    good = np.isfinite(means) & (means > 0)
+    count = int(np.count_nonzero(good))
+    if count < LEAST_FRAMES:
+        return None
+    level = float(means[good].mean())
+    fluctuation = frames[good].astype(np.float32) / means[good, None, None].astype(np.float32)
+    fluctuation -= fluctuation.mean(axis=0)
+    if not fluctuation.any():
+        return None
     lattice = subfield_lattice((shape[0], shape[1]), size, 0.0)
     places = [(int(r), int(c)) for r in lattice.rows for c in lattice.columns]
     places = places[:: max(1, len(places) // _SAMPLES)]
     window = geometry.window.astype(np.float32)
     still = np.zeros((count, 2), dtype=np.int64)
+    same = np.ones(count, dtype=np.float32)
     tile = np.empty((count, size, size), dtype=np.float32)
     nothing = np.zeros(shape, dtype=np.float32)
     total = np.zeros((size, size // 2 + 1))
     for row, column in places:
         cut(
             fluctuation,
-            flats.scale,
+            same,
             nothing,
             np.arange(count),
             row,
@@ -99,7 +109,7 @@ def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -
     f = geometry.frequencies
     power = total[f.y, f.x]
     least = beyond if np.isfinite(beyond) else float(np.quantile(power, _LOW))
-    return FlatNoise(np.minimum(power, _MOST_COLOUR * least), beyond, flats.level)
+    return FlatNoise(np.minimum(power, _MOST_COLOUR * least), beyond, level)
 
 
 def subfield_noise(

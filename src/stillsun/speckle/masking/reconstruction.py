@@ -75,7 +75,7 @@ def reconstruct(
         Telescope diameter, millimetres.
     noise : array_like, optional
         Burst of calibrated flat frames, (frames, rows, columns), for the shape of the noise's power. Without
-        it the noise is taken as white.
+        it, or if its frames are all alike, the noise is taken as white.
     deconvolve : bool, optional
         Divide by the transfer function of the telescope too; if not, the image is as a perfect telescope of
         that diameter would show it.
@@ -163,6 +163,8 @@ def reconstruct(
             remedy="Raise subfield_arcsec or phase_limit; check plate scale, wavelength and diameter",
         )
     flats = None if noise is None else flat_noise(to_host(noise), shape, geometry)
+    if noise is not None and flats is None:
+        notes.append("no noise could be read from the noise frames: it was taken from the data")
     lattice = subfield_lattice(shape, size, geometry.apodised)
     surface = _surface(prepared, size)
     worker = Worker(
