@@ -242,7 +242,7 @@ def test_knox_thompson_needs_the_external_program(imported, tmp_path):
         ("ROSA_GBAND", {"createFiducialMaps": "False"}, "targetFilePattern", Fate.dropped),
         ("ROSA_GBAND", {"correctPlateScale": "False"}, "linegridFilePattern", Fate.dropped),
         ("ROSA_GBAND", {"dstrFrom": "fits"}, "dstrFrom", Fate.dropped),
-        ("ROSA_GBAND", {"correctTime": "True"}, "correctTime", Fate.dropped),
+        ("ROSA_GBAND", {"correctTime": "True"}, "correctTime", Fate.remarked),
         ("ROSA_GBAND", {"progress": "False"}, "progress", Fate.remarked),
         ("ROSA_GBAND", {"burstNumbr": "32"}, "burstNumbr", Fate.unknown),
         ("ROSA_GBAND", {"workBase": "%(nowhere)s/x", "noiseFile": "%(nowhere)s"}, "noiseFile", Fate.faulty),

@@ -34,6 +34,13 @@ def test_pixels_times_and_exposure_are_those_written(tmp_path, frames):
     np.testing.assert_array_equal(out, frames[3:9])
 
 
+def test_a_clock_that_is_ahead_is_put_right_and_said(tmp_path, frames):
+    paths, times = _rawfiles.write_rosa(tmp_path, frames)
+    source = open_rosa(paths, SHAPE, clock_offset_h=1.0)
+    np.testing.assert_array_equal(source.start_times, times - np.timedelta64(1, "h"))
+    assert any("less 1 h" in finding for finding in source.findings)
+
+
 def test_astropy_agrees(tmp_path, frames):
     paths, _ = _rawfiles.write_rosa(tmp_path, frames)
     source = open_rosa(paths, SHAPE)

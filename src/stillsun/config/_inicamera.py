@@ -201,14 +201,14 @@ class Camera:
     def _clock(self) -> None:
         wrong = self.section.value("correctTime", boolean)
         if wrong:
-            self.section.note(
+            self.section.carry(
                 "correctTime",
-                Fate.dropped,
-                "times are taken as the files give them: for a computer that follows daylight saving time "
-                "they are an hour late",
+                lambda _: 1.0,
+                self.key("clock_offset_h"),
+                remark="the computer's clock is taken to be ahead by an hour of daylight saving time",
             )
         elif wrong is not None:
-            self.section.note("correctTime", Fate.carried, "times are taken as the files give them")
+            self.section.note("correctTime", Fate.carried, "clock_offset_h stays 0")
 
 
 def _method(value: str) -> Any:

@@ -18,7 +18,6 @@ import numpy as np
 from stillsun.errors import InputError
 from stillsun.io.observationfile import Key, observation_text
 from stillsun.io.rawsequences import HARDCAM, RawDirectory, RawSequence
-from stillsun.io.rosa import open_rosa
 from stillsun.io.sorter import Role, Sorted, Sureness
 
 # Arcsec per mm at the prime focus, where the lines of the grid are 1 mm apart.
@@ -33,6 +32,7 @@ _USUAL = {
 }
 # Since then das4 looks at the fibres of another instrument through a G-band filter.
 _DAS4_CHANGED = np.datetime64("2022-01-01")
+_OTHER_CLOCKS = ("das3", "das4", "das5", "das6")
 _SAME_SEQUENCE_S = 60.0
 _LISTED = 6
 
@@ -75,6 +75,7 @@ def draft_text(directory: RawDirectory, found: Sequence[Sorted], work: Path) -> 
             expected="ROSA's .fit files or HARDcam's spool directories of the Sun",
             found=f"{len(found)} other sequences",
         )
+    # The clocks of das1 and das2 keep UTC, those of the others follow daylight saving time.
     reference = next(iter(chosen.values())).sequence
     draft = _Draft()
     start = reference.start
@@ -119,6 +120,11 @@ def _simultaneous(one: RawSequence, other: RawSequence) -> bool:
     """Started together, by clocks that may be an hour apart."""
     apart = _between(one, other)
     return abs(apart - round(apart / 3600) * 3600) < _SAME_SEQUENCE_S and abs(apart) < 1.5 * 3600
+
+
+def _hours(one: RawSequence, other: RawSequence) -> int:
+    """Whole hours between the clocks of two cameras that started together."""
+    return round(_between(one, other) / 3600)
 
 
 def _between(one: RawSequence, other: RawSequence) -> float:
@@ -174,10 +180,14 @@ def _channel(
     ]
     if sequence.camera == HARDCAM:
         _start(draft, here, tree, sequence, reference)
-    elif (hours := round(_between(sequence, reference) / 3600)) and abs(hours) <= 1:
+    elif _simultaneous(sequence, reference) and (hours := _hours(sequence, reference)):
+        tree["clock_offset_h"] = float(hours)
+        draft.comments[*here, "clock_offset_h"] = [
+            f"CHECK: its files' times differ by this from those of {reference.camera} in the same sequence."
+        ]
+    if sequence is reference and sequence.camera in _OTHER_CLOCKS:
         draft.comments[here].append(
-            f"CHECK: its clock is {abs(hours)} h {'ahead of' if hours > 0 else 'behind'} that of "
-            f"{reference.camera}; its times are taken as they are."
+            "CHECK: the clock of its computer may be an hour ahead; set clock_offset_h."
         )
     if sequence.packed:
         draft.comments[here].append(
@@ -227,10 +237,9 @@ def _start(
 ) -> None:
     """HARDcam starts with the first ROSA frame; its directory's name is a few seconds late."""
     if reference.camera != HARDCAM and _simultaneous(sequence, reference):
+        # Its computer's clock may follow daylight saving time too.
+        late = _between(sequence, reference) - 3600 * _hours(sequence, reference)
         start = reference.start
-        if not reference.packed and reference.shape is not None:
-            start = open_rosa(reference.files[:1], reference.shape).start_times[0]
-        late = _between(sequence, reference)
         said = f"first frame of {reference.name}; the directory's name is {late:+.0f} s from it."
     elif not np.isnat(sequence.start):
         start = sequence.start

@@ -183,7 +183,13 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
     file_shape = None if camera.file_shape is None else _pair(camera.file_shape)
     exposure_s = settings.exposure_ms / 1e3
     if camera.reader is ReaderName.rosa:
-        return open_rosa(files, shape, file_shape=file_shape, exposure_s=exposure_s)
+        return open_rosa(
+            files,
+            shape,
+            file_shape=file_shape,
+            exposure_s=exposure_s,
+            clock_offset_h=settings.clock_offset_h,
+        )
     if role == "data" and settings.start is None:
         raise ConfigError(
             "the start of the first data frame is not given", remedy="Set start of the channel (UTC)"

@@ -34,6 +34,7 @@ def open_rosa(
     *,
     file_shape: tuple[int, int] | None = None,
     exposure_s: float = float("nan"),
+    clock_offset_h: float = 0.0,
 ) -> FileSource:
     """
     Open a sequence of ROSA files.
@@ -48,6 +49,8 @@ def open_rosa(
         (rows, columns) in the file, where it is larger; the image is its first rows and columns.
     exposure_s : float, optional
         Declared exposure, seconds; used where the files tell none, and compared where they do.
+    clock_offset_h : float, optional
+        By how much the clock of the camera's computer is ahead of UTC, hours.
 
     Returns
     -------
@@ -79,6 +82,9 @@ def open_rosa(
     back = np.flatnonzero(np.diff(times) < np.timedelta64(0, "us")) + 1
     if back.size:
         findings.append(f"the camera's clock steps back before frames {ranges_text(back)}")
+    if clock_offset_h:
+        times = times - np.timedelta64(round(clock_offset_h * 3.6e9), "us")
+        findings.append(f"times are the files' less {clock_offset_h:g} h, the clock's offset from UTC")
     counts = [len(scan.dates) for scan in scans]
     return FileSource(
         files=tuple(ordered),

@@ -137,6 +137,8 @@ def _channel(settings: SimulationSettings, setup: ChannelSetup) -> dict[str, Any
         start = settings.start + timedelta(seconds=first_exposure(settings, setup))
         channel["frame_interval_ms"] = setup.interval_ms
         channel["start"] = start.isoformat(timespec="milliseconds")
+    if setup.clock_offset_hours:
+        channel["clock_offset_h"] = setup.clock_offset_hours
     for role in ROLES:
         if setup.is_rosa:
             kind = f"{role}_" if role in ("dark", "flat") else ""
