@@ -154,11 +154,11 @@ import os, signal, sys
 from stillsun.cli import main
 from stillsun.io.store import StoreWriter
 
-mark = StoreWriter.mark
+mark, target = StoreWriter.mark, sys.argv[1]
 
 def killing(self, row):
     mark(self, row)
-    if self.path.name == sys.argv[1] and self.done().sum() == 2:
+    if self.path.name == target and self.done().sum() == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
 StoreWriter.mark = killing
