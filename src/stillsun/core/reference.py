@@ -20,13 +20,29 @@ class Reference(Protocol):
         """Reference for the next frame, (rows, columns) float32 on the backend; None: none yet."""
 
     def update(self, corrected: Any, valid: Any) -> None:
-        """Take a corrected frame into account."""
+        """
+        Take a corrected frame into account.
+
+        Parameters
+        ----------
+        corrected : array
+            (rows, columns) float32 on the backend.
+        valid : array
+            (rows, columns) bool: where it can be trusted.
+        """
 
     def state(self) -> np.ndarray:
         """All it remembers, as one plain array."""
 
     def restore(self, state: np.ndarray) -> None:
-        """Remember what `state` told."""
+        """
+        Remember what `state` told.
+
+        Parameters
+        ----------
+        state : numpy.ndarray
+            What `state` returned.
+        """
 
 
 class FixedReference:

@@ -174,17 +174,75 @@ class ArraySource:
         return np.zeros(len(self.frames), dtype=np.int32)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[RawBlock]:
-        """See `FrameSource.blocks`."""
+        """
+        Give raw frames as `FrameSource.blocks` does.
+
+        Parameters
+        ----------
+        start, stop : int
+            Half-open range of frames.
+
+        Yields
+        ------
+        RawBlock
+            The frames in order.
+        """
         chosen = self.frames[start:stop]
         if len(chosen):
             yield from raw_block(chosen).split(frames_per_batch(self.shape[1:], WORD))
 
     def read_ahead(self, start: int, stop: int) -> None:
-        """See `FrameSource.read_ahead`; there is nothing to do."""
+        """
+        Do nothing: the frames are in memory.
+
+        Parameters
+        ----------
+        start, stop : int
+            Half-open range of frames.
+        """
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """See `FrameSource.read`."""
+        """
+        Read frames as `FrameSource.read` does.
+
+        Parameters
+        ----------
+        start, stop : int
+            Half-open range of frames.
+        out : numpy.ndarray, optional
+            (stop - start, rows, columns) uint16, written.
+
+        Returns
+        -------
+        numpy.ndarray
+            (stop - start, rows, columns) uint16, DN.
+        """
         return read_blocks(self.blocks(start, stop), (stop - start, *self.shape[1:]), out)
+
+
+def sequence_edges(source: FrameSource, pause_s: float = 60.0) -> list[int]:
+    """
+    Tell the sequences of a source apart, for instance darks from before and after the data.
+
+    Parameters
+    ----------
+    source : FrameSource
+        Frames.
+    pause_s : float, optional
+        A longer step between two frames separates sequences; another directory does too.
+
+    Returns
+    -------
+    list of int
+        First frame of each sequence, and the number of frames.
+    """
+    places = [str(file.parent) for file in source.files]
+    steps = np.diff(source.start_times) / np.timedelta64(1, "s")
+    moved = np.array([places[k] != places[k - 1] for k in source.file_index[1:]], dtype=bool)
+    changed = moved & (np.diff(source.file_index) != 0)
+    # A comparison with NaT is false.
+    broken = np.flatnonzero(changed | (np.abs(steps) > pause_s)) + 1
+    return [0, *broken.tolist(), source.shape[0]]
 
 
 def ranges_text(numbers: Sequence[int] | np.ndarray, most: int = 12) -> str:

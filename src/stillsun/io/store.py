@@ -169,11 +169,35 @@ class StoreReader:
         return [line for line in self._file[_NOTES][()].decode().splitlines() if line]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a dataset."""
+        """
+        Shape of a dataset.
+
+        Parameters
+        ----------
+        name : str
+            Dataset.
+
+        Returns
+        -------
+        tuple of int
+            Its shape.
+        """
         return tuple(self._file[name].shape)
 
     def unit(self, name: str) -> str:
-        """Unit of a dataset."""
+        """
+        Unit of a dataset.
+
+        Parameters
+        ----------
+        name : str
+            Dataset.
+
+        Returns
+        -------
+        str
+            Its unit; empty for none.
+        """
         return str(self._file[name].attrs.get("unit", ""))
 
     def describe(self, name: str) -> Field:
