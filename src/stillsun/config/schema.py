@@ -213,6 +213,15 @@ class ChannelConfig:
         ge=-24,
         le=24,
     )
+    group_frames: int | None = opt(
+        None,
+        "frames taken in one go before the camera waits, for cameras without time stamps; none: no waiting",
+        unit="frames",
+        ge=1,
+    )
+    group_interval_s: float | None = opt(
+        None, "time from the start of one group of frames to the start of the next", unit="s", gt=0
+    )
     orientation: list[Turn] = opt(
         list, "operations that bring a camera image to the telescope's orientation, in order"
     )
@@ -272,6 +281,25 @@ class CalibrateConfig:
         0.2, "a pixel whose flat is below this share of the median is dead", ge=0, le=1
     )
     hot_sigma: float = opt(12.0, "a pixel whose dark lies this many robust deviations off is hot", gt=0)
+    unstable_sigma: float = opt(
+        12.0, "a pixel whose variance lies this many robust deviations above the usual is unstable", gt=0
+    )
+    outlier_sigma: float = opt(
+        6.0, "a frame whose light lies this many robust deviations off is not averaged", gt=0
+    )
+    saturated_fraction: float = opt(
+        0.01, "a frame with a larger share of saturated pixels is not averaged", ge=0, le=1
+    )
+    noise_frames: int = opt(
+        16,
+        "calibrated flat frames that are kept for the noise; an external program wants those of a burst",
+        unit="frames",
+        ge=2,
+    )
+    measure_plate_scale: bool = opt(True, "measure the plate scale in the line grid, where there is one")
+    line_spacing_arcsec: float = opt(
+        3.76, "distance of the lines of the line grid: 1 mm at 3.76 arcsec/mm", unit="arcsec", gt=0
+    )
 
 
 @dataclass

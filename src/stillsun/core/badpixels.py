@@ -8,6 +8,10 @@ from stillsun.errors import InputError
 
 DEAD = 1
 HOT = 2
+UNSTABLE = 4
+
+# A pixel is not called unstable for noise of less than twice what is usual.
+_USUAL_VARIANCE = 4.0
 
 _STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
@@ -44,6 +48,48 @@ def find_bad_pixels(
     centre = float(np.median(dark))
     spread = max(1.4826 * float(np.median(np.abs(dark - centre))), 1.0)
     flags[~(np.abs(dark - centre) <= hot_sigma * spread)] |= HOT
+    return flags
+
+
+def find_unstable_pixels(
+    dark: np.ndarray,
+    flat: np.ndarray,
+    dark_variance: np.ndarray,
+    flat_variance: np.ndarray,
+    *,
+    unstable_sigma: float = 12.0,
+) -> np.ndarray:
+    """
+    Flag pixels that change more from frame to frame than photon and read noise explain.
+
+    The variance of the darks, and that of the flats over their signal (photon noise grows with it), are
+    compared with their medians over the chip. A pixel is unstable where either lies above by so many
+    robust standard deviations, and is four times the median at least. Pixels that jump between two
+    levels show in the darks; those whose sensitivity changes show in the flats.
+
+    Parameters
+    ----------
+    dark, flat : numpy.ndarray
+        (rows, columns) mean dark and mean flat, DN.
+    dark_variance, flat_variance : numpy.ndarray
+        (rows, columns) variances over frames, DN squared; zero for single frames, which tell nothing.
+    unstable_sigma : float, optional
+        Robust standard deviations (1.4826 times the median absolute deviation).
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) uint8: `UNSTABLE`, or 0 for a good pixel.
+    """
+    signal = np.asarray(flat, dtype=np.float64) - np.asarray(dark, dtype=np.float64)
+    floor = max(0.1 * float(np.median(signal)), 1.0)
+    flags = np.zeros(signal.shape, dtype=np.uint8)
+    for noise in (np.asarray(dark_variance), np.asarray(flat_variance) / np.maximum(signal, floor)):
+        usual = float(np.median(noise))
+        if usual > 0:
+            spread = 1.4826 * float(np.median(np.abs(noise - usual)))
+            limit = max(usual + unstable_sigma * spread, _USUAL_VARIANCE * usual)
+            flags[~(noise <= limit)] |= UNSTABLE
     return flags
 
 

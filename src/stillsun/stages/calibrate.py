@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 
 from stillsun.config.schema import CalibrateConfig
-from stillsun.core.badpixels import DEAD, HOT, find_bad_pixels
+from stillsun.core.badpixels import DEAD, HOT, UNSTABLE, find_bad_pixels, find_unstable_pixels
+from stillsun.core.batch import RawBlock
 from stillsun.core.calibrate import Correction, correct_frames, correct_image, gain_table, make_correction
-from stillsun.core.statistics import FrameStatistics, frame_statistics
+from stillsun.core.linegrid import measure_line_grid
+from stillsun.core.statistics import FrameStatistics, average_frames
+from stillsun.errors import InputError
 from stillsun.io.inventory import find_files, open_source
-from stillsun.io.source import FrameSource
+from stillsun.io.source import FrameSource, ranges_text, sequence_edges
 from stillsun.stages.base import Field, Stage, StageContext
 
 _FIDUCIALS = ("target", "linegrid")
-# Calibrated flats kept for the noise of a reconstruction: the usual length of a burst.
-_NOISE_FRAMES = 64
 # Exposures of darks and flats that differ by more are said: the dark current grows with the exposure.
 _EXPOSURE_TOLERANCE = 0.05
+# A measured plate scale that differs by more from the configured one is not believed (SSOSoft manual,
+# section 7.2: "if the calculated version is more than 10% different, these values will be used").
+_SCALE_TOLERANCE = 0.1
 
 
 def run(ctx: StageContext) -> None:
@@ -52,6 +57,8 @@ def run(ctx: StageContext) -> None:
     gain = gain_table(flat.mean, dark.mean)
     bad = find_bad_pixels(
         dark.mean, flat.mean, dead_fraction=config.dead_fraction, hot_sigma=config.hot_sigma
+    ) | find_unstable_pixels(
+        dark.mean, flat.mean, dark.variance, flat.variance, unstable_sigma=config.unstable_sigma
     )
     _note_pixels(ctx, bad, flat)
     correction = make_correction(dark.mean, gain, bad, backend=ctx.backend)
@@ -65,16 +72,19 @@ def run(ctx: StageContext) -> None:
         "bad_pixels": bad,
         **{role: correct_image(means[role].mean, correction) for role in _FIDUCIALS if role in means},
     }
-    noise = _noise(sources["flat"], correction)
+    noise = _noise(sources["flat"], flat, config.noise_frames, correction)
+    scale, scatter, origin = _plate_scale(ctx, images.get("linegrid"))
     shape = sources["dark"].shape[1:]
     with ctx.create(1, _fields(shape, list(images), len(noise)), {}) as store:
         for name, image in images.items():
             store.write(name, image)
         store.write("noise", noise)
-        store.write("plate_scale", ctx.settings.plate_scale)
-        store.write("plate_scale_source", "configured")
+        store.write("plate_scale", scale)
+        store.write("plate_scale_scatter", scatter)
+        store.write("plate_scale_source", origin)
         for role in ("dark", "flat"):
             store.write(f"{role}_frames", means[role].frames)
+            store.write(f"{role}_rejected", len(means[role].outliers) + len(means[role].saturated))
         store.mark(0)
 
 
@@ -88,18 +98,73 @@ def _average(ctx: StageContext, sources: Mapping[str, FrameSource]) -> dict[str,
         def progress(count: int, _: int, before: int = before) -> None:
             ctx.progress(before + count, total)
 
-        means[role] = frame_statistics(
-            source.blocks(), frames=source.shape[0], backend=ctx.backend, progress=progress
-        )
+        try:
+            means[role] = average_frames(
+                source.blocks,
+                source.shape[0],
+                saturation=ctx.settings.camera.saturation,
+                saturated_fraction=ctx.config.saturated_fraction,
+                outlier_sigma=ctx.config.outlier_sigma,
+                backend=ctx.backend,
+                progress=progress,
+            )
+        except InputError as error:
+            raise InputError(
+                f"{role}: {error.message}",
+                file=error.file or source.files[0].parent,
+                expected=error.expected,
+                found=error.found,
+                remedy=error.remedy,
+            ) from error
+        _note_frames(ctx, role, source, means[role])
         done += source.shape[0]
     return means
 
 
-def _noise(flats: FrameSource, correction: Correction) -> np.ndarray:
-    """Calibrated flat frames: the first ones of the sequence, from as many files as it takes."""
-    count = min(_NOISE_FRAMES, flats.shape[0])
-    frames = correct_frames(flats.blocks(0, count), correction)
-    return np.asarray(frames.get() if correction.backend.is_gpu else frames)
+def _note_frames(ctx: StageContext, role: str, source: FrameSource, mean: FrameStatistics) -> None:
+    for frames, why in ((mean.outliers, "their light lies off"), (mean.saturated, "they are saturated")):
+        if frames:
+            ctx.note(f"{role}: frames {ranges_text(frames)} are left out, for {why}")
+    edges = sequence_edges(source)
+    if len(edges) > 2:
+        levels = ", ".join(f"{np.median(mean.levels[start:stop]):.1f}" for start, stop in pairwise(edges))
+        ctx.note(f"{role}: {len(edges) - 1} sequences are combined; their levels are {levels} DN")
+
+
+def _noise(flats: FrameSource, mean: FrameStatistics, frames: int, correction: Correction) -> np.ndarray:
+    """Calibrated flat frames: the first good ones, from as many files as it takes."""
+    refused = {*mean.outliers, *mean.saturated}
+    chosen = [k for k in range(flats.shape[0]) if k not in refused][:frames]
+
+    def blocks() -> Iterator[RawBlock]:
+        for run in np.split(np.array(chosen), np.flatnonzero(np.diff(chosen) != 1) + 1):
+            yield from flats.blocks(int(run[0]), int(run[-1]) + 1)
+
+    corrected = correct_frames(blocks(), correction)
+    return np.asarray(corrected.get() if correction.backend.is_gpu else corrected)
+
+
+def _plate_scale(ctx: StageContext, linegrid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, str]:
+    """Plate scale (x, y), its scatter and where it comes from."""
+    configured = np.array(ctx.settings.plate_scale, dtype=np.float64)
+    unknown = np.full(2, np.nan)
+    if linegrid is None or not ctx.config.measure_plate_scale:
+        return configured, unknown, "configured"
+    try:
+        found = measure_line_grid(
+            linegrid, (configured[0], configured[1]), spacing_arcsec=ctx.config.line_spacing_arcsec
+        )
+    except InputError as error:
+        ctx.note(f"linegrid: {error.message} ({error.found}): the configured plate scale is used")
+        return configured, unknown, "configured"
+    measured = np.array(found.plate_scale)
+    if (np.abs(measured / configured - 1) > _SCALE_TOLERANCE).any():
+        ctx.note(
+            f"linegrid: the plate scale {measured[0]:.5f}, {measured[1]:.5f} arcsec/px differs by more than "
+            f"{_SCALE_TOLERANCE:.0%} from the configured one, which is used"
+        )
+        return configured, unknown, "configured"
+    return measured, np.array(found.scatter), "line grid"
 
 
 def _check_exposures(ctx: StageContext, sources: Mapping[str, FrameSource]) -> None:
@@ -110,8 +175,8 @@ def _check_exposures(ctx: StageContext, sources: Mapping[str, FrameSource]) -> N
 
 def _note_pixels(ctx: StageContext, bad: np.ndarray, flat: FrameStatistics) -> None:
     if bad.any():
-        dead, hot = int(np.count_nonzero(bad & DEAD)), int(np.count_nonzero(bad & HOT))
-        ctx.note(f"{dead} dead and {hot} hot pixels are filled from their neighbours")
+        dead, hot, unstable = (int(np.count_nonzero(bad & flag)) for flag in (DEAD, HOT, UNSTABLE))
+        ctx.note(f"{dead} dead, {hot} hot and {unstable} unstable pixels are filled from their neighbours")
     saturated = float(np.mean(flat.mean >= ctx.settings.camera.saturation))
     if saturated > 0:
         ctx.note(f"{saturated:.2%} of the flat is saturated ({ctx.settings.camera.saturation} DN)")
@@ -128,24 +193,38 @@ _IMAGES = {
 }
 
 
+_FLAGS = f"sum of {DEAD}: dead, {HOT}: hot and {UNSTABLE}: unstable; 0: good"
+
+
 def _fields(shape: tuple[int, int], images: list[str], noise: int) -> dict[str, Field]:
     fields = {
         name: Field(shape, "float32", *_IMAGES[name], stack=False) for name in images if name in _IMAGES
     }
     return {
         **fields,
-        "bad_pixels": Field(shape, "uint8", "", f"sum of {DEAD}: dead and {HOT}: hot; 0: good", stack=False),
+        "bad_pixels": Field(shape, "uint8", "", _FLAGS, stack=False),
         "noise": Field((noise, *shape), "float32", "DN", "calibrated flat frames", stack=False),
         "plate_scale": Field((2,), "float64", "arcsec/px", "x and y, camera orientation", stack=False),
-        "plate_scale_source": Field((), "str", "", "where the plate scale comes from", stack=False),
+        "plate_scale_scatter": Field(
+            (2,),
+            "float64",
+            "arcsec/px",
+            "standard deviation over single distances of lines; NaN where not measured",
+            stack=False,
+        ),
+        "plate_scale_source": Field(
+            (), "str", "", "where the plate scale comes from: line grid or configured", stack=False
+        ),
         "dark_frames": Field((), "int64", "", "frames in the mean dark", stack=False),
         "flat_frames": Field((), "int64", "", "frames in the mean flat", stack=False),
+        "dark_rejected": Field((), "int64", "", "dark frames left out: saturated or off", stack=False),
+        "flat_rejected": Field((), "int64", "", "flat frames left out: saturated or off", stack=False),
     }
 
 
 STAGE = Stage(
     name="calibrate",
-    version=1,
+    version=2,
     run=run,
     writes="calibration",
     raw=("dark", "flat", "target", "linegrid"),
