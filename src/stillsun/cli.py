@@ -155,6 +155,7 @@ def _run(arguments: list[str]) -> int:
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = {o.get_key_element() for o in parsed if not o.is_sweep_override()}
     failures: list[StillsunError] = []
+    done: dict[Path, list[Path]] = {}  # directory of a sweep to those of its jobs
     command = shlex.join(["stillsun", "run", *arguments])
 
     def task(composed: Any) -> float | None:
@@ -166,7 +167,10 @@ def _run(arguments: list[str]) -> int:
         try:
             # What is the same for all jobs is not what the sweep changes.
             swept = [o for o in here.overrides.task if o.partition("=")[0] not in fixed] if sweep else []
-            return reduce(settings_from(composed), job, swept, command=command)
+            score = reduce(settings_from(composed), job, swept, command=command)
+            if job is not None and score is not None:
+                done.setdefault(Path(here.sweep.dir), []).append(job)
+            return score
         except StillsunError as error:
             # The other jobs of a sweep go on.
             failures.append(error)
@@ -186,6 +190,10 @@ def _run(arguments: list[str]) -> int:
         except (HydraException, OmegaConfBaseException) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise ConfigError("; ".join(lines[:3])) from error
+    for directory, jobs in done.items():
+        from stillsun.pipeline.compare import compare_jobs
+
+        print(compare_jobs(directory, jobs))
     if failures:
         raise failures[0] if len(failures) == 1 else StillsunError("\n".join(str(f) for f in failures))
     return 0

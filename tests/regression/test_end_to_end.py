@@ -127,6 +127,21 @@ def test_a_sweep_runs_all_and_keeps_all(simulated, work):
                 options = json.loads(store.attributes["config"])
                 assert options["kernels"] == json.loads(choice)
                 assert store.done().all()
+    with (work / "multirun" / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(r["job"], r["channel"]) for r in rows} == {
+        (f"destretch.kernels={k}", c) for k in kernels for c in CHANNELS
+    }
+    assert all(0 < float(r["score"]) < 1 for r in rows)
+    assert (work / "multirun" / "comparison.png").stat().st_size > 5000
+
+
+def test_the_ready_made_sweep_compares_kernels(simulated, work, capsys):
+    stages = "stages=[calibrate,assemble,speckle,destretch]"
+    assert reduce(simulated, work, stages, "channels=[HARDCAM]", "-m", "experiment=kernel_sweep") == 0
+    table = capsys.readouterr().out
+    assert len(re.findall(r"destretch\.kernels=\[[0-9,]+\]$", table, re.MULTILINE)) == 4
+    assert (work / "multirun" / "comparison.csv").is_file()
 
 
 def test_the_same_input_gives_the_same_bytes(simulated, reduced, tmp_path):

@@ -11,12 +11,13 @@ from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend, get_backend
 from stillsun.errors import ConfigError, StillsunError
 from stillsun.io import inventory
+from stillsun.pipeline.compare import record_job
 from stillsun.pipeline.console import bars_wanted, logging_to
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.provenance import PROVENANCE
 from stillsun.pipeline.run import execute
-from stillsun.pipeline.score import score
+from stillsun.pipeline.score import figures, score
 from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages
@@ -160,7 +161,10 @@ def reduce(
             f"{len(outcome.failed)} of {len(plan.tasks)} tasks failed: {first}",
             remedy=f"Details are in {log}. What was finished stays; the same command goes on from there",
         )
-    return score(plan, settings)
+    found = figures(plan, settings)
+    if job is not None:
+        record_job(job, overrides or [], found)
+    return score(found)
 
 
 def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
