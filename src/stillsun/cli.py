@@ -193,7 +193,8 @@ def _run(arguments: list[str]) -> int:
     for directory, jobs in done.items():
         from stillsun.pipeline.compare import compare_jobs
 
-        print(compare_jobs(directory, jobs))
+        if table := compare_jobs(directory, jobs):
+            print(table)
     if failures:
         raise failures[0] if len(failures) == 1 else StillsunError("\n".join(str(f) for f in failures))
     return 0
