@@ -148,6 +148,13 @@ def test_every_keyword_of_the_manual_is_carried_over_or_reported(imported):
         assert not [str(e) for e in found.entries if e.fate is fate]
 
 
+def test_the_table_of_keywords_is_whole():
+    page = (Path(__file__).parents[2] / "docs" / "moving_from_ini.md").read_text().lower()
+    for values in (SHARED, ROSA, ZYLA, METHOD, PROPS, ENV):
+        for keyword in values:
+            assert f"`{keyword.lower()}`" in page, keyword
+
+
 def test_values_arrive_where_they_belong(imported, tmp_path):
     settings = compose(imported(), tmp_path)
     observation = settings.run.observation

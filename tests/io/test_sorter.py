@@ -246,6 +246,14 @@ def test_a_camera_of_unknown_filter_is_left_open(raw, tmp_path, capsys):
     load_settings([f"observation_file={path}", "observation.channels.ROSA_DAS5.wavelength_nm=589.6"])
 
 
+def test_hardcam_alone_starts_when_its_directory_says(raw, tmp_path):
+    path = tmp_path / "night.yaml"
+    assert main(["sort", str(raw / "250903_ZYLA"), "-o", str(path)]) == 0
+    channel = load_settings([f"observation_file={path}"]).run.observation.channels["HARDCAM"]
+    assert channel.start == "2025-09-03T14:21:54.000"
+    assert "CHECK: from the directory's name" in path.read_text()
+
+
 def test_nothing_to_sort(tmp_path, capsys):
     assert main(["sort", str(tmp_path / "none"), "-o", str(tmp_path / "o.yaml")]) == 1
     assert main(["sort", str(tmp_path), "-o", str(tmp_path / "o.yaml")]) == 1
