@@ -8,10 +8,11 @@ import pytest
 from stillsun.sky.observer import Site, helioprojective, observe, rotate_with_sun
 from stillsun.sky.pointing import (
     CSYER_UNKNOWN,
+    Solution,
     guider_angle,
     nearest_known,
-    pointing_by_hand,
     pointing_from_log,
+    pointing_from_solution,
     pointing_unknown,
 )
 
@@ -64,9 +65,26 @@ def test_unknown_pointing_says_so(observer):
 
 
 def test_pointing_by_hand_is_carried_on(observer):
-    pointing = pointing_by_hand((-300.0, 120.0), TIMES[2], np.zeros(6), observer, Site())
+    solution = Solution.by_hand((-300.0, 120.0), TIMES[2])
+    pointing = pointing_from_solution(solution, np.full(6, 13.3), observer, Site())
     np.testing.assert_allclose(pointing.crval[2], (-300.0, 120.0), atol=1e-6)
     assert np.all(np.diff(pointing.crval[:, 0]) > 0.1)
+    np.testing.assert_allclose(pointing.crota2, 0.0, atol=1e-12)
+
+
+def test_each_segment_has_its_own_pointing(observer):
+    times = np.array([TIMES[1], TIMES[4]])
+    points = np.array([[100.0, 50.0], [110.0, 45.0]])
+    solution = Solution(
+        np.array([TIMES[0], TIMES[3]]), times, points, np.array([0.2, 0.5]), np.array([0.1, 0.4]), -1, "x"
+    )
+    pointing = pointing_from_solution(solution, np.full(6, 14.3), observer, Site())
+    for row in range(6):
+        k = int(row >= 3)
+        expected = rotate_with_sun(points[k], times[k], TIMES[row : row + 1], Site())[0]
+        np.testing.assert_allclose(pointing.crval[row], expected, atol=1e-6)
+    np.testing.assert_allclose(pointing.crota2, [-0.8, -0.8, -0.8, -0.5, -0.5, -0.5])
+    np.testing.assert_array_equal(pointing.uncertainty, [0.1, 0.1, 0.1, 0.4, 0.4, 0.4])
 
 
 def test_nearest_known():

@@ -26,6 +26,7 @@ from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.sky.keywords import KEYWORDS
+from stillsun.sky.pointing import MATCHED
 from stillsun.sky.validate import check_header
 from stillsun.stages.base import ChannelPaths, StageContext
 from stillsun.stages.export import run
@@ -58,6 +59,7 @@ OPTIONS = {
         "interpolation": "lanczos4",
     },
 }
+MOTION = np.array([-2.0, 1.5])
 ORIENTATION = Orientation.from_steps([t.value for t in TURNS])
 SHAPE = ORIENTATION.shape(CAMERA)
 
@@ -65,7 +67,8 @@ SHAPE = ORIENTATION.shape(CAMERA)
 class Night:
     """The stored products of one channel, and the stage that runs on them."""
 
-    def __init__(self, path, *, log=True, registered=True, engine="masking", reference=True, frames=FRAMES):
+    def __init__(self, path, *, log=True, registered=True, engine="masking", reference=True, frames=FRAMES,
+                 disk=None):  # fmt: skip
         self.path, self.reference, self.frames = path, reference, frames
         rng = np.random.default_rng(11)
         self.oriented = rng.normal(20000, 1500, (frames, *SHAPE)).astype(np.float32)
@@ -103,7 +106,14 @@ class Night:
                     "r0": np.full(frames, 0.1607 * 0.762),
                 },
             ),
-            "destretch": (frames, {"image": self.oriented, "residual_px": np.full(frames, 0.2)}),
+            "destretch": (
+                frames,
+                {
+                    "image": self.oriented,
+                    "residual_px": np.full(frames, 0.2),
+                    "shifts_0": np.tile(MOTION[::-1], (frames, 1)),
+                },
+            ),
         }
         if registered:
             self.stores["registration"] = (
@@ -128,7 +138,8 @@ class Night:
                     "crval": self.pointing.crval,
                     "crota2": self.pointing.crota2,
                     "uncertainty": self.pointing.uncertainty,
-                    "method": self.pointing.method,
+                    "method": self.pointing.method if disk is None else MATCHED + disk,
+                    "aligned": np.uint8(disk is not None),
                 },
             )
         for name, (rows, values) in self.stores.items():
@@ -138,7 +149,7 @@ class Night:
         fields = {}
         for key, value in values.items():
             value = np.asarray(value)
-            stack = rows > 0 and key != "method"
+            stack = rows > 0 and key not in ("method", "aligned")
             kind = "str" if value.dtype.kind == "U" else value.dtype.name
             fields[key] = Field(value.shape[1:] if stack else value.shape, kind, stack=stack)
         about = {
@@ -147,6 +158,7 @@ class Night:
             "version": "0.1.0",
             "config": json.dumps(OPTIONS.get(name, {})),
             "engine": engine,
+            "kernels": OPTIONS["destretch"]["kernels"],
         }
         with create_store(self.path / f"{name}.h5", Layout(rows, fields, about), "x") as store:
             for key, value in values.items():
@@ -242,6 +254,20 @@ def test_reconstructed_frames_are_oriented_and_know_no_destretch(night):
         assert hdus[0].header["LEVEL"] == "1"
         assert "CRDER1" not in hdus[0].header
         assert "DESTRETCHING" not in hdus[0].header["PRSTEP*"].values()
+        # Content that destretch moved by +shift lay that much before.
+        after = fits.getheader(night.files[0])
+        for axis, shift in enumerate(MOTION, start=1):
+            assert hdus[0].header[f"CRPIX{axis}"] == pytest.approx(after[f"CRPIX{axis}"] - shift, abs=1e-5)
+
+
+def test_solar_alignment_is_a_step_with_its_image(tmp_path):
+    night = Night(tmp_path, disk="hmi.fits")
+    header = fits.getheader(night.export()[0])
+    number = len(header["PRSTEP*"])
+    assert header[f"PRSTEP{number}"] == "SOLAR-ALIGN"
+    assert header[f"PRREF{number}"] == "hmi.fits"
+    assert any(c.startswith("POINTING UPDATED ON 2") for c in header["COMMENT"])
+    assert check_header(header) == []
 
 
 def test_every_keyword_is_there(file):
@@ -500,7 +526,9 @@ def test_pixels_that_are_not_finite_are_refused(tmp_path):
     night = Night(tmp_path, frames=2)
     bad = night.oriented.copy()
     bad[1, 3, 4] = np.nan
-    night._store("destretch", 2, {"image": bad, "residual_px": np.zeros(2)}, "masking")
+    night._store(
+        "destretch", 2, {"image": bad, "residual_px": np.zeros(2), "shifts_0": np.zeros((2, 2))}, "masking"
+    )
     with pytest.raises(InputError, match=r"00001\.fits.*finite"):
         night.export()
     assert len(list((tmp_path / "ROSA_GBAND" / "splineDestretch").glob("*.fits"))) == 1

@@ -240,8 +240,6 @@ def check_run(config: RunConfig, stages: Mapping[str, Mapping[str, Any]]) -> Ite
     reference = config.observation.reference_channel
     if reference is not None and reference not in channels:
         yield f"observation.reference_channel: no channel {reference!r}; allowed: {known}"
-    if config.observation.telescope.guider_sign == 0:
-        yield "observation.telescope.guider_sign: must be 1 or -1, found 0"
     yield from (
         f"observation.channels.{c}.data.pattern: must be given (shell pattern of the science frames)"
         for c in _selected(config)

@@ -251,7 +251,12 @@ class TelescopeConfig:
     longitude_deg: float = opt(-105.820417, "longitude, east positive", unit="deg", ge=-360, le=360)
     height_m: float = opt(2804.0, "height above the WGS84 ellipsoid", unit="m")
     guider_zero_deg: float = opt(13.3, "guider angle at which solar north is up", unit="deg")
-    guider_sign: int = opt(1, "sense of the guider angle: CROTA2 = sign * (angle - zero)", ge=-1, le=1)
+    guider_sign: int = opt(
+        1,
+        "sense of the guider angle: CROTA2 = sign * (angle - zero); 0: open, align=hmi tries both, else 1",
+        ge=-1,
+        le=1,
+    )
 
 
 @dataclass
@@ -392,8 +397,26 @@ class AlignConfig:
 
     engine: AlignEngine = opt(AlignEngine.none, "hmi: match to a full-disk image; none: telescope log only")
     file: str | None = opt(None, "full-disk image instead of a download")
+    cache: str | None = opt(
+        None, "directory of downloaded full-disk images; stillsun in the user's cache by default"
+    )
     pointing: list[float] | None = opt(
-        None, "helioprojective (x, y) of the field's centre, instead of the log's", unit="arcsec", length=2
+        None,
+        "helioprojective (x, y) of the reference channel's centre at its first frame, instead of the log's; "
+        "with align=hmi the place where the search begins",
+        unit="arcsec",
+        length=2,
+    )
+    frame: int | None = opt(None, "frame that is matched; the clearest by default", ge=0)
+    search_arcsec: float = opt(
+        60.0, "how far from the supposed pointing is searched, in x and in y", unit="arcsec", ge=5, le=600
+    )
+    max_rotation_deg: float = opt(2.0, "how far from the guider's angle is searched", unit="deg", ge=0, le=20)
+    min_significance: float = opt(
+        8.0, "least height of the correlation peak over wrong places, in their robust deviations", gt=0
+    )
+    jump_arcsec: float = opt(
+        0.3, "least lasting step of the whole field that splits the sequence", unit="arcsec", gt=0
     )
     verify: bool = opt(False, "show the match and ask before it is applied")
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from stillsun.sky.observer import Observer, Site, helioprojective, rotate_with_sun
 
+# Solution.method of a match to a full-disk image begins with this; the image's name follows.
+MATCHED = "matched to "
 # Pointing error of the telescope's own read-out, and of a position nobody knows.
 CSYER_LOG = 20.0
 CSYER_UNKNOWN = 1000.0
@@ -35,6 +37,63 @@ class Pointing:
     crota2: np.ndarray
     uncertainty: np.ndarray
     method: str
+
+
+@dataclass(frozen=True)
+class Solution:
+    """
+    Where the reference channel's centre is known to be, at one time in each segment of a sequence.
+
+    A sequence has one segment, or more where the field jumped.
+
+    Attributes
+    ----------
+    start : numpy.ndarray, shape (segments,)
+        When each segment begins, unix seconds; the first one holds for earlier times too.
+    time : numpy.ndarray, shape (segments,)
+        When the position is known, unix seconds.
+    point : numpy.ndarray, shape (segments, 2)
+        Helioprojective (x, y) at that time, arcsec.
+    turn_deg : numpy.ndarray, shape (segments,)
+        ``CROTA2`` less what the guider says, degrees.
+    uncertainty : numpy.ndarray, shape (segments,)
+        Systematic error of the position, arcsec.
+    guider_sign : int
+        Sense of the guider angle.
+    method : str
+        Where it comes from, in a few words.
+    """
+
+    start: np.ndarray
+    time: np.ndarray
+    point: np.ndarray
+    turn_deg: np.ndarray
+    uncertainty: np.ndarray
+    guider_sign: int
+    method: str
+
+    @classmethod
+    def by_hand(cls, point: Any, time: float, guider_sign: int = 1) -> Solution:
+        """
+        A position given by a person.
+
+        Parameters
+        ----------
+        point : array_like, shape (2,)
+            Helioprojective (x, y) at `time`, arcsec.
+        time : float
+            Unix seconds, UTC.
+        guider_sign : {1, -1}, optional
+            Sense of the guider angle.
+
+        Returns
+        -------
+        Solution
+            One segment, with the error of the telescope's own read-out.
+        """
+        at = np.array([float(time)])
+        position = np.asarray(point, np.float64).reshape(1, 2)
+        return cls(at, at, position, np.zeros(1), np.array([CSYER_LOG]), guider_sign, "given by hand")
 
 
 def pointing_from_log(
@@ -85,33 +144,44 @@ def pointing_from_log(
     return Pointing(crval, angle, np.full(known.size, CSYER_LOG), "telescope log")
 
 
-def pointing_by_hand(
-    point: Any, time: float, guider_angle_deg: Any, observer: Observer, site: Site
+def pointing_from_solution(
+    solution: Solution,
+    guider_deg: Any,
+    observer: Observer,
+    site: Site,
+    *,
+    guider_zero_deg: float = 13.3,
 ) -> Pointing:
     """
-    Pointing given by a person, carried through the sequence by solar rotation.
+    Pointing of every frame from points that are known at some times, carried on by solar rotation.
 
     Parameters
     ----------
-    point : array_like, shape (2,)
-        Helioprojective (x, y) at `time`, arcsec.
-    time : float
-        Unix seconds, UTC.
-    guider_angle_deg : array_like, shape (n,)
-        ``CROTA2`` of each frame, degrees, as `guider_angle` gives it.
+    solution : Solution
+        What is known of each segment of the sequence.
+    guider_deg : array_like, shape (n,)
+        Guider angle, degrees; NaN where unknown.
     observer : Observer
         The telescope at the n frames.
     site : Site
         Where it stands.
+    guider_zero_deg : float, optional
+        Guider angle at which solar north is up.
 
     Returns
     -------
     Pointing
         Pointing of each frame.
     """
-    crval = rotate_with_sun(point, time, observer.time, site)
-    uncertainty = np.full(observer.time.size, CSYER_LOG)
-    return Pointing(crval, np.asarray(guider_angle_deg, np.float64), uncertainty, "given by hand")
+    segment = np.maximum(np.searchsorted(solution.start, observer.time, side="right") - 1, 0)
+    angle = guider_angle(guider_deg, guider_zero_deg, solution.guider_sign) + solution.turn_deg[segment]
+    crval = np.empty((observer.time.size, 2))
+    for k in np.unique(segment):
+        rows = np.flatnonzero(segment == k)
+        crval[rows] = rotate_with_sun(solution.point[k], solution.time[k], observer.time[rows], site)
+    return Pointing(
+        crval, 180.0 - (180.0 - angle) % 360.0, solution.uncertainty[segment].copy(), solution.method
+    )
 
 
 def pointing_unknown(frames: int, guider_angle_deg: Any = 0.0) -> Pointing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from stillsun.sky import times
 from stillsun.sky.observer import Observer, Site, observe
 from stillsun.sky.pointing import Pointing, pointing_unknown
 from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, site_cards
+from stillsun.stages._motion import field_motion
+from stillsun.stages._steps import is_aligned
 from stillsun.stages.base import StageContext
 
 _CM_PER_M = 100.0
@@ -43,6 +46,8 @@ class FrameCards:
         Further values by keyword, one a frame.
     residual_px : numpy.ndarray
         What remains of the distortion after destretch, rms length, pixels.
+    motion : numpy.ndarray, shape (n, 2)
+        Shift (x, y) by which destretch moved each frame as a whole, pixels.
     comments : tuple of str
         ``COMMENT`` cards of every file.
     """
@@ -55,6 +60,7 @@ class FrameCards:
     observer: Observer
     columns: Mapping[str, np.ndarray]
     residual_px: np.ndarray
+    motion: np.ndarray
     comments: tuple[str, ...]
 
     @classmethod
@@ -95,6 +101,8 @@ class FrameCards:
         )
         pointing = _pointing(ctx)
         comments = []
+        if is_aligned(ctx):
+            comments.append(f"POINTING UPDATED ON {datetime.now(UTC):%Y-%m-%d}")
         if pointing.method == "unknown":
             comments.append("POINTING UNKNOWN: coordinates are as if the field were at disk centre")
         if not registered:
@@ -116,6 +124,7 @@ class FrameCards:
             observer,
             columns,
             images.read("residual_px"),
+            field_motion(images),
             tuple(comments),
         )
 
@@ -172,7 +181,12 @@ class FrameCards:
             # One of two components of the residual's length.
             each = float(self.residual_px[row]) / np.sqrt(2.0)
             own |= {"CRDER1": each * self.geometry.cdelt[0], "CRDER2": each * self.geometry.cdelt[1]}
-        return own | frame_cards(self.geometry, self.pointing, row)
+        cards = frame_cards(self.geometry, self.pointing, row)
+        if level != "1.5":
+            # Before destretch, the point that the coordinates belong to lies where the frame had it.
+            for number, shift in enumerate(self.motion[row], start=1):
+                cards[f"CRPIX{number}"] -= float(shift) if np.isfinite(shift) else 0.0
+        return own | cards
 
 
 def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from typing import Any
 
 from stillsun.core.orient import Orientation
 from stillsun.sky.keywords import ProcessingStep
+from stillsun.sky.pointing import MATCHED
 from stillsun.stages.base import StageContext
 
 # Options of a stage that belong into PRPARAn.
 _PARAMETERS = {
     "speckle": ("subfield_arcsec", "phase_limit", "deconvolve"),
+    "pointing": ("search_arcsec", "max_rotation_deg", "min_significance"),
     "destretch": ("kernels", "reference", "window", "repair_tolerance", "preserve_flows", "interpolation"),
 }
 
@@ -61,7 +63,36 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
                 vocabulary="SPATIAL-COORDINATE-CORRECTION",
             )
         )
+    if is_aligned(ctx):
+        method = str(ctx.inputs["pointing"].read("method"))
+        steps.append(
+            _step(
+                ctx,
+                "pointing",
+                "SOLAR-ALIGN",
+                reference=method.removeprefix(MATCHED),
+                vocabulary="SPATIAL-COORDINATE-CORRECTION",
+            )
+        )
     return steps
+
+
+def is_aligned(ctx: StageContext) -> bool:
+    """
+    Whether the pointing was matched to a full-disk image.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the export.
+
+    Returns
+    -------
+    bool
+        True if the solar alignment was accepted.
+    """
+    store = ctx.inputs.get("pointing")
+    return store is not None and bool(store.read("aligned"))
 
 
 def reference_name(ctx: StageContext) -> str:
