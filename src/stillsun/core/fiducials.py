@@ -158,9 +158,12 @@ def _background(image: np.ndarray) -> np.ndarray:
     use = values > 0.5 * bright
     weights = np.zeros(6)
     for _ in range(3):
-        weights = np.linalg.lstsq(basis[:, use].T.astype(np.float64), values[use], rcond=None)[0]
+        chosen = basis[:, use].astype(np.float64)
+        # A little damping, should the bright pixels lie in one row.
+        normal = chosen @ chosen.T + 1e-6 * chosen.shape[1] * np.eye(6)
+        weights = np.linalg.solve(normal, chosen @ values[use])
         surface = weights @ basis
-        use = np.abs(values / surface - 1) < 0.35
+        use = np.abs(values - surface) < 0.35 * surface
         if use.sum() < 0.1 * use.size:
             break
     surface = np.tensordot(weights.astype(np.float32), np.stack(terms), axes=1)
