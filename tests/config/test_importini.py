@@ -171,6 +171,7 @@ def test_values_arrive_where_they_belong(imported, tmp_path):
     assert (rosa.data.directory, rosa.data.pattern) == ("rosa", ROSA["dataFilePattern"])
     assert (rosa.dark.directory, rosa.dark.pattern) == ("rosa", ROSA["darkFilePattern"])
     assert rosa.linegrid.pattern == ROSA["linegridFilePattern"]
+    assert settings.stages["ROSA_GBAND"]["calibrate"].measure_plate_scale
     assert (rosa.exposure_ms, hardcam.exposure_ms) == (10.0, 29.4)
     assert rosa.plate_scale == [0.0601, 0.0598]
     assert hardcam.wavelength_nm == 656.3
@@ -207,6 +208,14 @@ def test_the_external_program_gets_the_settings(imported, tmp_path):
     settings = compose(imported(), tmp_path, "speckle=kisip")
     assert {s["speckle"].engine.name for s in settings.stages.values()} == {"kisip"}
     assert {s["speckle"].apodisation for s in settings.stages.values()} == {15.0}
+
+
+def test_a_plate_scale_that_was_not_measured_is_not(imported, tmp_path):
+    for value in ("False", None):
+        settings = compose(imported(ROSA_GBAND={"correctPlateScale": value}), tmp_path)
+        assert settings.run.observation.channels["ROSA_GBAND"].linegrid.pattern == ROSA["linegridFilePattern"]
+        assert not settings.stages["ROSA_GBAND"]["calibrate"].measure_plate_scale
+        assert settings.stages["HARDCAM"]["calibrate"].measure_plate_scale
 
 
 @pytest.mark.parametrize("keyword", ["kisipEnvMpNproc", "kisipEnvMpiNproc", "KISIPENVMPIPROCS"])
@@ -247,7 +256,7 @@ def test_knox_thompson_needs_the_external_program(imported, tmp_path):
         ("ROSA_GBAND", {"burstNumber": "many"}, "burstNumber", Fate.faulty),
         ("ROSA_GBAND", {"channelTranslation": "rot90,roll"}, "channelTranslation", Fate.faulty),
         ("ROSA_GBAND", {"createFiducialMaps": "False"}, "targetFilePattern", Fate.dropped),
-        ("ROSA_GBAND", {"correctPlateScale": "False"}, "linegridFilePattern", Fate.dropped),
+        ("ROSA_GBAND", {"correctPlateScale": "", "createFiducialMaps": ""}, "linegridFilePattern", Fate.dropped),
         ("ROSA_GBAND", {"dstrFrom": "fits"}, "dstrFrom", Fate.dropped),
         ("ROSA_GBAND", {"correctTime": "True"}, "correctTime", Fate.remarked),
         ("ROSA_GBAND", {"progress": "False"}, "progress", Fate.remarked),

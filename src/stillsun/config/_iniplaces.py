@@ -11,10 +11,10 @@ from stillsun.config._iniconvert import boolean, text
 from stillsun.config._inivalues import Draft, Entry, Fate
 
 ROLES = ("data", "dark", "flat", "target", "linegrid")
-# Role to the switch without which the superseded system does not read it, and why it is left out then.
-_SWITCHES = {
-    "target": ("createFiducialMaps", "createFiducialMaps is not True, so it was not read"),
-    "linegrid": ("correctPlateScale", "correctPlateScale is not True, and a line grid that is given is used"),
+# Why the superseded system does not look for a slide.
+_NOT_ASKED = {
+    "target": "createFiducialMaps does not ask for it",
+    "linegrid": "neither createFiducialMaps nor correctPlateScale asks for it",
 }
 
 
@@ -83,17 +83,22 @@ def _find(draft: Draft, camera: Camera) -> list[tuple[str, PurePath, str]]:
     """Role, directory and pattern of what the superseded system would read."""
     section = camera.section
     found: dict[str, tuple[PurePath, str]] = {}
-    for role, (keyword, _) in _SWITCHES.items():
-        value = section.value(keyword, boolean)
-        if value is not None:
-            section.note(keyword, Fate.carried, f"{role} files are {'' if value else 'not '}declared")
+    maps = section.value("createFiducialMaps", boolean)
+    scale = section.value("correctPlateScale", boolean)
+    if maps is not None:
+        said = "are declared" if maps else "are not needed for it"
+        section.note("createFiducialMaps", Fate.carried, f"target and line-grid files {said}")
+    left_out = {"target": not maps, "linegrid": not (maps or scale)}
     for role in ROLES:
         base, pattern = section.get(f"{role}Base"), section.get(f"{role}FilePattern")
         fate, said = Fate.carried, f"channels.{camera.channel}.{role}"
-        if role in _SWITCHES and not section.value(_SWITCHES[role][0], boolean):
-            fate, said = Fate.dropped, f"left out: {_SWITCHES[role][1]}"
+        if left_out.get(role):
+            fate, said = (
+                Fate.dropped,
+                "left out: neither createFiducialMaps nor correctPlateScale asks for it",
+            )
         elif not (base or pattern):
-            do = "left out" if role in _SWITCHES else f"set {role}.directory and {role}.pattern"
+            do = "left out" if role in _NOT_ASKED else f"set {role}.directory and {role}.pattern"
             _say(
                 draft, camera, f"neither {role}Base nor {role}FilePattern, so that the data would serve; {do}"
             )
@@ -105,6 +110,10 @@ def _find(draft: Draft, camera: Camera) -> list[tuple[str, PurePath, str]]:
         for keyword, given in ((f"{role}Base", base), (f"{role}FilePattern", pattern)):
             if given:
                 section.note(keyword, fate, said)
+    if "linegrid" in found or scale is not None:
+        draft.put(camera.key("calibrate", "measure_plate_scale"), bool(scale))
+        said = f"channels.{camera.channel}.calibrate.measure_plate_scale = {bool(scale)}"
+        section.note("correctPlateScale", Fate.carried, said)
     for role in ("dark", "flat"):
         if role in found and found[role] == found["data"]:
             _say(draft, camera, f"the files of {role} and of the data are the same; narrow {role}.pattern")
