@@ -37,7 +37,8 @@ def install(directory: Path, **fault) -> Path:
     """
     Write the program into `directory`, made for it.
 
-    ``kind``: exit, signal, stop, skip, truncate, no_subalpha, hang, garbage, library, memory, quiet, nan;
+    ``kind``: exit, signal, stop, skip, truncate, no_subalpha, hang, garbage, library, memory, open, quiet,
+    nan;
     ``burst``: index in the batch at which it happens; ``times``: runs in which it happens (all by
     default); ``status``: exit status or signal; ``delay``: seconds
     that each burst takes; ``stubborn``: the polite signal does not end a hang.
@@ -74,6 +75,10 @@ def fail(fault: dict, burst: int, base: str) -> None:
     if kind == "memory":
         say("malloc failed: Cannot allocate memory")
         sys.exit(1)
+    if kind == "open":
+        say("stillsun-speckle: burst 001: no such burst")
+        say("stillsun-speckle: 3 bursts not made, the first of them 001")
+        sys.exit(fault["status"])
     if kind == "library":
         say("entry: error while loading shared libraries: libmpi.so.0: cannot open shared object file")
         sys.exit(127)
@@ -127,7 +132,7 @@ def main() -> None:
         kind = fault.get("kind") if number == fault.get("burst", int(first)) else None
         if kind == "skip":
             continue
-        if kind in ("exit", "signal", "stop", "memory", "library", "hang", "garbage"):
+        if kind in ("exit", "signal", "stop", "memory", "open", "library", "hang", "garbage"):
             fail(fault, number, base)
         image = read(f"{base}.{number:03d}").mean(axis=0, dtype=np.float64).astype(np.float32)
         if kind == "nan":

@@ -112,6 +112,51 @@ def test_subfields_leave_no_seams(observed, result):
     assert near < 1.5 * lines.mean()
 
 
+def test_subfields_kept_make_up_the_image(observed, result):
+    burst, _ = observed
+    kept = reconstruct(burst, SCALE, WAVELENGTH, 762.0, deconvolve=False, keep_subfields=True)
+    assert kept.image.tobytes() == result.image.tobytes()
+    assert result.subfields is None
+    parts = kept.subfields
+    size = len(parts.window)
+    assert parts.images.shape == parts.amplitudes.shape == (*result.r0_map.shape, size, size)
+    weight = np.outer(*2 * [np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2])
+    wide = np.zeros((2, SIDE + 2 * size, SIDE + 2 * size))
+    starts = [np.rint(c - (size - 1) / 2).astype(int) + size for c in kept.centres]
+    for i, j in np.ndindex(result.r0_map.shape):
+        at = (..., slice(starts[0][i], starts[0][i] + size), slice(starts[1][j], starts[1][j] + size))
+        wide[at] += [weight * parts.images[i, j] / np.outer(parts.window, parts.window), weight]
+    total, weights = wide[:, size:-size, size:-size]
+    # What a subfield has beyond the frame's edge is not in the picture, but its background is.
+    inside = (slice(8, -8),) * 2
+    np.testing.assert_allclose((total / weights)[inside], result.image[inside], rtol=1e-4)
+
+    # Seeing takes the coherent part away, from low frequencies to high ones.
+    ratio = parts.ratio.mean(axis=(0, 1))
+    assert parts.ratio.shape[-1] == len(parts.radii)
+    assert np.all((parts.ratio >= 0) & (parts.ratio <= 1))
+    assert ratio[(parts.radii > 0.02) & (parts.radii < 0.06)].min() > 0.5
+    assert ratio[(parts.radii > 0.35) & (parts.radii < 0.6)].mean() < 0.2
+
+    # All exposures alike: their mean amplitude is that of the windowed image.
+    still = np.stack(4 * [1000 * granules((100, 100), seed=8)])
+    alone = reconstruct(still, SCALE, WAVELENGTH, 762.0, keep_subfields=True, noise_filter=False)
+    parts = alone.subfields
+    picture = np.abs(scipy.fft.fft2(parts.images[1, 1], norm="ortho"))
+    size = len(parts.window)
+    q = np.hypot(scipy.fft.fftfreq(size)[:, None], scipy.fft.fftfreq(size)) / (
+        0.762 / (WAVELENGTH * 1e-9) * SCALE * np.pi / 648_000
+    )
+    middle = (q > 0.1) & (q < 0.3)
+    transfer = (2 / np.pi) * (np.arccos(q[middle]) - q[middle] * np.sqrt(1 - q[middle] ** 2))
+    np.testing.assert_allclose(
+        (parts.amplitudes[1, 1][middle] ** 2).sum(),
+        ((picture[middle] * transfer) ** 2).sum(),
+        rtol=0.06,
+    )
+    assert np.all(parts.amplitudes[..., q > 1] == 0)
+
+
 def test_the_same_bytes_whatever_the_threads(observed):
     burst, _ = observed
     done = []

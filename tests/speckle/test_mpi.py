@@ -165,6 +165,8 @@ def test_one_bad_burst_does_not_stop_the_others(fakes, fake_program, make_job):
         ({"kind": "memory"}, 5.0, "memory", 3),
         ({"kind": "stop"}, 5.0, "memory, or an overloaded machine", 3),
         ({"kind": "library"}, 5.0, "library is missing", 1),
+        ({"kind": "open", "status": 1}, 12.0, "Cause: burst 001: no such burst", 3),
+        ({"kind": "open", "status": 2}, 5.0, "Cause: burst 001: no such burst", 1),
     ],
 )
 def test_failure_at_once_is_bounded_and_explained(

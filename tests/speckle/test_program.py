@@ -24,7 +24,14 @@ from stillsun.speckle.initfiles import MethodParameters, PropsParameters
 from stillsun.speckle.job import Job
 from stillsun.speckle.masking import reconstruct
 from stillsun.speckle.mpi import MARK, Program, make_bursts
-from stillsun.speckle.outputs import read_final, read_shifts, read_subalpha, subfield_grid
+from stillsun.speckle.outputs import (
+    read_final,
+    read_ratios,
+    read_shifts,
+    read_subalpha,
+    read_subfields,
+    subfield_grid,
+)
 from stillsun.speckle.program import main
 
 SHAPE = (6, 80, 112)
@@ -160,6 +167,17 @@ def test_tracking_is_x_before_y(job):
     found = tracked.mean(axis=(2, 3)) - tracked.mean(axis=(0, 2, 3))
     assert np.abs(wanted).max() > 2
     np.testing.assert_allclose(found, wanted, atol=0.5)
+
+
+def test_subfields_are_x_before_y_and_their_pixels_as_in_the_image(job):
+    assert main([]) == 0
+    base, expected = job.output_base(0), engine(0, keep_subfields=True).subfields
+    rows, columns = expected.images.shape[:2]
+    for suffix, values in ((".subrec", expected.images), (".subamp", expected.amplitudes)):
+        found = read_subfields(Path(f"{base}{suffix}"), (columns, rows))
+        np.testing.assert_array_equal(found, values.transpose(1, 0, 2, 3))
+    ratios = read_ratios(Path(f"{base}.subrsr"), (columns, rows))
+    np.testing.assert_array_equal(ratios, expected.ratio.transpose(1, 0, 2))
 
 
 def test_parameters_have_their_meaning(job):

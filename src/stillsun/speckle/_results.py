@@ -18,19 +18,24 @@ def write_results(base: Path, result: Reconstruction, diameter: float) -> None:
     base : Path
         Output path of the burst without suffix.
     result : Reconstruction
-        Its image, Fried parameters and tracking.
+        Its image, Fried parameters, tracking and subfields.
     diameter : float
         Telescope diameter, metres: the unit of the Fried parameters in ``.subalpha``.
 
     Notes
     -----
-    Native float32, x before y in the order of subfields (SSOSoft manual, 2025-10-14, section 4).
+    Native float32, x before y in the order of subfields (SSOSoft manual, 2025-10-14, section 4); the
+    subfields themselves are stored like the image, row by row.
     """
     assert result.r0_map is not None
     assert result.shifts is not None
+    assert result.subfields is not None
     local = result.r0_map.T / diameter
     _write(base, ".ct", result.shifts[:, ::-1].transpose(0, 1, 3, 2))
     _write(base, ".subalpha", np.stack([np.full_like(local, result.r0 / diameter), local]))
+    _write(base, ".subrec", result.subfields.images.swapaxes(0, 1))
+    _write(base, ".subamp", result.subfields.amplitudes.swapaxes(0, 1))
+    _write(base, ".subrsr", result.subfields.ratio.swapaxes(0, 1))
     _write(base, ".final", result.image)
 
 

@@ -14,6 +14,36 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Subfields:
+    """
+    The subfields of a burst before they are put together.
+
+    Attributes
+    ----------
+    images : numpy.ndarray
+        Reconstructed subfields times their window, (subfields y, subfields x, size, size) float32, in the
+        units of the burst.
+    amplitudes : numpy.ndarray
+        Mean Fourier amplitudes of the exposures, ``<|I|^2>^(1/2)`` of their windowed subfields less the
+        smooth background, (subfields y, subfields x, size, size) float32, origin first, unitary
+        transform, in the units of the burst; 0 beyond the phase limit.
+    ratio : numpy.ndarray
+        Spectral ratio ``|<I>|^2 / <|I|^2>``, free of noise, means over rings of frequency, (subfields y,
+        subfields x, radii) float32.
+    radii : numpy.ndarray
+        Frequencies of the rings in units of the diffraction limit, (radii,) float64.
+    window : numpy.ndarray
+        Window along an axis, (size,) float64.
+    """
+
+    images: np.ndarray
+    amplitudes: np.ndarray
+    ratio: np.ndarray
+    radii: np.ndarray
+    window: np.ndarray
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """
     One image made of a burst, and what is known about it.
@@ -35,6 +65,8 @@ class Reconstruction:
         Rms change of the phases in the last sweep, radians, (subfields y, subfields x) float32.
     centres : tuple of numpy.ndarray or None
         Rows and columns of the subfields' centres, pixels, zero-based.
+    subfields : Subfields or None
+        The subfields before they are put together, if they were asked for.
     notes : tuple of str
         What a person should know: frames left out, pixels filled, a fit that ended at the edge of its
         models.
@@ -46,6 +78,7 @@ class Reconstruction:
     shifts: np.ndarray | None = None
     convergence: np.ndarray | None = None
     centres: tuple[np.ndarray, np.ndarray] | None = None
+    subfields: Subfields | None = None
     notes: tuple[str, ...] = ()
 
 

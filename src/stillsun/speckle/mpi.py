@@ -32,6 +32,9 @@ _LIBRARY = ("error while loading shared libraries", "cannot open shared object f
 _EXECUTABLE = ("command not found", "could not find an executable", "could not access or execute")
 _MEMORY = ("cannot allocate memory", "out of memory", "bad_alloc", "malloc", "oom-kill", "oom_kill")
 _SLOTS = ("not enough slots",)
+# The open program says itself what is wrong, and by this exit status that it lies in the parameters.
+_OPEN_PROGRAM = "stillsun-speckle:"
+_WRONG_PARAMETERS = 2
 _SHOWN = 8
 
 
@@ -211,6 +214,10 @@ def likely_cause(outcome: Outcome, subfield_arcsec: float) -> tuple[str, bool]:
     hopeless : bool
         It would be the same again.
     """
+    own_words = [line for line in outcome.tail if line.startswith(_OPEN_PROGRAM)]
+    if own_words:
+        cause = own_words[0].removeprefix(_OPEN_PROGRAM).strip()
+        return f"Cause: {cause}", outcome.status == _WRONG_PARAMETERS
     text = "\n".join(outcome.tail).lower()
 
     def told(words: Sequence[str]) -> bool:

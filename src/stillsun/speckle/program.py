@@ -162,6 +162,7 @@ class _Job:
             weight_exponent=method.weight_exponent,
             apodisation=method.apodisation,
             noise_filter=bool(method.noise_filter),
+            keep_subfields=True,
         )
         write_results(base, result, props.telescope_mm / 1000)
         return (f"Fried parameter {100 * result.r0:.1f} cm", *result.notes)

@@ -39,6 +39,8 @@ class SeeingFit:
         D/r0 of the frame.
     local : numpy.ndarray
         D/r0 of each subfield, (subfields,) float64; NaN where it has no structure.
+    ratio : numpy.ndarray
+        Spectral ratio of each subfield, means over rings, (subfields, rings) float64.
     at_edge : bool
         The fit ended at the edge of the models: the value is a limit only.
     speckle : numpy.ndarray
@@ -49,6 +51,7 @@ class SeeingFit:
 
     strength: float
     local: np.ndarray
+    ratio: np.ndarray
     at_edge: bool
     speckle: np.ndarray
     telescope: np.ndarray
@@ -167,6 +170,7 @@ class SeeingModel:
         share = np.where(share > 0, 1.0 / np.where(share > 0, share, 1.0), 0.0)
         fine = np.arange(self.strengths[0], self.strengths[-1] + _STEP / 2, _STEP)
         strength = _FIRST_STRENGTH
+        ratios = np.stack([_ratio(a, b) for a, b in zip(above, below, strict=True)])
         for _ in range(_ROUNDS):
             total = share[trusted] @ below[trusted]
             ratio = _ratio(share[trusted] @ above[trusted], total)
@@ -177,13 +181,13 @@ class SeeingModel:
             strength = float(fine[best])
             local = np.full(len(power), np.nan)
             for number in np.flatnonzero(share):
-                each = _ratio(above[number], below[number])
-                local[number] = fine[_misfit(each, models, inside).argmin()]
+                local[number] = fine[_misfit(ratios[number], models, inside).argmin()]
             trusted = _alike(local, trusted)
         smooth = self._smear(scene)
         return SeeingFit(
             strength,
             local,
+            ratios,
             best in (0, len(fine) - 1),
             self._pick(self._smear(scene * self._speckle_at(strength)) / smooth),
             self._pick(self._smear(scene * self._telescope) / smooth),

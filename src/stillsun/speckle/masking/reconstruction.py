@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.fft
 from scipy import ndimage
 
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.errors import ConfigError
 from stillsun.speckle.engine import Progress, Reconstruction
 from stillsun.speckle.masking.amplitude import object_amplitude
+from stillsun.speckle.masking.assembly import SubfieldKeeper, subfield_image
 from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
 from stillsun.speckle.masking.noise import flat_noise, subfield_noise
 from stillsun.speckle.masking.prepare import PreparedBurst, prepare
@@ -58,6 +59,7 @@ def reconstruct(
     weight_exponent: float = 1.2,
     apodisation: float = 30.0,
     noise_filter: bool = True,
+    keep_subfields: bool = False,
     progress: Progress | None = None,
 ) -> Reconstruction:
     """
@@ -99,6 +101,8 @@ def reconstruct(
         Per cent of a subfield's side on which its window falls, both sides together.
     noise_filter : bool, optional
         Damp frequencies where noise prevails.
+    keep_subfields : bool, optional
+        Return the subfields before they are put together as well.
     progress : callable, optional
         Called with (subfields done, subfields in all).
 
@@ -194,8 +198,8 @@ def reconstruct(
             notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
         transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
         model = _model(geometry)
-        assemble = _Assembler(geometry)
         mosaic = Mosaic(lattice, geometry.window)
+        keeper = SubfieldKeeper(lattice, geometry, surface) if keep_subfields else None
 
         def picture(index: int) -> np.ndarray:
             result = results[index]
@@ -207,14 +211,18 @@ def reconstruct(
                 model,
                 noise_filter=noise_filter,
             )
-            return assemble(amplitude, result)
+            return subfield_image(amplitude, result, geometry)
 
         for index, tile in enumerate(_ordered(pool, picture, range(len(places)), threads)):
             mosaic.add(*places[index], tile, results[index].level)
+            if keeper is not None:
+                keeper.add(*places[index], tile, results[index].level)
     for note in notes:
         log.info("speckle: %s", note)
     image = (mosaic.image() + surface) * np.float32(prepared.level)
-    return _outcome(image, results, fit, prepared, lattice, diameter, len(burst), tuple(notes))
+    subfields = None if keeper is None else keeper.finish(results, fit, model, prepared.level)
+    outcome = _outcome(image, results, fit, prepared, lattice, diameter, len(burst))
+    return replace(outcome, subfields=subfields, notes=tuple(notes))
 
 
 def _outcome(
@@ -225,7 +233,6 @@ def _outcome(
     lattice: Lattice,
     diameter: float,
     frames: int,
-    notes: tuple[str, ...],
 ) -> Reconstruction:
     counts = lattice.counts
     shifts = np.full((frames, 2, *counts), np.nan, dtype=np.float32)
@@ -239,7 +246,6 @@ def _outcome(
         shifts=shifts,
         convergence=np.array([r.change for r in results], dtype=np.float32).reshape(counts),
         centres=lattice.centres,
-        notes=notes,
     )
 
 
@@ -257,25 +263,6 @@ def _surface(prepared: PreparedBurst, size: int) -> np.ndarray:
     return ndimage.gaussian_filter(mean / len(prepared.frames), _SMOOTH * size, mode="reflect").astype(
         np.float32
     )
-
-
-class _Assembler:
-    """Amplitudes and phases of a subfield to its image."""
-
-    def __init__(self, geometry: Geometry) -> None:
-        self._size = geometry.size
-        self._frequencies = geometry.frequencies
-
-    def __call__(self, amplitude: np.ndarray, result: SubfieldResult) -> np.ndarray:
-        f, size = self._frequencies, self._size
-        # Whole-pixel tracking leaves the content by a fraction off its mean place.
-        turn = 2 * np.pi / size * (f.y * result.offset[0] + f.x * result.offset[1])
-        values = amplitude * result.phases * np.exp(1j * turn)
-        plane = np.zeros((size, size // 2 + 1), dtype=np.complex64)
-        plane[f.y, f.x] = values
-        edge = f.x == 0
-        plane[-f.y[edge], 0] = np.conj(values[edge])
-        return scipy.fft.irfft2(plane, s=(size, size), norm="ortho")
 
 
 def _model(geometry: Geometry) -> Any:
