@@ -256,7 +256,7 @@ def test_knox_thompson_needs_the_external_program(imported, tmp_path):
         ("ROSA_GBAND", {"burstNumber": "many"}, "burstNumber", Fate.faulty),
         ("ROSA_GBAND", {"channelTranslation": "rot90,roll"}, "channelTranslation", Fate.faulty),
         ("ROSA_GBAND", {"createFiducialMaps": "False"}, "targetFilePattern", Fate.dropped),
-        ("ROSA_GBAND", {"correctPlateScale": "", "createFiducialMaps": ""}, "linegridFilePattern", Fate.dropped),
+        ("ZYLA", {"correctPlateScale": "", "createFiducialMaps": ""}, "linegridBase", Fate.dropped),
         ("ROSA_GBAND", {"dstrFrom": "fits"}, "dstrFrom", Fate.dropped),
         ("ROSA_GBAND", {"correctTime": "True"}, "correctTime", Fate.remarked),
         ("ROSA_GBAND", {"progress": "False"}, "progress", Fate.remarked),

@@ -79,6 +79,7 @@ def import_ini(path: Path) -> Imported:
         camera.carry()
     _shared(draft, by_name.get("SHARED"), cameras)
     _kisip(draft, by_name, cameras)
+    _subfields(draft, cameras)
     draft.tree["defaults"] = [*(camera.default for camera in cameras), "_self_"]
     for name, section in sections.items():
         if _about_logging(name):
@@ -255,7 +256,7 @@ def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[Camera]
         env.carry("kisipEnvMpirun", text, *every("kisip", "mpirun"))
         env.carry("kisipEnvKisipExe", text, *every("kisip", "executable"))
     if method is not None:
-        _method(draft, method, cameras, every, has_program=env is not None and bool(env.get("kisipEnvBin")))
+        _method(method, every, has_program=env is not None and bool(env.get("kisipEnvBin")))
     if props is not None:
         props.carry("kisipPropsHeaderOff", whole, *every("kisip", "header_offset"))
         props.carry("kisipPropsTelescopeDiamm", number, ("telescope", "diameter_mm"))
@@ -264,15 +265,8 @@ def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[Camera]
         props.carry("kisipPropsAoUsed", boolean, *every("ao_used"))
 
 
-def _method(
-    draft: Draft,
-    section: Section,
-    cameras: Sequence[Camera],
-    every: Callable[..., list[tuple[str, ...]]],
-    *,
-    has_program: bool,
-) -> None:
-    external = _algorithm(section, every, has_program)
+def _method(section: Section, every: Callable[..., list[tuple[str, ...]]], *, has_program: bool) -> None:
+    _algorithm(section, every, has_program)
     section.carry("kisipMethodPhaseRecLimit", number, *every("phase_limit"))
     limits = [section.carry(f"kisipMethodU{axis}", number, *every(f"{name}_limit")) for axis, name in _LIMITS]
     if None not in limits and limits[0] != limits[1]:
@@ -286,29 +280,34 @@ def _method(
     section.carry("kisipMethodWeightExp", number, *every("weight_exponent"))
     section.carry("kisipMethodPhaseRecApod", number, *every("apodisation"))
     section.carry("kisipMethodNoiseFilter", boolean, *every("noise_filter"))
-    for camera in cameras:
-        channel = draft.tree["channels"][camera.channel]
-        size = channel.get("speckle", {}).get("subfield_arcsec", 0.0)
-        if size > _LARGEST_SUBFIELD:
-            if external:
-                del channel["speckle"]["subfield_arcsec"]
-            said = "left out" if external else "kept for the open reconstruction"
-            camera.section.note(
-                "kisipMethodSubfieldArcsec",
-                Fate.contradiction,
-                f"the external program fails above {_LARGEST_SUBFIELD:g} arcsec; {said}",
-            )
 
 
 _LIMITS = (("X", "u"), ("V", "v"))
 
 
-def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]], has_program: bool) -> bool:
-    """The method of reconstruction; whether it needs the external program."""
+def _subfields(draft: Draft, cameras: Sequence[Camera]) -> None:
+    """Subfields with which the external program fails."""
+    for camera in cameras:
+        speckle = draft.tree["channels"][camera.channel].get("speckle", {})
+        if speckle.get("subfield_arcsec", 0.0) <= _LARGEST_SUBFIELD:
+            continue
+        external = speckle.get("engine") == "kisip"
+        if external:
+            del speckle["subfield_arcsec"]
+        said = "left out" if external else "kept for the open reconstruction"
+        camera.section.note(
+            "kisipMethodSubfieldArcsec",
+            Fate.contradiction,
+            f"the external program fails above {_LARGEST_SUBFIELD:g} arcsec; {said}",
+        )
+
+
+def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]], has_program: bool) -> None:
+    """The method of reconstruction, of which the open one has one only."""
     method = section.value("kisipMethodMethod", whole)
     keyword = "kisipMethodMethod"
     if method is None:
-        return False
+        return
     if method == 1:
         section.carry(keyword, lambda _: "triple_correlation", *every("method"))
     elif method == 0 and has_program:
@@ -320,7 +319,6 @@ def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]], ha
             *every("method"),
             remark="only the external program has it, so speckle.engine = kisip",
         )
-        return True
     elif method == 0:
         section.note(
             keyword,
@@ -329,4 +327,3 @@ def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]], ha
         )
     else:
         section.note(keyword, Fate.faulty, "expected 0 or 1")
-    return False
