@@ -48,6 +48,9 @@ class Night:
         self.seeing_blur = np.linspace(1.5, 0.5, frames)
         self.orientation = [Turn.rot90, Turn.fliplr]
         self.telescope_log = True
+        # On the Sun: angle, and by how many pixels (x, y) the reference pixel lies off the centre.
+        self.angle = 0.0
+        self.offset = np.zeros(2)
 
     def after(self) -> np.ndarray:
         """Destretched frames, oriented."""
@@ -69,7 +72,7 @@ class Night:
             path, group = Places(work).store(channel, product)
             values = getattr(self, f"_{product}")()
             fields = {
-                name: Field(np.shape(v)[1:] if s else np.shape(v), str(np.asarray(v).dtype), unit, "", s)
+                name: Field(np.shape(v)[1:] if s else np.shape(v), _dtype(v), unit, "", s)
                 for name, (v, unit, s) in values.items()
             }
             layout = Layout(len(self.times), fields)
@@ -80,7 +83,7 @@ class Night:
             )
             with writer as store:
                 for name, (value, _, _) in values.items():
-                    store.write(name, value)
+                    store.write(name, value.decode() if isinstance(value, bytes) else value)
                 store.mark(slice(None))
 
     def _calibration(self) -> dict[str, Any]:
@@ -128,7 +131,25 @@ class Night:
         }
 
     def _pointing(self) -> dict[str, Any]:
-        return {"crval": (np.tile([100.0, -250.0], (len(self.times), 1)), "arcsec", True)}
+        return {
+            "crval": (np.tile([100.0, -250.0], (len(self.times), 1)), "arcsec", True),
+            "crota2": (np.full(len(self.times), self.angle), "deg", True),
+            "method": (np.bytes_("telescope log"), "", False),
+        }
+
+    def _registration(self) -> dict[str, Any]:
+        rows, columns = self.scene.shape
+        # Destretched frames are oriented: their scales are the other way round.
+        return {
+            "crpix": (np.array([(columns + 1) / 2, (rows + 1) / 2]) + self.offset, "px", False),
+            "plate_scale": (np.array(SCALE[::-1]), "arcsec/px", False),
+            "rotation_deg": (np.float64(0.0), "deg", False),
+            "uncertainty": (np.float64(0.1), "arcsec", False),
+        }
+
+
+def _dtype(value: Any) -> str:
+    return "str" if isinstance(value, bytes) else str(np.asarray(value).dtype)
 
 
 EVERYTHING = ("calibration", "bursts", "speckle", "destretch", "pointing")

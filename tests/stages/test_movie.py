@@ -5,17 +5,22 @@ from __future__ import annotations
 import itertools
 import sys
 
+import h5py
 import matplotlib.colors
 import numpy as np
 import pytest
 from tests.qa._night import START, Night, context
 
 from stillsun.config.schema import MovieConfig
+from stillsun.core.orient import Orientation
 from stillsun.qa.film import Film
+from stillsun.qa.plots import Line, Panel
 from stillsun.qa.video import write_video
+from stillsun.qa.view import Placement, System, View, frame_raster
 from stillsun.stages import movie
 
 PRODUCTS = ("bursts", "destretch")
+PLACED = (*PRODUCTS, "registration", "pointing")
 
 
 @pytest.fixture
@@ -31,10 +36,13 @@ def decode():
     return read
 
 
-def _film(night: Night, size: int = 128, limits=(700.0, 1300.0)) -> Film:
-    shape = night.scene.shape
-    curve = night.levels / night.levels.mean()
-    return Film("A", shape, (0.05, 0.06), limits, night.times, curve, curve_label="mean", size=size)
+def _film(night: Night, size: int = 128, limits=(700.0, 1300.0), curves: int = 3) -> Film:
+    """As the movies of a night with a telescope log: brightness, light level, scintillation."""
+    rows, columns = night.scene.shape
+    place = Placement(((columns + 1) / 2, (rows + 1) / 2), (0.05, 0.06), (0.0, 0.0), 0.0, System.own)
+    view = View(place, frame_raster(place, (rows, columns), size), limits)
+    panels = [Panel("mean", [Line("", night.levels / night.levels.mean())])] * curves
+    return Film([("A", view)], night.times, panels)
 
 
 def _marker(picture: np.ndarray) -> float:
@@ -51,7 +59,7 @@ def test_movie_shows_every_frame_at_its_rate(tmp_path, decode):
     assert files == [tmp_path / "context_movies" / "A.mp4"]
     frames, rate = decode(files[0])
     assert (len(frames), rate) == (9, 12.5)
-    place = _film(night).image_place
+    place = _film(night).image_places[0]
     for shown, truth in zip(frames, night.after(), strict=True):
         seen = shown[place][..., 0][::-1].astype(float)
         assert np.corrcoef(seen.ravel(), truth.ravel())[0, 1] > 0.98
@@ -67,7 +75,7 @@ def test_marker_and_stamp_follow_time(tmp_path, decode):
     steps = np.diff(columns)
     assert steps[:4] == pytest.approx(np.full(4, steps[:4].mean()), abs=1.5)
     assert steps[4] == pytest.approx(5 * steps[:4].mean(), abs=3)
-    top = _film(night).image_place[0].start
+    top = _film(night).image_places[0][0].start
     stamps = frames[:, : top - 4].astype(float)
     for one, other in itertools.pairwise(stamps):
         assert np.abs(one - other).max() > 100
@@ -79,7 +87,7 @@ def test_one_grey_scale_for_the_series(tmp_path, decode):
     night.levels[3] = 930.0
     files = movie.run(context(tmp_path, {"A": (night, PRODUCTS)}, MovieConfig(size=128)))
     frames, _ = decode(files[0])
-    brightness = frames[(slice(None), *_film(night).image_place)][..., 0].mean(axis=(1, 2))
+    brightness = frames[(slice(None), *_film(night).image_places[0])][..., 0].mean(axis=(1, 2))
     assert np.ptp(np.delete(brightness, 3)) < 2
     assert brightness[3] < brightness[2] - 15
 
@@ -90,7 +98,7 @@ def test_clip(tmp_path, decode, clip, share):
     night.seeing_blur[:] = 0.5
     files = movie.run(context(tmp_path, {"A": (night, PRODUCTS)}, MovieConfig(size=128, clip=clip)))
     frames, _ = decode(files[0])
-    seen = frames[(slice(None), *_film(night).image_place)][..., 0]
+    seen = frames[(slice(None), *_film(night).image_places[0])][..., 0]
     assert np.mean(seen > 250) == pytest.approx(share, abs=0.3 * share + 0.01)
 
 
@@ -101,7 +109,7 @@ def test_size_and_even_sides(tmp_path, decode):
         work = tmp_path / str(size)
         frames, _ = decode(movie.run(context(work, {"A": (night, PRODUCTS)}, MovieConfig(size=size)))[0])
         assert all(n % 2 == 0 for n in frames.shape[1:3])
-        place = _film(night, size).image_place
+        place = _film(night, size).image_places[0]
         heights[size] = place[0].stop - place[0].start
     assert heights == {64: 32, 131: 97, 400: 3 * 97}
 
@@ -109,26 +117,81 @@ def test_size_and_even_sides(tmp_path, decode):
 def test_frames_that_are_not_finite_are_black():
     night = Night(3)
     film = _film(night)
-    picture = film.frame(np.full(night.scene.shape, np.nan, np.float32), 0)
-    assert picture[film.image_place][..., :3].max() == 0
+    picture = film.frame([np.full(night.scene.shape, np.nan, np.float32)], 0)
+    assert picture[film.image_places[0]][..., :3].max() == 0
 
 
 def test_composed_frame_is_exact():
     night = Night(3)
     film = _film(night)
     image = night.after()[1]
-    seen = film.frame(image, 1)[film.image_place][..., 0][::-1]
+    seen = film.frame([image], 1)[film.image_places[0]][..., 0][::-1]
     truth = np.clip((image - 700.0) / 600.0 * 255, 0, 255)
     assert np.abs(seen - truth).max() <= 1.01
-    again = film.frame(night.after()[2], 2).copy()
-    film.frame(image, 1)
-    np.testing.assert_array_equal(film.frame(night.after()[2], 2), again)
+    again = film.frame([night.after()[2]], 2).copy()
+    film.frame([image], 1)
+    np.testing.assert_array_equal(film.frame([night.after()[2]], 2), again)
 
 
 def test_overrides_of_a_channel_count(tmp_path, decode):
-    ctx = context(tmp_path, {"A": (Night(2), PRODUCTS), "B": (Night(2), PRODUCTS)}, MovieConfig())
+    ctx = context(
+        tmp_path, {"A": (Night(2), PRODUCTS), "B": (Night(2), PRODUCTS)}, MovieConfig(together=False)
+    )
     ctx.channels["B"].options["movie"] = MovieConfig(frame_rate=5.0)
     assert [decode(f)[1] for f in movie.run(ctx)] == [15.0, 5.0]
+
+
+def test_before_destretch_too(tmp_path, decode):
+    night = Night(3)
+    config = MovieConfig(reconstructed=True, size=128)
+    files = movie.run(context(tmp_path, {"A": (night, (*PRODUCTS, "speckle"))}, config))
+    assert [f.name for f in files] == ["A.mp4", "A_reconstructed.mp4"]
+    frames, _ = decode(files[1])
+    truth = Orientation.from_steps([turn.name for turn in night.orientation]).apply(night.before())
+    seen = frames[(slice(None), *_film(night).image_places[0])][:, ::-1, :, 0].astype(float)
+    for one, other in zip(seen, truth, strict=True):
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
+
+
+def test_all_channels_on_the_same_coordinates(tmp_path, decode):
+    """One scene through two cameras: the second lies elsewhere on it, and is half as fast."""
+    nights = {"A": (Night(6), PLACED), "B": (Night(3), PLACED)}
+    a, b = (night for night, _ in nights.values())
+    b.offset[:] = (8, -12)
+    b.scene = np.roll(a.scene, (-12, 8), axis=(0, 1))
+    b.times = a.times[::2] + 0.2
+    for night in (a, b):
+        night.seeing_blur[:] = 1.0
+    files = movie.run(context(tmp_path, nights, MovieConfig(size=256)))
+    assert [f.name for f in files] == ["A.mp4", "B.mp4", "all_channels.mp4"]
+    frames, _ = decode(files[-1])
+    assert len(frames) == 6
+    left, right = np.split(frames[..., 0].astype(float), 2, axis=2)
+    inner = np.s_[:, 60:140, 200:300]
+    assert np.corrcoef(left[inner].ravel(), right[inner].ravel())[0, 1] > 0.97
+
+
+def test_channels_that_cannot_be_placed_have_no_common_movie(tmp_path, decode):
+    ctx = context(tmp_path, {"A": (Night(2), PLACED), "B": (Night(2), PRODUCTS)}, MovieConfig(size=128))
+    assert [f.name for f in movie.run(ctx)] == ["A.mp4", "B.mp4"]
+    assert "no movie of all channels: it is not known how B lie on the others" in ctx.own_notes
+
+
+def test_x_ray_flux(tmp_path, decode):
+    with h5py.File(tmp_path / "goes.nc", "w") as file:
+        file["time"] = START - 946728000.0 + np.arange(-5.0, 30.0)
+        file["time"].attrs["units"] = "seconds since 2000-01-01 12:00:00"
+        file["xrsa_flux"] = np.full(35, 1e-8)
+        file["xrsb_flux"] = np.geomspace(1e-6, 1e-4, 35)
+    heights = {}
+    for name, start in (("with", START), ("later", START + 1e6)):
+        night = Night(3)
+        night.times = start + np.arange(3.0)
+        config = MovieConfig(size=128, goes_file=str(tmp_path / "goes.nc"))
+        ctx = context(tmp_path / name, {"A": (night, PRODUCTS)}, config)
+        heights[name] = decode(movie.run(ctx)[0])[0].shape[1]
+        assert any("no X-ray flux" in note for note in ctx.own_notes) is (name == "later")
+    assert heights["with"] > heights["later"] + 50
 
 
 def test_channel_without_frames_is_named(tmp_path):
@@ -140,10 +203,13 @@ def test_channel_without_frames_is_named(tmp_path):
     seen = []
     ctx = context(tmp_path, nights, MovieConfig(), progress=lambda done, total: seen.append((done, total)))
     assert [f.name for f in movie.run(ctx)] == ["A.mp4"]
-    assert ctx.own_notes == ["no movie of B: there are no destretched frames, or their times are not known"]
+    assert ctx.own_notes == [
+        "no movie of B: there are no destretched frames, or their times are not known",
+        "no X-ray flux in the movies: movie.goes_file is not given",
+    ]
     assert not stale.exists()
     assert seen == sorted(seen)
-    assert seen[-1] == (100, 200)
+    assert seen[-1] == (100, 100)
 
 
 def test_without_encoder_nothing_is_written(tmp_path, monkeypatch):

@@ -438,6 +438,11 @@ class MovieConfig:
     clip: float = opt(
         0.3, "share of the pixels that may be shown plain black, and white", unit="%", ge=0, le=40
     )
+    reconstructed: bool = opt(False, "also movies of the frames before destretch")
+    together: bool = opt(True, "also one movie of all channels side by side, on the same coordinates")
+    goes_file: str | None = opt(
+        None, "GOES X-ray flux of the day (NetCDF: sci_xrsf-l2-avg1m_*.nc), drawn below the images"
+    )
 
 
 @dataclass

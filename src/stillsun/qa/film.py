@@ -1,20 +1,28 @@
-"""Frames of a context movie: the image on its axes, a time stamp, a light curve with a marker."""
+"""Frames of a context movie: images on their axes, a time stamp, curves with a moving marker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stillsun.qa.plots import AFTER_COLOUR, DPI, draw_frame, fit, set_range
+from stillsun.qa.plots import DPI, Panel, set_range
+from stillsun.qa.view import View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-# Room in pixels around the image for labels and titles, and the height of the light curve.
+# Room in pixels around an image for labels and titles, and below the curves.
 _LEFT, _RIGHT, _BOTTOM, _TOP = 72, 20, 50, 36
-_CURVE, _FOOT = 120, 46
+_FOOT = 46
+# Height of a curve alone, of one of several, and the room between them.
+_ALONE, _CURVE, _GAP = 120, 76, 8
+# Room on the right for the names of curves: their line, and a letter.
+_KEY, _LETTER = 44, 6
+# From the curves to the labels of their axes, which have two lines.
+_LABEL = 40
 # Narrower than this, the titles do not fit.
 _SMALLEST = 400
 _MARKER_COLOUR = "#d1351b"
@@ -24,88 +32,67 @@ class Film:
     """
     Composes the frames of a movie.
 
-    Everything that does not change is drawn once; for each frame, the image's pixels are put in, and
-    the time stamp and the marker drawn over it.
+    Everything that does not change is drawn once; for each frame, the images' pixels are put in, and
+    the time stamp and the markers drawn over it.
 
     Parameters
     ----------
-    title : str
-        What is seen.
-    shape : tuple of int
-        Rows and columns of the frames.
-    plate_scale : (float, float)
-        Scale along (x, y), arcsec per pixel.
-    limits : (float, float)
-        Intensities shown black and white, in all frames.
+    images : sequence of (str, View)
+        Title and view of each image, at least one; all views of one shape. They stand side by side.
     times : numpy.ndarray
         Unix seconds (UTC), (frames,) float64.
-    curve : numpy.ndarray
-        Light curve, (frames,).
-    curve_label : str
-        Its quantity and unit.
-    size : int
-        Longest side of the image in the movie, pixels; see `stillsun.qa.plots.fit`.
+    curves : sequence of Panel
+        What is drawn against time, from the top, at least one.
     """
 
     def __init__(
-        self,
-        title: str,
-        shape: tuple[int, ...],
-        plate_scale: Sequence[float],
-        limits: tuple[float, float],
-        times: np.ndarray,
-        curve: np.ndarray,
-        *,
-        curve_label: str,
-        size: int,
+        self, images: Sequence[tuple[str, View]], times: np.ndarray, curves: Sequence[Panel]
     ) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        self._size = size
-        self._limits = limits
-        blank = self._pixels(np.full(shape, limits[0], np.float32))
-        rows, columns = blank.shape
+        self._views = [view for _, view in images]
+        rows, columns = self._views[0].raster.shape
         side = max(0, _SMALLEST - columns) // 2
-        foot = _CURVE + _FOOT
+        across = len(images) if len(images) < 4 else -(-len(images) // 2)
+        down = -(-len(images) // across)
+        each = (columns + _LEFT + _RIGHT + 2 * side, rows + _BOTTOM + _TOP)
+        curve = _ALONE if len(curves) == 1 else _CURVE
+        foot = len(curves) * (curve + _GAP) - _GAP + _FOOT
         # Even, because video stores one colour for two by two pixels.
-        width, height = (
-            n + n % 2 for n in (columns + _LEFT + _RIGHT + 2 * side, rows + _BOTTOM + foot + _TOP)
-        )
+        width, height = (n + n % 2 for n in (each[0] * across, each[1] * down + foot))
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         self._canvas = FigureCanvasAgg(figure)
-        left = _LEFT + side
-        image = figure.add_axes((left / width, (foot + _BOTTOM) / height, columns / width, rows / height))
-        draw_frame(image, blank, shape, plate_scale, (0, 255))
-        image.set_title(title, fontsize=10, loc="left")
-        self._stamp = image.set_title("", fontsize=10, loc="right", family="DejaVu Sans Mono")
+        self._places: list[tuple[slice, slice]] = []
+        for number, (title, view) in enumerate(images):
+            row, column = divmod(number, across)
+            left, top = column * each[0] + _LEFT + side, row * each[1] + _TOP
+            bottom = height - top - rows
+            axes = figure.add_axes((left / width, bottom / height, columns / width, rows / height))
+            _draw_axes(axes, view, title)
+            self._places.append(np.s_[top : top + rows, left : left + columns])
+            if number == across - 1 or number == len(images) - 1 < across:
+                self._stamp = axes.set_title("", fontsize=10, loc="right", family="DejaVu Sans Mono")
         self._stamp.set_animated(True)
-        moments = (times * 1e3).round().astype("datetime64[ms]")
-        light = figure.add_axes(
-            (_LEFT / width, _FOOT / height, 1 - (_LEFT + _RIGHT) / width, _CURVE / height)
-        )
-        _draw_curve(light, moments, curve, curve_label)
-        self._marker = light.axvline(moments[0], color=_MARKER_COLOUR, linewidth=2, animated=True)
-        self._moments = moments
+        self._moments = (times * 1e3).round().astype("datetime64[ms]")
+        self._markers = _draw_curves(figure, self._moments, curves, curve, (width, height))
         self._canvas.draw()
         self._buffer = np.asarray(self._canvas.buffer_rgba())
         self._static = self._buffer.copy()
-        top = height - foot - _BOTTOM - rows
-        self._place = np.s_[top : top + rows, left : left + columns]
 
     @property
-    def image_place(self) -> tuple[slice, slice]:
-        """Rows and columns of the movie's pictures that show the image."""
-        return self._place
+    def image_places(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of the movie's pictures that show each image."""
+        return self._places
 
-    def frame(self, image: np.ndarray, number: int) -> np.ndarray:
+    def frame(self, frames: Sequence[np.ndarray], number: int) -> np.ndarray:
         """
         Compose one frame.
 
         Parameters
         ----------
-        image : numpy.ndarray, shape (y, x)
-            The frame.
+        frames : sequence of numpy.ndarray, shape (y, x)
+            A frame for each image.
         number : int
             Its number.
 
@@ -115,36 +102,61 @@ class Film:
             (height, width, 4) uint8, both sides even; the next call draws into the same array.
         """
         np.copyto(self._buffer, self._static)
-        self._buffer[self._place][..., :3] = self._pixels(image)[::-1, :, None]
+        for place, view, frame in zip(self._places, self._views, frames, strict=True):
+            self._buffer[place][..., :3] = view.picture(frame)[::-1, :, None]
         moment = self._moments[number]
         self._stamp.set_text("" if np.isnat(moment) else f"{str(moment).replace('T', ' ')[:-2]} UTC")
-        self._marker.set_xdata([moment, moment])
         renderer = self._canvas.get_renderer()
         self._stamp.draw(renderer)
-        self._marker.draw(renderer)
+        for marker in self._markers:
+            marker.set_xdata([moment, moment])
+            marker.draw(renderer)
         return self._buffer
 
-    def _pixels(self, image: np.ndarray) -> np.ndarray:
-        """Grey levels of the image at the movie's size."""
-        low, high = self._limits
-        grey = (fit(image, self._size) - np.float32(low)) * np.float32(255 / (high - low))
-        # These two, unlike clip, take NaN for the lower limit.
-        np.fmin(np.fmax(grey, 0, out=grey), 255, out=grey)
-        return grey.astype(np.uint8)
+
+def _draw_axes(axes: Axes, view: View, title: str) -> None:
+    axes.imshow(np.zeros((1, 1)), origin="lower", cmap="gray", extent=view.raster.extent, aspect="auto")
+    axes.set_xlabel(view.place.labels[0], fontsize=9)
+    axes.set_ylabel(view.place.labels[1], fontsize=9)
+    axes.tick_params(labelsize=8, direction="out")
+    axes.set_title(title, fontsize=10, loc="left")
 
 
-def _draw_curve(axes: Axes, moments: np.ndarray, curve: np.ndarray, label: str) -> None:
+def _draw_curves(
+    figure: Figure, moments: np.ndarray, panels: Sequence[Panel], height: int, size: tuple[int, int]
+) -> list[Any]:
+    """Draw the curves, the last at the bottom; gives the markers."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    axes.plot(moments, curve, color=AFTER_COLOUR, linewidth=1.1)
-    locator = AutoDateLocator()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.set_xlabel("time (UTC)", fontsize=9)
-    axes.set_ylabel(label, fontsize=8)
-    axes.xaxis.get_offset_text().set_fontsize(8)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#e2e4e8", linewidth=0.6)
-    axes.margins(x=0.01)
-    if np.isfinite(curve).any():
-        set_range(axes, curve)
+    letters = max(len(line.label) for panel in panels for line in panel.lines)
+    right = _KEY + _LETTER * letters if letters else _RIGHT
+    markers = []
+    for number, panel in enumerate(panels):
+        bottom = _FOOT + (len(panels) - 1 - number) * (height + _GAP)
+        axes = figure.add_axes(
+            (_LEFT / size[0], bottom / size[1], 1 - (_LEFT + right) / size[0], height / size[1])
+        )
+        for line in panel.lines:
+            axes.plot(moments, line.values, color=line.colour, linewidth=line.width, label=line.label or None)
+        locator = AutoDateLocator()
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.get_offset_text().set_fontsize(8)
+        axes.set_ylabel(panel.label, fontsize=8)
+        axes.yaxis.set_label_coords(-_LABEL / (size[0] - _LEFT - right), 0.5)
+        axes.tick_params(labelsize=8, labelbottom=number == len(panels) - 1)
+        axes.grid(color="#e2e4e8", linewidth=0.6)
+        axes.margins(x=0.01)
+        values = np.concatenate([line.values for line in panel.lines])
+        if panel.logarithmic:
+            axes.set_yscale("log")
+        elif np.isfinite(values).any():
+            set_range(axes, values)
+        if any(line.label for line in panel.lines):
+            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        if number == len(panels) - 1:
+            axes.set_xlabel("time (UTC)", fontsize=9)
+        else:
+            axes.xaxis.get_offset_text().set_visible(False)
+        markers.append(axes.axvline(moments[0], color=_MARKER_COLOUR, linewidth=2, animated=True))
+    return markers

@@ -59,10 +59,13 @@ class Panel:
         Quantity and unit, for the axis.
     lines : sequence of Line
         The curves.
+    logarithmic : bool
+        Logarithmic axis.
     """
 
     label: str
     lines: Sequence[Line] = field(default_factory=tuple)
+    logarithmic: bool = False
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
@@ -83,9 +86,30 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
         repeated.
     """
     factor = -(-max(image.shape) // size)
+    if factor > 1:
+        return binned(image, factor)
+    times = size // max(image.shape)
+    return image if times == 1 else image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def binned(image: np.ndarray, factor: int) -> np.ndarray:
+    """
+    Means of square blocks of an image.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (y, x)
+        Image.
+    factor : int
+        Side of a block, pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        At the rim, what does not fill a block is left out, half of it on either side.
+    """
     if factor == 1:
-        times = size // max(image.shape)
-        return image if times == 1 else image.repeat(times, axis=0).repeat(times, axis=1)
+        return image
     rows, columns = (n // factor for n in image.shape)
     top, left = ((n % factor) // 2 for n in image.shape)
     blocks = image[top : top + rows * factor, left : left + columns * factor]

@@ -1,27 +1,63 @@
-"""Stage `movie`: one context movie a channel."""
+"""Stage `movie`: context movies of each channel, and one of all side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from stillsun.config.schema import MovieConfig
+from stillsun.core.orient import Orientation
+from stillsun.io.goes import XrayFlux, read_goes
 from stillsun.io.store import StoreReader
 from stillsun.qa.film import Film
 from stillsun.qa.metrics import frame_statistics, inner_field
+from stillsun.qa.plots import AFTER_COLOUR, Line, Panel
 from stillsun.qa.products import ChannelProducts
 from stillsun.qa.video import encoder_missing, write_video
+from stillsun.qa.view import System, View, common_raster, frame_raster, placement
 from stillsun.stages.base import ObservationContext, Stage
 
+Progress = Callable[[int, int], None]
+
+TOGETHER = "all_channels"
 # Frames of the series from which the common grey scale is taken.
 _SAMPLE = 25
+# Side by side, images are so much smaller.
+_SMALLER = 0.6
+_COLOURS = ("#1660a8", "#d98c1f", "#2a9d6f", "#b3423a", "#7a4fa3", "#5a6472")
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Frames of a channel that make a movie."""
+
+    name: str
+    what: str
+    products: ChannelProducts
+    frames: StoreReader
+    times: np.ndarray
+    orientation: Orientation
+    config: MovieConfig
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.orientation.shape(self.frames.shape("image")[1:])
+        return rows, columns
+
+    @property
+    def title(self) -> str:
+        return f"{self.products.name}, {self.products.settings.wavelength_nm:g} nm, {self.what}"
+
+    def read(self, number: int) -> np.ndarray:
+        return np.asarray(self.orientation.apply(self.frames.read("image", number)))
 
 
 def run(ctx: ObservationContext) -> list[Path] | None:
     """
-    Write a movie of the destretched frames of every channel that has some.
+    Write a movie of the destretched frames of every channel that has some, and one of all together.
 
     Parameters
     ----------
@@ -39,51 +75,141 @@ def run(ctx: ObservationContext) -> list[Path] | None:
             "and run the same command again"
         )
         return None
+    directory = ctx.directory / "context_movies"
+    series = [s for name in ctx.channels for s in _series(ctx, name)]
+    together = [s for s in series if s.name == s.products.name]
+    makes = [s.name for s in series]
+    if ctx.config.together and len(together) > 1:
+        makes.append(TOGETHER)
+    for old in directory.glob("*.mp4"):
+        # One of an earlier run would pass for the result of this one.
+        if old.stem not in makes:
+            old.unlink()
+    flux = _flux(ctx, series)
     written: list[Path] = []
-    for number, (name, view) in enumerate(ctx.channels.items()):
+    levels: dict[str, np.ndarray] = {}
 
-        def progress(done: int, total: int, base: int = 100 * number) -> None:
-            ctx.progress(base + 100 * done // total, 100 * len(ctx.channels))
+    def progress(done: int, total: int) -> None:
+        ctx.progress(100 * len(written) + 100 * done // total, 100 * len(makes))
 
-        products = ChannelProducts(name, view.settings, view.options, view.inputs)
-        frames, times = products.after, products.times
-        path = ctx.directory / "context_movies" / f"{name}.mp4"
-        if frames is None or times is None:
-            # One of an earlier run would pass for the result of this one.
-            path.unlink(missing_ok=True)
-            ctx.note(f"no movie of {name}: there are no destretched frames, or their times are not known")
-            continue
-        pictures = _pictures(products, frames, times, view.options["movie"], progress)
-        written.append(write_video(path, pictures, view.options["movie"].frame_rate))
+    for one in series:
+        light = frame_statistics(one.frames, lambda done, total: progress(done, 2 * total)).mean
+        levels[one.name] = light / np.nanmedian(light)
+        pictures = _pictures(one, levels[one.name], flux, progress)
+        written.append(write_video(directory / f"{one.name}.mp4", pictures, one.config.frame_rate))
+    if TOGETHER in makes:
+        film = _together(ctx, together, levels, flux, progress)
+        if film is not None:
+            written.append(write_video(directory / f"{TOGETHER}.mp4", film, ctx.config.frame_rate))
+        else:
+            (directory / f"{TOGETHER}.mp4").unlink(missing_ok=True)
     return written
 
 
+def _series(ctx: ObservationContext, name: str) -> Iterator[_Series]:
+    view = ctx.channels[name]
+    products = ChannelProducts(name, view.settings, view.options, view.inputs)
+    config: MovieConfig = view.options["movie"]
+    kinds = [(name, "destretched", products.after, Orientation())]
+    if config.reconstructed:
+        kinds.append((f"{name}_reconstructed", products.kind, products.before, products.orientation))
+    for file, what, frames, orientation in kinds:
+        if frames is None or products.times is None:
+            ctx.note(f"no movie of {name}: there are no {what} frames, or their times are not known")
+            continue
+        yield _Series(file, what, products, frames, products.times, orientation, config)
+
+
+def _flux(ctx: ObservationContext, series: Sequence[_Series]) -> XrayFlux | None:
+    if ctx.config.goes_file is None:
+        ctx.note("no X-ray flux in the movies: movie.goes_file is not given")
+        return None
+    flux = read_goes(Path(ctx.config.goes_file))
+    if not any(np.isfinite(flux.at(s.times)[1]).any() for s in series):
+        ctx.note(f"no X-ray flux in the movies: {ctx.config.goes_file} says nothing of these times")
+    return flux
+
+
 def _pictures(
-    products: ChannelProducts,
-    frames: StoreReader,
-    times: np.ndarray,
-    config: MovieConfig,
-    progress: Callable[[int, int], None],
+    one: _Series, light: np.ndarray, flux: XrayFlux | None, progress: Progress
 ) -> Iterator[np.ndarray]:
-    light = frame_statistics(frames, lambda done, total: progress(done, 2 * total)).mean
-    settings = products.settings
-    film = Film(
-        f"{products.name}, {settings.wavelength_nm:g} nm, destretched",
-        frames.shape("image")[1:],
-        products.scale,
-        _limits(frames, config.clip),
-        times,
-        light / np.nanmedian(light),
-        curve_label="relative brightness",
-        size=config.size,
-    )
-    for number in range(frames.rows):
-        yield film.frame(frames.read("image", number), number)
-        progress(frames.rows + number + 1, 2 * frames.rows)
+    place = placement(one.products, one.shape)
+    view = View(place, frame_raster(place, one.shape, one.config.size), _limits(one))
+    curves = _curves(one.products, one.times, [Line("", light)], flux)
+    film = Film([(one.title, view)], one.times, curves)
+    rows = one.frames.rows
+    for number in range(rows):
+        yield film.frame([one.read(number)], number)
+        progress(rows + number + 1, 2 * rows)
 
 
-def _limits(frames: StoreReader, clip: float) -> tuple[float, float]:
+def _together(
+    ctx: ObservationContext,
+    series: Sequence[_Series],
+    levels: dict[str, np.ndarray],
+    flux: XrayFlux | None,
+    progress: Progress,
+) -> Iterator[np.ndarray] | None:
+    """Pictures of all side by side, at the times of the first; None where they see nothing in common."""
+    places = [placement(s.products, s.shape) for s in series]
+    system = places[0].system
+    apart = [
+        s.products.name
+        for s, place in zip(series, places, strict=True)
+        if place.system is not system or system is System.own
+    ]
+    if apart:
+        ctx.note(f"no movie of all channels: it is not known how {', '.join(apart)} lie on the others")
+        return None
+    shapes = [s.shape for s in series]
+    raster = common_raster(list(zip(places, shapes, strict=True)), int(_SMALLER * ctx.config.size))
+    if raster is None:
+        ctx.note("no movie of all channels: they see no field in common")
+        return None
+    times = series[0].times
+    nearest = [_nearest(s.times, times) for s in series]
+    images = [(s.title, View(p, raster, _limits(s))) for s, p in zip(series, places, strict=True)]
+    lines = [
+        Line(s.products.name, levels[s.name][near], _COLOURS[k % len(_COLOURS)])
+        for k, (s, near) in enumerate(zip(series, nearest, strict=True))
+    ]
+    film = Film(images, times, _curves(series[0].products, times, lines, flux))
+
+    def pictures() -> Iterator[np.ndarray]:
+        for number in range(len(times)):
+            yield film.frame([s.read(int(n[number])) for s, n in zip(series, nearest, strict=True)], number)
+            progress(number + 1, len(times))
+
+    return pictures()
+
+
+def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    after = np.clip(np.searchsorted(times, wanted), 1, max(1, len(times) - 1))
+    after = np.minimum(after, len(times) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.where(np.abs(times[before] - wanted) <= np.abs(times[after] - wanted), before, after)
+
+
+def _curves(
+    products: ChannelProducts, times: np.ndarray, light: list[Line], flux: XrayFlux | None
+) -> list[Panel]:
+    """What is drawn below the images: brightness, and what is known of sky and Sun."""
+    panels = [Panel("relative\nbrightness", light)]
+    for name, label in (("light_level", "light level\n(V)"), ("scintillation", "scintillation\n(arcsec)")):
+        values = products.series("bursts", name)
+        if values is not None and len(values) == len(times):
+            panels.append(Panel(label, [Line("", values)]))
+    if flux is not None:
+        short, long = flux.at(times)
+        if np.isfinite(long).any():
+            lines = [Line("0.1-0.8 nm", long, "#b3423a"), Line("0.05-0.4 nm", short, AFTER_COLOUR)]
+            panels.append(Panel("GOES flux\n(W/m²)", [x for x in lines if np.isfinite(x.values).any()], True))
+    return panels
+
+
+def _limits(one: _Series) -> tuple[float, float]:
     """One grey scale for the whole series, robust against single bad frames and pixels."""
+    frames, clip = one.frames, one.config.clip
     numbers = np.unique(np.linspace(0, frames.rows - 1, _SAMPLE).round().astype(int))
     limits = [
         np.percentile(values[np.isfinite(values)], [clip, 100 - clip])
@@ -98,9 +224,10 @@ def _limits(frames: StoreReader, clip: float) -> tuple[float, float]:
 
 STAGE = Stage(
     name="movie",
-    version=1,
+    version=2,
     run=run,
-    optional=("calibration", "bursts", "destretch", "registration"),
+    optional=("calibration", "bursts", "speckle", "destretch", "registration", "pointing"),
     observation=("channels",),
+    files=("goes_file",),
     whole=True,
 )

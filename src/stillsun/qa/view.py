@@ -1,0 +1,312 @@
+"""Frames laid onto pictures whose sides are coordinates: helioprojective, or from the centre of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from stillsun.qa.plots import binned
+from stillsun.qa.products import ChannelProducts, utc
+
+# A frame turned by less is shown pixel by pixel; over 1000 pixels it is a fifth of one.
+_STRAIGHT_DEG = 0.01
+# What lies beside the frame.
+_BLANK = 255
+
+
+class System(Enum):
+    """What coordinates count from."""
+
+    sun = "centre of the solar disk, helioprojective"
+    reference = "centre of the reference channel's field"
+    own = "centre of the channel's own field"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """
+    Where an oriented frame lies: world = origin + R(angle) scale (pixel - reference).
+
+    Attributes
+    ----------
+    reference : (float, float)
+        Reference pixel (x, y); the centre of the first pixel is 1.
+    scale : (float, float)
+        Plate scale (x, y), arcsec per pixel.
+    origin : (float, float)
+        Coordinates (x, y) of the reference pixel, arcsec.
+    angle_deg : float
+        As CROTA2.
+    system : System
+        What the coordinates count from.
+    time : str
+        When the coordinates hold, in words; empty where that does not matter.
+    """
+
+    reference: tuple[float, float]
+    scale: tuple[float, float]
+    origin: tuple[float, float]
+    angle_deg: float
+    system: System
+    time: str = ""
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What the axes say."""
+        if self.system is System.sun:
+            time = f" at {self.time} UTC" if self.time else ""
+            return f"helioprojective x{time} (arcsec)", "helioprojective y (arcsec)"
+        where = " from the reference's centre" if self.system is System.reference else ""
+        return f"x{where} (arcsec)", f"y{where} (arcsec)"
+
+    def corners(self, shape: Sequence[int]) -> np.ndarray:
+        """
+        Outer corners of a frame.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Rows and columns.
+
+        Returns
+        -------
+        numpy.ndarray, shape (4, 2)
+            Coordinates (x, y), arcsec.
+        """
+        rows, columns = shape
+        edges = [(x, y) for x in (0.5, columns + 0.5) for y in (0.5, rows + 0.5)]
+        offsets = (np.array(edges) - self.reference) * self.scale
+        return np.asarray(self.origin) + offsets @ _rotation(self.angle_deg).T
+
+
+@dataclass(frozen=True)
+class Raster:
+    """
+    Pixels of a picture on the axes; row 0 is at the bottom.
+
+    Attributes
+    ----------
+    left, bottom : float
+        Coordinates of the picture's corner, arcsec.
+    step : (float, float)
+        Size of a pixel (x, y), arcsec.
+    shape : (int, int)
+        Rows and columns.
+    """
+
+    left: float
+    bottom: float
+    step: tuple[float, float]
+    shape: tuple[int, int]
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom, top, arcsec."""
+        rows, columns = self.shape
+        return (
+            self.left,
+            self.left + columns * self.step[0],
+            self.bottom,
+            self.bottom + rows * self.step[1],
+        )
+
+
+def placement(products: ChannelProducts, shape: Sequence[int]) -> Placement:
+    """
+    Place the frames of a channel.
+
+    All frames lie where the middle one does: solar rotation carries the coordinates along with the
+    features, which stay where they are in the picture.
+
+    Parameters
+    ----------
+    products : ChannelProducts
+        The channel.
+    shape : sequence of int
+        Rows and columns of its oriented frames.
+
+    Returns
+    -------
+    Placement
+        On the Sun where registration and pointing are known; else on the field of the reference channel
+        where the registration is; else around the centre of its own field.
+    """
+    geometry, pointing = (products.inputs.get(name) for name in ("registration", "pointing"))
+    if geometry is None or "crpix" not in geometry:
+        centre = ((shape[1] + 1) / 2, (shape[0] + 1) / 2)
+        return Placement(centre, products.scale, (0.0, 0.0), 0.0, System.own)
+    x, y = (float(v) for v in geometry.read("crpix"))
+    angle = float(geometry.read("rotation_deg"))
+    if pointing is None or not pointing.rows or pointing.read("method") == "unknown":
+        return Placement((x, y), products.scale, (0.0, 0.0), angle, System.reference)
+    middle = pointing.rows // 2
+    crval = pointing.read("crval", middle)
+    return Placement(
+        (x, y),
+        products.scale,
+        (float(crval[0]), float(crval[1])),
+        angle + float(pointing.read("crota2", middle)),
+        System.sun,
+        "" if products.times is None else utc(products.times[middle])[11:],
+    )
+
+
+def frame_raster(place: Placement, shape: Sequence[int], size: int) -> Raster:
+    """
+    A picture of a whole frame.
+
+    Parameters
+    ----------
+    place : Placement
+        Where the frame lies.
+    shape : sequence of int
+        Its rows and columns.
+    size : int
+        Longest side of the picture, pixels; its pixels are a whole number of the frame's, or the frame's a
+        whole number of its.
+
+    Returns
+    -------
+    Raster
+        The picture; the frame's very pixels if it is not turned.
+    """
+    corners = place.corners(shape)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if abs(place.angle_deg) < _STRAIGHT_DEG:
+        native, pixels = np.asarray(place.scale), np.array(shape[::-1])
+    else:
+        native = np.full(2, min(place.scale))
+        pixels = np.ceil((high - low) / native).astype(int)
+    factor = -(-pixels.max() // size)
+    ratio = factor if factor > 1 else 1 / max(1, size // pixels.max())
+    shown = (pixels / ratio + 1e-9).astype(int)
+    step = native * ratio
+    # What does not fill a pixel of the picture is left out, half of it on either side.
+    odd = (pixels - shown * ratio) // 2 if factor > 1 else np.zeros(2)
+    left, bottom = low + odd * native
+    return Raster(
+        float(left), float(bottom), (float(step[0]), float(step[1])), (int(shown[1]), int(shown[0]))
+    )
+
+
+def common_raster(places: Sequence[tuple[Placement, Sequence[int]]], size: int) -> Raster | None:
+    """
+    A picture of what several channels see in common.
+
+    Parameters
+    ----------
+    places : sequence of (Placement, shape)
+        The channels.
+    size : int
+        Longest side of the picture, pixels.
+
+    Returns
+    -------
+    Raster or None
+        With square pixels; None where the fields do not overlap.
+    """
+    corners = [place.corners(shape) for place, shape in places]
+    low = np.max([c.min(axis=0) for c in corners], axis=0)
+    high = np.min([c.max(axis=0) for c in corners], axis=0)
+    if (high <= low).any():
+        return None
+    step = float((high - low).max() / size)
+    columns, rows = (max(1, int(n)) for n in (high - low) / step + 1e-6)
+    return Raster(float(low[0]), float(low[1]), (step, step), (rows, columns))
+
+
+class View:
+    """
+    Makes a picture of each frame of a channel: binned or enlarged, turned, in grey levels.
+
+    Parameters
+    ----------
+    place : Placement
+        Where the frames lie.
+    raster : Raster
+        The picture.
+    limits : (float, float)
+        Intensities shown black and white.
+    """
+
+    def __init__(self, place: Placement, raster: Raster, limits: tuple[float, float]) -> None:
+        self.place = place
+        self.raster = raster
+        self.limits = limits
+        self._bins = max(1, int(min(s / n for s, n in zip(raster.step, place.scale, strict=True)) + 1e-6))
+
+    def picture(self, frame: np.ndarray) -> np.ndarray:
+        """
+        Make the picture of one frame.
+
+        Parameters
+        ----------
+        frame : numpy.ndarray, shape (y, x)
+            The frame, oriented.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, columns) uint8, row 0 at the bottom; white beside the frame, black where it is not finite.
+        """
+        image, matrix = self._map(frame)
+        low, high = self.limits
+        out = np.empty(self.raster.shape, np.uint8)
+        _draw(np.ascontiguousarray(image, np.float32), matrix, low, 255.0 / (high - low), out)
+        return out
+
+    def _map(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The binned frame, and (y, x) in it as a linear function of 1, row and column of the picture."""
+        raster, place, bins = self.raster, self.place, self._bins
+        turn = _rotation(-place.angle_deg) / np.asarray(place.scale)[:, None]
+        corner = np.array([raster.left + raster.step[0] / 2, raster.bottom + raster.step[1] / 2])
+        start = turn @ (corner - place.origin) + np.asarray(place.reference) - 1.0
+        steps = turn * np.asarray(raster.step)
+        # The binned pixel 0 is the mean of `bins` pixels behind those that fill no block.
+        odd = np.array([(n % bins) // 2 for n in frame.shape[::-1]])
+        start = (start - odd - (bins - 1) / 2) / bins
+        matrix = np.array([[start[i], steps[i, 1] / bins, steps[i, 0] / bins] for i in (1, 0)])
+        return binned(frame, bins), matrix
+
+
+def _rotation(angle_deg: float) -> np.ndarray:
+    cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+@njit(cache=True, nogil=True)
+def _draw(image: Any, matrix: Any, low: float, gain: float, out: Any) -> None:
+    rows, columns = image.shape
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            y = matrix[0, 0] + matrix[0, 1] * r + matrix[0, 2] * c
+            x = matrix[1, 0] + matrix[1, 1] * r + matrix[1, 2] * c
+            # Half a pixel around the outermost centres still belongs to the frame.
+            if y < -0.501 or x < -0.501 or y > rows - 0.499 or x > columns - 0.499:
+                out[r, c] = _BLANK
+                continue
+            y = min(max(y, 0.0), rows - 1.0)
+            x = min(max(x, 0.0), columns - 1.0)
+            i, j = min(int(y), max(rows - 2, 0)), min(int(x), max(columns - 2, 0))
+            below, right = min(i + 1, rows - 1), min(j + 1, columns - 1)
+            v, u = y - i, x - j
+            # Rounding must not let a neighbour that is not finite in.
+            v = 0.0 if v < 1e-6 else (1.0 if v > 1 - 1e-6 else v)
+            u = 0.0 if u < 1e-6 else (1.0 if u > 1 - 1e-6 else u)
+            value = 0.0
+            if v < 1.0 and u < 1.0:
+                value += (1 - v) * (1 - u) * image[i, j]
+            if v < 1.0 and u > 0.0:
+                value += (1 - v) * u * image[i, right]
+            if v > 0.0 and u < 1.0:
+                value += v * (1 - u) * image[below, j]
+            if v > 0.0 and u > 0.0:
+                value += v * u * image[below, right]
+            grey = (value - low) * gain
+            # False for NaN too.
+            out[r, c] = int(min(grey, 255.0)) if grey > 0.0 else 0
