@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 from tests.io import _rawfiles
 
+from stillsun.core.batch import decode
 from stillsun.errors import InputError
 from stillsun.io import _fitsscan
 from stillsun.io.rosa import open_rosa
@@ -180,11 +181,60 @@ def test_other_shape_mixed_cameras_and_missing_files_are_refused(tmp_path, frame
         open_rosa([], SHAPE)
 
 
-def test_compressed_files_are_refused_with_the_way_out(tmp_path, frames):
-    path = tmp_path / "das1_rosa_2025-09-03_14.21.52_0000.fit"
-    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(frames[0])]).writeto(path)
-    with pytest.raises(InputError, match=r"BINTABLE.*funpack"):
-        open_rosa([path], SHAPE)
+def _pack(path, **options):
+    """Compress a file as fpack does; returns the new one."""
+    with fits.open(path) as units:
+        packed = [fits.PrimaryHDU()]
+        for unit in units[1:]:
+            packed.append(fits.CompImageHDU(unit.data, **({"compression_type": "RICE_1"} | options)))
+            for name in ("DATE", "EXPOSURE"):
+                packed[-1].header[name] = unit.header[name]
+        fits.HDUList(packed).writeto(path.with_name(path.name + ".fz"))
+    return path.with_name(path.name + ".fz")
+
+
+@pytest.mark.parametrize("options", [{}, {"tile_shape": (7, SHAPE[1])}, {"tile_shape": SHAPE}])
+def test_compressed_files_give_the_same_frames(tmp_path, frames, options):
+    # Every way of coding: noise, smooth, constant, and leaps over the whole range.
+    frames[1] = 7000
+    frames[2] = np.linspace(0, 65535, frames[2].size).reshape(SHAPE)
+    frames[3, ::2, ::3], frames[3, 1::2] = 0, 65535
+    frames[4] = np.random.default_rng(0).integers(0, 65536, SHAPE)
+    paths, times = _rawfiles.write_rosa(tmp_path, frames, interval_s=0.165)
+    packed = [_pack(path, **options) for path in paths]
+    source = open_rosa(packed, SHAPE)
+    np.testing.assert_array_equal(source.start_times, times)
+    assert source.exposure_s == pytest.approx(0.01)
+    np.testing.assert_array_equal(source.read(0, len(frames)), frames)
+    np.testing.assert_array_equal(source.read(3, 7), frames[3:7])
+    source.read_ahead(0, 5)
+    window = [decode(b.window(slice(3, 20), slice(5, 11))) for b in source.blocks(2, 6)]
+    np.testing.assert_array_equal(np.concatenate(window), frames[2:6, 3:20, 5:11])
+    # Some of a sequence compressed, some not, some both.
+    mixed = open_rosa([paths[0], *packed], SHAPE)
+    np.testing.assert_array_equal(mixed.read(0, len(frames)), frames)
+    assert any("compressed too" in finding for finding in mixed.findings)
+
+
+def test_damaged_and_otherwise_compressed_files_are_refused(tmp_path, frames):
+    paths, _ = _rawfiles.write_rosa(tmp_path, frames[:8])
+    with pytest.raises(InputError, match=r"GZIP_1.*funpack"):
+        open_rosa([_pack(paths[0], compression_type="GZIP_1")], SHAPE)
+    packed = _pack(paths[1])
+    content = packed.read_bytes()
+    packed.write_bytes(content[:-2000])
+    with pytest.raises(InputError, match="truncated within extension 4"):
+        open_rosa([packed], SHAPE)
+    # The tiles' table of the first frame overwritten: found when it is read.
+    start = content.index(b"XTENSION")
+    table = start + 2880 * next(k for k in (1, 2, 3) if b"END" in content[start + 2880 * (k - 1) :][:2880])
+    packed.write_bytes(content[:table] + b"\x7f" * 64 + content[table + 64 :])
+    source = open_rosa([packed], SHAPE)
+    with pytest.raises(InputError, match="compressed frame is damaged"):
+        source.read(0, 2)
+    plain = packed.rename(packed.with_suffix(""))
+    with pytest.raises(InputError, match=r"BINTABLE.*\.fz"):
+        open_rosa([plain], SHAPE)
 
 
 def test_file_that_shrinks_after_opening_is_an_error_and_not_a_crash(tmp_path, frames):

@@ -1,25 +1,29 @@
-"""Raw frames at known places in files, read through memory maps."""
+"""Raw frames at known places in files, read through memory maps or decompressed."""
 
 from __future__ import annotations
 
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 
 import numpy as np
 
-from stillsun.core.batch import PASS_BYTES, RawBlock, frames_per_batch
+from stillsun.core.batch import PASS_BYTES, RawBlock, frames_per_batch, raw_block
 from stillsun.errors import InputError
+from stillsun.io._fitspacked import Packing, read_packed
 from stillsun.io.source import WORD, read_blocks
+
+# Compressed frames decoded at a time.
+_DECODED_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
 class FileSource:
     """
-    Frames at known places in files, read through memory maps.
+    Frames at known places in files, read through memory maps; compressed ones are decoded.
 
     Attributes
     ----------
@@ -28,7 +32,8 @@ class FileSource:
     file_index : numpy.ndarray
         (frames,) int32: file of each frame.
     offsets : numpy.ndarray
-        (frames,) int64: byte of the first pixel of each frame in its file; even.
+        (frames,) int64: byte of the first pixel of each frame in its file; even. Of a compressed
+        frame: byte of its table.
     frame_shape : tuple of int
         (rows, columns) of the image.
     row_words : int
@@ -41,6 +46,10 @@ class FileSource:
         Exposure of one frame, seconds.
     findings : tuple of str
         Oddities.
+    packings : tuple of Packing or None
+        How the frames of each file are compressed; None for plain ones, empty where all are plain.
+    sizes : numpy.ndarray or None
+        (frames,) int64: bytes of each compressed frame.
     """
 
     files: tuple[Path, ...]
@@ -53,6 +62,8 @@ class FileSource:
     start_times: np.ndarray
     exposure_s: float
     findings: tuple[str, ...] = field(default=())
+    packings: tuple[Packing | None, ...] = ()
+    sizes: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,16 +88,21 @@ class FileSource:
         return read_blocks(self.blocks(start, stop), (stop - start, *self.frame_shape), out)
 
     def _runs(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Ranges of frames at one distance in one file, of at most `PASS_BYTES`."""
+        """Ranges of frames in one file: at one distance, or compressed; bounded in bytes."""
         runs: list[tuple[int, int]] = []
         step = 0
         most = frames_per_batch(self.frame_shape, WORD, PASS_BYTES)
+        decoded = frames_per_batch(self.frame_shape, WORD, _DECODED_BYTES)
         for frame in range(start, stop):
             if runs and frame > start:
                 begin, end = runs[-1]
                 distance = int(self.offsets[frame] - self.offsets[frame - 1])
                 same = self.file_index[frame] == self.file_index[frame - 1]
-                if same and end - begin < most and (end - begin == 1 or distance == step) and distance > 0:
+                if same and self._packing(frame):
+                    if end - begin < decoded:
+                        runs[-1] = (begin, frame + 1)
+                        continue
+                elif same and end - begin < most and (end - begin == 1 or distance == step) and distance > 0:
                     runs[-1] = (begin, frame + 1)
                     step = distance
                     continue
@@ -96,7 +112,12 @@ class FileSource:
     def _extent(self, begin: int, end: int) -> tuple[int, int]:
         rows, columns = self.frame_shape
         first = int(self.offsets[begin])
+        if self.sizes is not None and self._packing(begin):
+            return first, int(self.offsets[end - 1] + self.sizes[end - 1]) - first
         return first, int(self.offsets[end - 1]) + WORD * ((rows - 1) * self.row_words + columns) - first
+
+    def _packing(self, frame: int) -> Packing | None:
+        return self.packings[self.file_index[frame]] if self.packings else None
 
     def _advise(self, begin: int, end: int) -> None:
         if not hasattr(os, "posix_fadvise"):
@@ -107,6 +128,11 @@ class FileSource:
 
     def _map(self, begin: int, end: int) -> RawBlock:
         path = self.files[self.file_index[begin]]
+        packing = self._packing(begin)
+        if packing is not None and self.sizes is not None:
+            frames = read_packed(path, self.offsets[begin:end], self.sizes[begin:end], packing)
+            decoded = replace(raw_block(frames), flip=self.flip)
+            return decoded.window(slice(self.frame_shape[0]), slice(self.frame_shape[1]))
         first, length = self._extent(begin, end)
         with _open(path) as file:
             # Touching a map behind the end of its file would kill the process.

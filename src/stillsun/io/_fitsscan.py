@@ -87,15 +87,38 @@ def scan_file(path: Path) -> FileScan:
         with path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
-            first = len(_header(descriptor, 0, path, "the primary header"))
-            template = _header(descriptor, first, path, "the first extension")
+            first = len(read_header(descriptor, 0, path, "the primary header"))
+            template = read_header(descriptor, first, path, "the first extension")
             return _regular(descriptor, size, first, template, path) or _walk(descriptor, size, first, path)
     except OSError as error:
         raise InputError("cannot be read", file=path, found=error.strerror, remedy=REMEDY) from error
 
 
-def _header(descriptor: int, at: int, path: Path, what: str) -> bytes:
-    """Header blocks from `at` up to and with the one that holds the END card."""
+def read_header(descriptor: int, at: int, path: Path, what: str) -> bytes:
+    """
+    Read a header.
+
+    Parameters
+    ----------
+    descriptor : int
+        Open file.
+    at : int
+        Byte at which it begins.
+    path : Path
+        File, for the message.
+    what : str
+        What begins there, for the message.
+
+    Returns
+    -------
+    bytes
+        Its blocks, up to the one that holds the END card.
+
+    Raises
+    ------
+    InputError
+        If no header begins there, or it does not end.
+    """
     blocks = b""
     while True:
         block = os.pread(descriptor, BLOCK, at + len(blocks))
@@ -117,13 +140,13 @@ def _header(descriptor: int, at: int, path: Path, what: str) -> bytes:
 def _regular(descriptor: int, size: int, first: int, template: bytes, path: Path) -> FileScan | None:
     """Scan of a file whose extensions are all alike; None if they are not."""
     shape, exposure = _meaning(template, path, 1)
-    stride = len(template) + _padded(frame_bytes(shape))
+    stride = len(template) + padded(frame_bytes(shape))
     count, rest = divmod(size - first, stride)
     if rest or not count:
         return None
-    places = [_place(template, name) for name in _STRUCTURE]
+    places = [card_place(template, name) for name in _STRUCTURE]
     kept = [slice(at, at + CARD) for at in places if at is not None]
-    date = _place(template, "DATE")
+    date = card_place(template, "DATE")
     if date is None:
         return None
     starts = first + stride * np.arange(count, dtype=np.int64)
@@ -148,9 +171,9 @@ def _walk(descriptor: int, size: int, first: int, path: Path) -> FileScan:
     shapes: list[tuple[int, int]] = []
     while at < size:
         number = len(offsets) + 1
-        text = _header(descriptor, at, path, f"extension {number}")
+        text = read_header(descriptor, at, path, f"extension {number}")
         shape, exposure = _meaning(text, path, number)
-        end = at + len(text) + _padded(frame_bytes(shape))
+        end = at + len(text) + padded(frame_bytes(shape))
         # Some writers leave out the padding behind the last frame.
         if at + len(text) + frame_bytes(shape) > size:
             raise InputError(
@@ -198,13 +221,25 @@ def _meaning(text: bytes, path: Path, number: int) -> tuple[tuple[int, int], flo
             file=path,
             expected="XTENSION='IMAGE', BITPIX=16, NAXIS=2, BZERO=32768, BSCALE=1",
             found=", ".join(f"{name}={value!r}" for name, value in {**found, "BSCALE": scale}.items()),
-            remedy="Unpack compressed files with funpack, or exclude the file by its pattern",
+            remedy="A compressed file must end in .fz, or be unpacked; exclude other files by the pattern",
         )
-    return shape, _seconds(exposure)
+    return shape, exposure_seconds(exposure)
 
 
-def _seconds(text: object) -> float:
-    """``0.0060 Sec``, ``6 mSec`` or a number, in seconds."""
+def exposure_seconds(text: object) -> float:
+    """
+    Read an exposure.
+
+    Parameters
+    ----------
+    text : object
+        ``0.0060 Sec``, ``6 mSec`` or a number of seconds.
+
+    Returns
+    -------
+    float
+        Seconds; NaN where it is none.
+    """
     parts = str(text).split()
     try:
         value = float(parts[0])
@@ -213,8 +248,22 @@ def _seconds(text: object) -> float:
     return value * 1e-3 if len(parts) > 1 and parts[1].lower().startswith("ms") else value
 
 
-def _place(header: bytes, name: str) -> int | None:
-    """Byte at which the card of a name begins."""
+def card_place(header: bytes, name: str) -> int | None:
+    """
+    Find a card.
+
+    Parameters
+    ----------
+    header : bytes
+        Header blocks.
+    name : str
+        Keyword.
+
+    Returns
+    -------
+    int or None
+        Byte at which the card begins.
+    """
     want = name.ljust(8).encode() + (b"" if name == "END" else b"=")
     return next((at for at in range(0, len(header), CARD) if header.startswith(want, at)), None)
 
@@ -223,5 +272,18 @@ def _date(text: str) -> str:
     return text.strip().removesuffix("Z")
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """
+    Round up to whole FITS blocks.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+
+    Returns
+    -------
+    int
+        Bytes with padding.
+    """
     return -(-size // BLOCK) * BLOCK

@@ -189,10 +189,6 @@ def _channel(
         draft.comments[here].append(
             "CHECK: the clock of its computer may be an hour ahead; set clock_offset_h."
         )
-    if sequence.packed:
-        draft.comments[here].append(
-            "Its files are compressed: run funpack on them first, then leave out .fz here."
-        )
     for role in (Role.data, Role.dark, Role.flat, Role.target, Role.linegrid):
         _files(draft, here, tree, role, data, same)
     return tree

@@ -3,7 +3,8 @@ ROSA: multi-extension FITS files, one frame an extension, each with its time.
 
 A file has an empty primary unit and up to 256 image extensions of unsigned 16-bit integers
 (``BITPIX 16``, ``BZERO 32768``); ``DATE`` of an extension is the start of its exposure; the sequence
-number at the end of the file name orders the files (SSOSoft manual, 2025-10-14, section 2.2.1).
+number at the end of the file name orders the files (SSOSoft manual, 2025-10-14, section 2.2.1). Many
+are compressed with ``fpack`` (``.fit.fz``); both kinds may be mixed.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import numpy as np
 from stillsun.core.batch import SIGN_BIT
 from stillsun.errors import InputError
 from stillsun.io._filesource import FileSource
-from stillsun.io._fitsscan import REMEDY, scan_file
+from stillsun.io._fitspacked import SUFFIX, Packing, scan_packed
+from stillsun.io._fitsscan import REMEDY, FileScan, scan_file
 from stillsun.io.source import ranges_text
 
 _NAME = re.compile(
-    r"(?P<camera>.+?)_(?P<date>\d{4}-\d\d-\d\d)_(?P<time>\d\d\.\d\d\.\d\d)_(?P<number>\d+)\.fits?",
+    r"(?P<camera>.+?)_(?P<date>\d{4}-\d\d-\d\d)_(?P<time>\d\d\.\d\d\.\d\d)_(?P<number>\d+)"
+    r"\.fits?(\.fz)?",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(r"(\d+)\.\w+$")
+_TRAILING = re.compile(r"(\d+)\.\w+(\.fz)?$")
 
 
 def open_rosa(
@@ -66,9 +69,16 @@ def open_rosa(
         raise InputError("no ROSA files", remedy="Check the directory and the file pattern")
     ordered, findings = _order([Path(file) for file in files])
     expected = file_shape or shape
-    scans = []
+    scans: list[FileScan] = []
+    sizes: list[np.ndarray] = []
+    packings: list[Packing | None] = []
     for file in ordered:
-        scan = scan_file(file)
+        packing = None
+        if file.suffix.lower() == SUFFIX:
+            scan, bytes_of_frames, packing = scan_packed(file)
+        else:
+            scan = scan_file(file)
+            bytes_of_frames = np.zeros(len(scan.dates), dtype=np.int64)
         if scan.shape != expected:
             raise InputError(
                 "frames of another shape",
@@ -78,6 +88,8 @@ def open_rosa(
                 remedy="Set camera.shape of the channel to the read-out, or exclude the file by its pattern",
             )
         scans.append(scan)
+        sizes.append(bytes_of_frames)
+        packings.append(packing)
     times = np.concatenate([_times(scan.dates, file) for scan, file in zip(scans, ordered, strict=True)])
     back = np.flatnonzero(np.diff(times) < np.timedelta64(0, "us")) + 1
     if back.size:
@@ -97,6 +109,8 @@ def open_rosa(
         start_times=times,
         exposure_s=_exposure([scan.exposure_s for scan in scans], exposure_s, findings),
         findings=tuple(findings),
+        packings=tuple(packings),
+        sizes=np.concatenate(sizes),
     )
 
 
@@ -120,8 +134,13 @@ def _order(files: list[Path]) -> tuple[list[Path], list[str]]:
         trailing = _TRAILING.search(file.name)
         return "", int(trailing[1]) if trailing else -1, file.name
 
-    ordered = sorted(files, key=key)
     findings = []
+    # fpack leaves the plain files where they are unless told otherwise.
+    plain = {file for file in files if file.suffix.lower() != SUFFIX}
+    twice = [file for file in files if file not in plain and file.with_suffix("") in plain]
+    if twice:
+        findings.append(f"{len(twice)} files are there compressed too; the plain ones are read")
+    ordered = sorted(set(files) - set(twice), key=key)
     sequences: dict[str, list[int]] = {}
     for file in ordered:
         start, number, _ = key(file)
