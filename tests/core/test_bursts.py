@@ -53,6 +53,17 @@ def test_bursts_with_a_minute_between_them():
     assert index.dropped == 0
 
 
+def test_many_pauses_are_counted_and_not_all_described():
+    seconds = (np.arange(45)[:, None] * 60 + np.arange(10) * 0.0294).ravel()
+    index = find_bursts(_times(seconds), 8)
+    assert len(index) == 45
+    assert index.dropped == 90
+    assert len(index.gaps) == 44
+    assert len(index.findings) == 18
+    assert "36 more interruptions" in index.findings[8]
+    assert "37 more remainders" in index.findings[17]
+
+
 @pytest.mark.parametrize(("max_gap", "bursts"), [(1.5, 4), (2.5, 5)])
 def test_a_missing_frame_interrupts_only_where_it_should(max_gap, bursts):
     seconds = np.delete(np.arange(41), 10) * 0.1

@@ -72,13 +72,44 @@ def test_without_a_start_there_are_no_times(tmp_path, frames):
     assert np.isnat(source.start_times).all()
 
 
+def test_groups_of_frames_with_pauses_between(tmp_path, frames):
+    """Filament runs: some frames in one go, a pause, and again; missing files change no time."""
+    paths = _rawfiles.write_hardcam(tmp_path, frames)
+    for number in (5, 13, 14):
+        paths[number].unlink()
+    source = _open([p for p in paths if p.exists()], group_frames=8, group_interval_s=61.5)
+    numbers = np.delete(np.arange(23), [5, 13, 14])
+    seconds = numbers // 8 * 61.5 + numbers % 8 * INTERVAL
+    expected = _rawfiles.START + np.rint(seconds * 1e6).astype("timedelta64[us]")
+    np.testing.assert_array_equal(source.start_times, expected)
+    assert any("5, 13-14 (3 in all)" in finding for finding in source.findings)
+
+
+def test_windows_and_dead_pixels_that_look_like_overscan(tmp_path, frames):
+    """A window is read as declared; the size of the file tells which it could be."""
+    dark = frames.copy()
+    dark[:, 20:] = 0
+    dark[:, :, 21:] = 0
+    source = _open(_rawfiles.write_hardcam(tmp_path, dark))
+    np.testing.assert_array_equal(source.read(0, 23), dark)
+    with pytest.raises(InputError, match=r"24 x 24 pixels with overscan.*camera\.shape"):
+        _open(sorted(tmp_path.glob("*.dat")), shape=(2048, 2048))
+
+
 def test_wrong_shape_and_doubled_numbers_are_refused(tmp_path, frames):
     paths = _rawfiles.write_hardcam(tmp_path, frames)
     with pytest.raises(InputError, match=r"2688 bytes.*camera\.shape"):
         _open(paths, shape=(30, 30))
     other = tmp_path / "other"
     other.mkdir()
+    more = paths + _rawfiles.write_hardcam(other, frames[:3])
+    with pytest.raises(InputError, match="several directories"):
+        _open(more)
+    # Darks and flats from before and after have no times that could be wrong.
+    both = _open(more, start=None)
+    np.testing.assert_array_equal(both.read(0, 26), np.concatenate([frames[:23], frames[:3]]))
+    assert both.findings == ()
     with pytest.raises(InputError, match="two files with the number 0"):
-        _open(paths + _rawfiles.write_hardcam(other, frames[:1]))
+        _open([*paths, tmp_path / "000spool.dat"])
     with pytest.raises(InputError, match="no spool files"):
         _open([])

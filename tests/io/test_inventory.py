@@ -54,6 +54,28 @@ def test_good_declaration_has_no_findings_and_opens(observation, frames):
     assert inventory.find_files(observation, observation.channels["G"], "target") == []
 
 
+def test_groups_are_declared_as_a_whole(observation, frames):
+    zyla = observation.channels["Z"]
+    zyla.data = FileSet(directory="zyla/data", pattern="*spool.dat")
+    zyla.group_frames = 2
+    findings = "\n".join(inventory.check(observation, "Z", ["data"]))
+    assert "group_frames and group_interval_s go together" in findings
+    zyla.group_interval_s = 0.05
+    assert "group_interval_s: 2 frames take 0.059 s" in inventory.check(observation, "Z", ["data"])[0]
+    zyla.group_interval_s = 60.0
+    assert inventory.check(observation, "Z", ["data"]) == []
+    times = inventory.open_source(observation, zyla, "data").start_times
+    steps = np.diff(times) / np.timedelta64(1, "s")
+    np.testing.assert_allclose(steps, [0.0294, 59.9706, 0.0294, 59.9706], atol=1e-6)
+
+
+def test_names_of_a_clock_ahead_are_hinted_at(observation):
+    channel = observation.channels["G"]
+    channel.clock_offset_h = 1.0
+    channel.data.pattern = "das1_rosa_2025-09-03_13.21.52_*.fit"
+    assert "+1 h from UTC" in inventory.check(observation, "G", ["data"])[0]
+
+
 def test_hardcam_times_come_from_start_and_exposure(observation, frames):
     source = inventory.open_source(observation, observation.channels["Z"], "data")
     np.testing.assert_array_equal(source.read(0, 5), frames)

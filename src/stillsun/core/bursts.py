@@ -9,6 +9,9 @@ import numpy as np
 
 from stillsun.errors import InputError
 
+# Interruptions and remainders that are described one by one.
+_DESCRIBED = 8
+
 
 @dataclass(frozen=True)
 class BurstIndex:
@@ -94,19 +97,20 @@ def find_bursts(times: np.ndarray, frames: int, *, max_gap: float = 1.5) -> Burs
     broken = np.flatnonzero((steps <= 0) | (steps > max_gap * cadence)) + 1
     edges = np.concatenate([[0], broken, [times.size]]).astype(np.int64)
     first: list[int] = []
-    findings: list[str] = []
+    gaps: list[str] = []
+    rests: list[str] = []
     dropped = 0
     for start, stop in pairwise(edges):
         count, rest = divmod(int(stop - start), frames)
         first.extend(int(start) + frames * k for k in range(count))
         dropped += rest
         if start > 0:
-            findings.append(
+            gaps.append(
                 f"the sequence is interrupted before frame {start}: {steps[start - 1]:.3f} s after the frame "
                 f"before, where the cadence is {cadence:.3f} s"
             )
         if rest:
-            findings.append(
+            rests.append(
                 f"{rest} frames from frame {stop - rest} ({_iso(times[stop - rest])}) do not fill a burst of "
                 f"{frames} and are left out"
             )
@@ -123,8 +127,15 @@ def find_bursts(times: np.ndarray, frames: int, *, max_gap: float = 1.5) -> Burs
         cadence,
         tuple(int(b) for b in broken),
         dropped,
-        tuple(findings),
+        (*_described(gaps, "interruptions"), *_described(rests, "remainders")),
     )
+
+
+def _described(findings: list[str], what: str) -> list[str]:
+    """The first ones, and how many more there are."""
+    if len(findings) <= _DESCRIBED:
+        return findings
+    return [*findings[:_DESCRIBED], f"{len(findings) - _DESCRIBED} more {what} like these"]
 
 
 def burst_times(

@@ -8,15 +8,17 @@ the image in the first rows and columns (SSOSoft manual, 2025-10-14, section 2.2
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from stillsun.errors import InputError
 from stillsun.io._filesource import FileSource
-from stillsun.io.source import frame_bytes, ranges_text
+from stillsun.io.source import WORD, frame_bytes, ranges_text
 
 OVERSCAN = (2, 12)
 """Rows and columns of a spool file beyond the image."""
@@ -62,12 +64,16 @@ def open_hardcam(
     start: np.datetime64 | None = None,
     interval_s: float = float("nan"),
     exposure_s: float = float("nan"),
+    group_frames: int | None = None,
+    group_interval_s: float = float("nan"),
 ) -> FileSource:
     """
     Open a sequence of spool files.
 
     Files of a wrong size are left out and named; so are missing numbers. The time of a frame follows
     from its own number, ``start + number * interval``, so that frames after a gap keep their time.
+    Where the camera was triggered in groups (filament runs: 64 frames, then a pause), each group starts
+    ``group_interval_s`` after the one before.
 
     Parameters
     ----------
@@ -83,16 +89,22 @@ def open_hardcam(
         Seconds from frame to frame.
     exposure_s : float, optional
         Exposure of a frame, seconds.
+    group_frames : int, optional
+        Frames taken in one go; all by default.
+    group_interval_s : float, optional
+        Seconds from the start of one group to the start of the next.
 
     Returns
     -------
     FileSource
-        The frames in order.
+        The frames in order; without a start, as darks and flats have none, those of several directories
+        follow each other.
 
     Raises
     ------
     InputError
-        If no file has the right size, or two have one number.
+        If no file has the right size, two have one number, or frames with times lie in several
+        directories.
     """
     rows, columns = shape
     size_of_file = file_shape or (rows + OVERSCAN[0], columns + OVERSCAN[1])
@@ -102,18 +114,26 @@ def open_hardcam(
         )
     if not files:
         raise InputError("no spool files", remedy="Check the directory and the file pattern")
-    numbers = np.array([spool_number(file) for file in files], dtype=np.int64)
-    order = np.argsort(numbers, kind="stable")
-    ordered = [Path(files[k]) for k in order]
-    numbers = numbers[order]
-    twice = np.flatnonzero(np.diff(numbers) == 0)
-    if twice.size:
+    # By directory and number: names sort by the least significant digit.
+    keyed = sorted((str(file.parent), spool_number(file), file) for file in map(Path, files))
+    ordered = [file for _, _, file in keyed]
+    numbers = np.array([number for _, number, _ in keyed], dtype=np.int64)
+    places = np.array([place for place, _, _ in keyed])
+    if start is not None and np.unique(places).size > 1:
         raise InputError(
-            f"two files with the number {numbers[twice[0]]}",
-            file=ordered[twice[0]],
-            found=ordered[twice[0] + 1],
-            remedy="One sequence is one directory; narrow the file pattern",
+            "the frames of one sequence lie in several directories",
+            file=places[0],
+            found=places[-1],
+            remedy="One sequence is one directory: give each an observation of its own",
         )
+    for (place, number, file), (next_place, next_number, other) in pairwise(keyed):
+        if (place, number) == (next_place, next_number):
+            raise InputError(
+                f"two files with the number {number}",
+                file=file,
+                found=other,
+                remedy="One sequence is one directory; narrow the file pattern",
+            )
     expected = frame_bytes(size_of_file)
     sizes = np.array([file.stat().st_size for file in ordered], dtype=np.int64)
     good = sizes == expected
@@ -122,7 +142,7 @@ def open_hardcam(
             "spool files of another size",
             file=ordered[0],
             expected=f"{expected} bytes ({size_of_file[0]} x {size_of_file[1]} pixels)",
-            found=f"{sizes[0]} bytes",
+            found=f"{sizes[0]} bytes{_square(int(sizes[0]))}",
             remedy="Set camera.shape and camera.file_shape to the read-out",
         )
     findings = [
@@ -130,9 +150,11 @@ def open_hardcam(
         f"found {sizes[k]}"
         for k in np.flatnonzero(~good)
     ]
-    missing = np.setdiff1d(np.arange(numbers[-1] + 1), numbers)
-    if missing.size:
-        findings.append(f"missing spool files in {ordered[0].parent}: frames {ranges_text(missing)}")
+    for place in np.unique(places):
+        there = numbers[places == place]
+        missing = np.setdiff1d(np.arange(there[-1] + 1), there)
+        if missing.size:
+            findings.append(f"missing spool files in {place}: frames {ranges_text(missing)}")
     numbers = numbers[good]
     count = numbers.size
     return FileSource(
@@ -143,14 +165,32 @@ def open_hardcam(
         row_words=size_of_file[1],
         swapped=False,
         flip=0,
-        start_times=_times(numbers, start, interval_s),
+        start_times=_times(numbers, start, interval_s, group_frames, group_interval_s),
         exposure_s=exposure_s,
         findings=tuple(findings),
     )
 
 
-def _times(numbers: np.ndarray, start: np.datetime64 | None, interval_s: float) -> np.ndarray:
+def _square(size: int) -> str:
+    """What square image with the camera's overscan a file of this size would hold."""
+    side = math.isqrt(size // WORD)
+    for rows in range(max(1, side - sum(OVERSCAN)), side + 1):
+        if frame_bytes((rows + OVERSCAN[0], rows + OVERSCAN[1])) == size:
+            return f", those of {rows} x {rows} pixels with overscan"
+    return ""
+
+
+def _times(
+    numbers: np.ndarray,
+    start: np.datetime64 | None,
+    interval_s: float,
+    group_frames: int | None,
+    group_interval_s: float,
+) -> np.ndarray:
     if start is None:
         return np.full(numbers.shape, np.datetime64("NaT"), dtype="datetime64[us]")
-    steps = np.rint(numbers * (interval_s * 1e6)).astype("timedelta64[us]")
-    return start.astype("datetime64[us]") + steps
+    seconds = numbers * interval_s
+    if group_frames is not None:
+        group, within = np.divmod(numbers, group_frames)
+        seconds = group * group_interval_s + within * interval_s
+    return start.astype("datetime64[us]") + np.rint(seconds * 1e6).astype("timedelta64[us]")

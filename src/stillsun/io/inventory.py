@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from itertools import combinations
@@ -106,7 +107,8 @@ def check(observation: ObservationConfig, channel: str, roles: Iterable[str] = R
         found[role] = set(find_files(observation, settings, role))
         if not found[role]:
             findings.append(
-                f"{key}.pattern: no file matches {files.pattern!r} in {directory}; {_hint(directory)}"
+                f"{key}.pattern: no file matches {files.pattern!r} in {directory}; "
+                f"{_hint(directory, settings)}"
             )
     # The data may serve as target images too; a dark among the data is a mistake.
     for one, other in combinations([role for role in REQUIRED_ROLES if role in found], 2):
@@ -117,13 +119,16 @@ def check(observation: ObservationConfig, channel: str, roles: Iterable[str] = R
                 f"narrow {getattr(settings, one).pattern!r} or {getattr(settings, other).pattern!r}"
             )
     if "data" in roles and settings.camera.reader is ReaderName.hardcam:
-        findings += _check_start(settings, prefix)
+        findings += [*_check_start(settings, prefix), *_check_groups(settings, prefix)]
     return findings
 
 
-def _hint(directory: Path) -> str:
+def _hint(directory: Path, settings: ChannelConfig) -> str:
     names = sorted(entry.name for entry in directory.iterdir() if entry.is_file())
-    return f"it holds {len(names)} files, e.g. {names[0]}" if names else "it holds no files"
+    text = f"it holds {len(names)} files, e.g. {names[0]}" if names else "it holds no files"
+    if names and settings.clock_offset_h:
+        text += f"; times in names are the camera's, {settings.clock_offset_h:+g} h from UTC"
+    return text
 
 
 def _check_start(settings: ChannelConfig, prefix: str) -> list[str]:
@@ -137,6 +142,25 @@ def _check_start(settings: ChannelConfig, prefix: str) -> list[str]:
     except ValueError:
         return [f"{prefix}.start: not a time: {settings.start!r}; write YYYY-MM-DDThh:mm:ss.sss"]
     return []
+
+
+def _check_groups(settings: ChannelConfig, prefix: str) -> list[str]:
+    frames, interval_s = settings.group_frames, settings.group_interval_s
+    if frames is None and interval_s is None:
+        return []
+    if frames is None or interval_s is None:
+        return [f"{prefix}: group_frames and group_interval_s go together; give both or neither"]
+    if interval_s < frames * _interval_s(settings):
+        return [
+            f"{prefix}.group_interval_s: {frames} frames take {frames * _interval_s(settings):.3f} s, longer "
+            f"than {interval_s} s; it is the time from the start of a group to the start of the next"
+        ]
+    return []
+
+
+def _interval_s(settings: ChannelConfig) -> float:
+    interval_ms = settings.frame_interval_ms
+    return (settings.exposure_ms if interval_ms is None else interval_ms) / 1e3
 
 
 def _start(settings: ChannelConfig) -> np.datetime64 | None:
@@ -194,14 +218,15 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
         raise ConfigError(
             "the start of the first data frame is not given", remedy="Set start of the channel (UTC)"
         )
-    interval_s = exposure_s if settings.frame_interval_ms is None else settings.frame_interval_ms / 1e3
     return open_hardcam(
         files,
         shape,
         file_shape=file_shape,
         start=_start(settings) if role == "data" else None,
-        interval_s=interval_s,
+        interval_s=_interval_s(settings),
         exposure_s=exposure_s,
+        group_frames=settings.group_frames,
+        group_interval_s=math.nan if settings.group_interval_s is None else settings.group_interval_s,
     )
 
 

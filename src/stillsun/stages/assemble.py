@@ -188,6 +188,14 @@ STAGE = Stage(
     writes="bursts",
     reads=("calibration",),
     raw=("data",),
-    settings=("camera", "exposure_ms", "frame_interval_ms", "start", "clock_offset_h"),
+    settings=(
+        "camera",
+        "exposure_ms",
+        "frame_interval_ms",
+        "start",
+        "clock_offset_h",
+        "group_frames",
+        "group_interval_s",
+    ),
     files=("telescope_log",),
 )
