@@ -34,6 +34,8 @@ _MAX_ERROR_ARCSEC = 0.5
 # An angle with a larger error is not taken; one that is not measured is off by about so much.
 _MAX_ROTATION_ERROR_DEG = 0.1
 _ANGLE_ERROR_DEG = 0.5
+# Share of the variance that is never taken to be in common.
+_LEAST_CHANCE = 0.1
 # Distortion of the full-disk image and of the frame, which no correlation tells, arcsec.
 _FLOOR_ARCSEC = 0.1
 
@@ -161,9 +163,10 @@ def match_to_sun(
     Notes
     -----
     The error of a position follows from the correlation surface itself: its slopes at wrong places are
-    those by which chance moves the peak, ``cov = H^-1 <g g^T> H^-1`` with the curvature H of the peak;
-    that of the angle likewise. An angle with an error above 0.1 degrees, as of a single round spot,
-    is not taken; what half a degree more or less would do to the position is then part of its error.
+    those by which chance moves the peak, ``cov = (1 - C^2) H^-1 <g g^T> H^-1`` with the curvature H of the
+    peak and its height C; that of the angle likewise. An angle with an error above 0.1 degrees, as of a
+    single round spot, is not taken; what half a degree more or less would do to the position is then part
+    of its error.
     """
     job = _Job(
         SkyTemplate(image, valid, plate_scale, _RESOLUTION_PX * disk.scale, get_backend(backend)),
@@ -236,9 +239,9 @@ class _Coarse:
     peak: Peak
     significance: float
     ratio: float
-    # Covariance of the slopes of the surface at wrong places, in (y, x), per arcsec squared.
+    # Covariance of the slopes that chance gives the surface, in (y, x), per arcsec squared.
     slopes: np.ndarray
-    # Rms slope with the angle at wrong places, per degree.
+    # Rms slope with the angle that chance gives, per degree.
     slope_with_angle: float
     rotation_error: float
 
@@ -287,10 +290,12 @@ class _Job:
         far = _far(surface.shape, peak.position, _AWAY_ARCSEC / spacing)
         centre = float(np.median(surface[far]))
         spread = 1.4826 * float(np.median(np.abs(surface[far] - centre)))
-        slopes = np.stack(np.gradient(surface, spacing))[:, far]
+        # Chance comes from what image and frame do not have in common.
+        chance = float(np.sqrt(np.clip(1.0 - peak.height**2, _LEAST_CHANCE, 1.0)))
+        slopes = chance * np.stack(np.gradient(surface, spacing))[:, far]
         start = tried[best][0]
         series = slice(start * offsets.size, (start + 1) * offsets.size)
-        with_angle, rotation_error = _about_angle(np.stack(maps[series]), heights[series], far)
+        with_angle, rotation_error = _about_angle(np.stack(maps[series]), heights[series], far, chance)
         return _Coarse(
             _world(grid, turned, peak.position),
             tried[best][1],
@@ -376,12 +381,14 @@ def _far(shape: tuple[int, ...], position: tuple[float, float], distance: float)
     return np.hypot(rows[:, None], columns[None, :]) > distance
 
 
-def _about_angle(maps: np.ndarray, heights: np.ndarray, far: np.ndarray) -> tuple[float, float]:
+def _about_angle(
+    maps: np.ndarray, heights: np.ndarray, far: np.ndarray, chance: float
+) -> tuple[float, float]:
     """Rms slope with the angle at wrong places, and error of the angle."""
     if len(maps) < 3:
         return float("nan"), float("inf")
     slopes = np.diff(maps[:, far], axis=0) / _ANGLE_STEP_DEG
-    slope = float(np.sqrt(np.mean(slopes**2)))
+    slope = chance * float(np.sqrt(np.mean(slopes**2)))
     best = int(np.argmax(heights))
     low, high = max(0, best - 3), min(len(heights), best + 4)
     bend = np.polyfit(np.arange(low, high) * _ANGLE_STEP_DEG, heights[low:high], 2)[0]
