@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 import warnings
@@ -9,7 +10,7 @@ import warnings
 import pytest
 
 from stillsun.pipeline import console
-from stillsun.pipeline.console import Progress, bars_wanted, logging_to
+from stillsun.pipeline.console import ESSENTIAL, Progress, bars_wanted, logging_to
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_the_file_has_everything_and_the_console_the_essential(tmp_path, capsys,
     with logging_to(tmp_path / "work" / "stillsun.log", quiet=quiet):
         log.debug("a detail")
         log.info("a step")
+        log.info("a result", extra=ESSENTIAL)
         log.warning("a warning")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
@@ -56,6 +58,21 @@ def test_the_file_has_everything_and_the_console_the_essential(tmp_path, capsys,
     assert "after the run" not in text
     shown = capsys.readouterr().err
     assert "a warning" in shown
+    assert "a result" in shown
     assert "a detail" not in shown
     assert ("a step" in shown) is not quiet
     assert "of a library" not in shown
+
+
+def test_a_bar_broken_by_a_narrower_terminal_is_wiped(monkeypatch):
+    columns = 100
+    monkeypatch.setattr(console, "_columns", lambda file: columns)
+    file = io.StringIO()
+    show = console._Bar.status_printer(file)
+    show("x" * 90)
+    assert "\x1b[" in file.getvalue()
+    assert "A" not in file.getvalue()
+    columns = 40
+    # 90 letters fill three lines of 40: up two, and wipe.
+    show("y" * 30)
+    assert file.getvalue().endswith("\r\x1b[2A\x1b[J" + "y" * 30)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,6 +19,35 @@ from stillsun.pipeline.workspace import write_json
 _LOG = logging.getLogger(__name__)
 _LINE_INTERVAL = 30.0
 _FILE_INTERVAL = 1.0
+
+
+# Mark of a log record that a quiet console shows too: what a person wants to know at once.
+ESSENTIAL = {"essential": True}
+
+
+class _Bar(tqdm):
+    """A bar that leaves nothing behind when the terminal becomes narrower and breaks its line."""
+
+    @staticmethod
+    def status_printer(file: Any) -> Callable[[str], None]:
+        """See tqdm."""
+        shown = 0
+
+        def print_status(text: str) -> None:
+            nonlocal shown
+            broken = max(0, shown - 1) // _columns(file)
+            file.write("\r" + (f"\x1b[{broken}A" if broken else "") + "\x1b[J" + text)
+            file.flush()
+            shown = len(text)
+
+        return print_status
+
+
+def _columns(file: Any) -> int:
+    try:
+        return max(1, os.get_terminal_size(file.fileno()).columns)
+    except (OSError, ValueError):
+        return sys.maxsize
 
 
 class _BarHandler(logging.StreamHandler):
@@ -36,7 +67,7 @@ def logging_to(file: Path, *, quiet: bool) -> Iterator[None]:
     file : Path
         Log file; appended to.
     quiet : bool
-        Only warnings on the console, because bars show the rest.
+        Only warnings and what is marked `ESSENTIAL` on the console, because bars show the rest.
 
     Yields
     ------
@@ -47,9 +78,11 @@ def logging_to(file: Path, *, quiet: bool) -> Iterator[None]:
     to_file = logging.FileHandler(file, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     to_console = _BarHandler(sys.stderr)
-    to_console.setLevel(logging.WARNING if quiet else logging.INFO)
+    to_console.setLevel(logging.INFO)
     to_console.setFormatter(logging.Formatter("%(message)s"))
     to_console.addFilter(logging.Filter("stillsun"))
+    if quiet:
+        to_console.addFilter(lambda r: r.levelno >= logging.WARNING or hasattr(r, "essential"))
     root, own = logging.getLogger(), logging.getLogger("stillsun")
     before = own.level, root.level
     root.addHandler(to_file)
@@ -113,7 +146,7 @@ class Progress:
         """
         if self._bars:
             if self._bar is None:
-                self._bar = tqdm(
+                self._bar = _Bar(
                     total=total, desc=self.label, dynamic_ncols=True, leave=False, file=sys.stderr
                 )
             self._bar.total = total

@@ -12,7 +12,7 @@ from stillsun.core.backend import Backend, get_backend
 from stillsun.errors import ConfigError, StillsunError
 from stillsun.io import inventory
 from stillsun.pipeline.compare import record_job
-from stillsun.pipeline.console import bars_wanted, logging_to
+from stillsun.pipeline.console import ESSENTIAL, bars_wanted, logging_to
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.provenance import PROVENANCE
@@ -147,14 +147,24 @@ def reduce(
     log = Layout(space.directory).log
     with logging_to(log, quiet=bars):
         _LOG.info(
-            "stillsun %s: %s in %s", PROVENANCE["version"], settings.run.observation.name, space.directory
+            "stillsun %s: %s in %s",
+            PROVENANCE["version"],
+            settings.run.observation.name,
+            space.directory,
+            extra=ESSENTIAL,
         )
         automatic = settings.run.backend.name is BackendName.auto
         fallback = "; no GPU found" if automatic and not backend.is_gpu else ""
         _LOG.info("backend %s: %s%s", backend.name, backend.device, fallback)
         _LOG.debug("plan:\n%s", plan.table())
         outcome = execute(plan, settings, space, backend, bars=bars, command=command)
-        _LOG.info("%d tasks done, %d up to date; log: %s", len(outcome.made), len(outcome.reused), log)
+        _LOG.info(
+            "%d tasks done, %d up to date; log: %s",
+            len(outcome.made),
+            len(outcome.reused),
+            log,
+            extra=ESSENTIAL,
+        )
     if outcome.failed:
         first = "; ".join(f"{name}: {error}" for name, error in outcome.failed.items())
         raise RunFailed(
