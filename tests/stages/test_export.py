@@ -479,6 +479,21 @@ def test_calibration_images_stay_in_camera_orientation(night):
     assert "BUNIT" not in fits.getheader(night.files[-1])
 
 
+def test_a_measured_plate_scale_is_written_as_text_too(tmp_path):
+    night = Night(tmp_path, frames=1)
+    path = tmp_path / "ROSA_GBAND" / "plate_scale.txt"
+    for source, there in (("configured", False), ("line grid", True), ("line grid", True)):
+        rows, values = night.stores["calibration"]
+        (tmp_path / "calibration.h5").unlink()
+        night._store("calibration", rows, values | {"plate_scale_source": np.array(source)}, "masking")
+        files = night.export()
+        assert (path in files) is there
+        assert path.is_file() is there
+    np.testing.assert_allclose(np.loadtxt(path), SCALE, atol=1e-8)
+    night.export(calibration=False)
+    assert not path.exists()
+
+
 def state(directory):
     return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in directory.rglob("*.fits")}
 

@@ -1,4 +1,4 @@
-"""Stage export: one FITS file a frame, and the calibration images."""
+"""Stage export: one FITS file a frame, the calibration images and the measured plate scale."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 # Frames between reading and writing at any time.
 _IN_FLIGHT = 3
 _CALIBRATION = ("dark", "flat", "gain", "target", "linegrid")
+_SCALE = "plate_scale.txt"
 
 
 def run(ctx: StageContext) -> list[Path]:
@@ -72,6 +73,7 @@ def run(ctx: StageContext) -> list[Path]:
     calibration = list(_calibration_files(ctx)) if ctx.config.calibration else []
     stale = rf"{re.escape(ctx.channel)}_({'|'.join(_CALIBRATION)})\.fits"
     _remove_stale(ctx.paths.directory, stale, calibration)
+    _remove_stale(ctx.paths.directory, re.escape(_SCALE), calibration)
     return [*files, *calibration]
 
 
@@ -142,6 +144,18 @@ def _calibration_files(ctx: StageContext) -> Iterator[Path]:
             )
             write_product(path, image, header, partial(check_header, frame=False))
         yield path
+    if "plate_scale_source" in store and store.read("plate_scale_source") == "line grid":
+        yield _scale_file(ctx.paths.directory / _SCALE, store.read("plate_scale"))
+
+
+def _scale_file(path: Path, scale: np.ndarray) -> Path:
+    """The measured plate scale as text for ``numpy.loadtxt``: x, y, arcsec per pixel."""
+    text = "".join(f"{value:.8f}\n" for value in scale)
+    if not path.is_file() or path.read_text() != text:
+        part = path.with_name(path.name + PART)
+        part.write_text(text)
+        part.replace(path)
+    return path
 
 
 def _data_cards(image: np.ndarray, path: Path) -> dict[str, float]:
@@ -181,7 +195,7 @@ def _remove_stale(directory: Path, pattern: str, keep: Sequence[Path]) -> None:
 
 STAGE = Stage(
     name="export",
-    version=1,
+    version=2,
     run=run,
     reads=("bursts", "calibration", "speckle", "destretch"),
     optional=("registration", "pointing"),
