@@ -24,7 +24,7 @@ class _Inline(Executor):
 
 
 @contextmanager
-def open_executor(config: ExecutorConfig, cores: int) -> Iterator[tuple[Executor, int]]:
+def open_executor(config: ExecutorConfig, cores: int, channels: int) -> Iterator[tuple[Executor, int, int]]:
     """
     Open what runs the tasks.
 
@@ -33,7 +33,9 @@ def open_executor(config: ExecutorConfig, cores: int) -> Iterator[tuple[Executor
     config : ExecutorConfig
         Choice and size.
     cores : int
-        Cores that a local cluster may use.
+        Cores that may be used here.
+    channels : int
+        Channels of the run: more tasks than that seldom wait at a time.
 
     Yields
     ------
@@ -41,6 +43,8 @@ def open_executor(config: ExecutorConfig, cores: int) -> Iterator[tuple[Executor
         Takes tasks.
     workers : int
         How many tasks it runs at a time.
+    threads : int
+        Threads for each of them.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def open_executor(config: ExecutorConfig, cores: int) -> Iterator[tuple[Executor
         If Dask is not installed or its scheduler does not answer.
     """
     if config.name is ExecutorName.serial:
-        yield _Inline(), 1
+        yield _Inline(), 1, cores
         return
     try:
         from dask.distributed import Client, LocalCluster
@@ -58,16 +62,14 @@ def open_executor(config: ExecutorConfig, cores: int) -> Iterator[tuple[Executor
             remedy="pip install 'stillsun[dask]', or use executor=serial",
         ) from error
     if config.address is None:
+        count = config.workers or max(1, min(cores, channels))
         with (
             LocalCluster(
-                n_workers=config.workers or cores,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None
             ) as cluster,
             Client(cluster) as client,
         ):
-            yield client.get_executor(pure=False), config.workers or cores
+            yield client.get_executor(pure=False), count, max(1, cores // count)
         return
     try:
         client = Client(config.address, timeout="10s")
@@ -76,4 +78,7 @@ def open_executor(config: ExecutorConfig, cores: int) -> Iterator[tuple[Executor
             "executor.address: the Dask scheduler does not answer", found=config.address, remedy=str(error)
         ) from error
     with client:
-        yield client.get_executor(pure=False), len(client.scheduler_info()["workers"])
+        offers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not offers:
+            raise ConfigError("executor.address: the Dask scheduler has no workers", found=config.address)
+        yield client.get_executor(pure=False), len(offers), min(w["nthreads"] for w in offers)

@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from stillsun.config.settings import Settings
-from stillsun.core.backend import Backend, get_backend
+from stillsun.core.backend import Backend
 from stillsun.errors import StillsunError
 from stillsun.io.store import StoreReader
-from stillsun.pipeline.console import Progress, logging_to
+from stillsun.pipeline.console import ESSENTIAL, Progress, logging_to
 from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
@@ -117,11 +117,13 @@ def execute(
     outcome.notes.update(_earlier_failures(plan, earlier))
     with (
         record.kept(settings, backend, space, plan, command),
-        open_executor(settings.run.executor, backend.threads) as (executor, workers),
+        open_executor(settings.run.executor, backend.threads, len(settings.channels)) as (
+            executor,
+            workers,
+            threads,
+        ),
     ):
-        share = (
-            get_backend(backend.name, threads=max(1, backend.threads // workers)) if workers > 1 else backend
-        )
+        share = replace(backend, threads=threads)
         while pending or running:
             for task in [t for t in pending if _is_ready(t, plan, settings, outcome)]:
                 if len(running) >= workers:
@@ -135,7 +137,8 @@ def execute(
                 so_far = SoFar({**outcome.notes, **failures}, dict(outcome.seconds))
                 remote = places.log if workers > 1 else None
                 record.task(task.name, state="running")
-                running[executor.submit(run_task, task, plan, settings, share, so_far, bars, remote)] = task
+                shown = bars and workers == 1
+                running[executor.submit(run_task, task, plan, settings, share, so_far, shown, remote)] = task
             if running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     _collect(running.pop(future), future, outcome, record)
@@ -195,9 +198,8 @@ def _collect(task: Task, future: Future[TaskResult], outcome: Outcome, record: R
         outcome.seconds[task.name] = result.seconds
         state = "empty" if result.state == "empty" else "done"
         record.task(task.name, state=state, seconds=result.seconds, notes=result.notes)
-        _LOG.info(
-            "%s: %s after %.1f s", task.name, "no result" if state == "empty" else "done", result.seconds
-        )
+        words = "no result" if state == "empty" else "done"
+        _LOG.info("%s: %s after %.1f s", task.name, words, result.seconds, extra=ESSENTIAL)
         return
     _LOG.debug("traceback of %s", task.name, exc_info=error)
     _LOG.error("%s failed: %s", task.name, error if isinstance(error, StillsunError) else repr(error))
