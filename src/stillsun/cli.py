@@ -20,12 +20,22 @@ from stillsun.errors import ConfigError, StillsunError
 _DESCRIPTION = """\
 Reduces fast solar imaging from raw camera files to science-ready FITS.
 
-  stillsun simulate OUT                                  make an observation with known truth
+A night of one's own:
+  stillsun sort RAW -o night.yaml                        find out what lies in a directory of raw files
+  stillsun import-ini FILE.ini -o night.yaml             or carry over a configuration of SSOSoft
+  stillsun run observation_file=night.yaml plan=true     check everything, say what would be done
+  stillsun run observation_file=night.yaml               do it; the same command goes on after a stop
+  stillsun status WORK --watch                           how far it is, what to do next
+  stillsun report WORK                                   make the page to judge it by again
+
+To try it:
+  stillsun simulate OUT                                  an observation with known truth
   stillsun run observation_file=OUT/observation.yaml     reduce it
-  stillsun run --help                                    every key of the configuration
-  stillsun sort RAW                                      find out what lies in a directory of raw files
-  stillsun import-ini FILE.ini -o OBS.yaml               carry over a configuration of SSOSoft
+
+Help on a verb: stillsun VERB --help. Every key of the configuration: stillsun run --help.
+Completion of verbs and keys in this shell: eval "$(stillsun -sc install=bash)" (or zsh, fish)
 """
+_VERBS = ("run", "simulate", "sort", "import-ini", "status", "report")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -244,12 +254,16 @@ def _arguments(arguments: list[str]) -> Iterator[None]:
 
 
 def _complete(arguments: list[str]) -> int:
-    # The shell completes "stillsun run KEY": Hydra must see it without the verb.
     line = os.environ.get("COMP_LINE", "")
     head, verb, rest = line.partition(" run ")
     if verb:
+        # The shell completes "stillsun run KEY": Hydra must see it without the verb.
         os.environ["COMP_LINE"] = f"{head} {rest}"
         os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    elif line:
+        if len(f"{line}|".split()) == 2:
+            print("\n".join(_VERBS))
+        return 0
     return _run(arguments)
 
 

@@ -6,6 +6,15 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+_DESCRIPTION = """\
+Writes a Level-0 observation with known truth into OUT: raw files of each camera (level0/), telescope log,
+full-disk image (hmi/), observation.yaml and truth.h5.
+
+  stillsun simulate OUT --size tiny                            seconds, to try things out
+  stillsun simulate OUT --r0 0.07 --features spot              worse seeing, a sunspot
+  stillsun simulate OUT --scene SUN.fits --scene-scale 0.06    an image of your own
+  stillsun run observation_file=OUT/observation.yaml           reduce it
+"""
 _SIZES = ("tiny", "small", "full")
 _FEATURES = ("quiet", "pores", "spot")
 
@@ -19,10 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         Parser of the verb.
     """
-    parser.description = (
-        "Write a Level-0 observation with known truth into OUT: raw files of each camera (level0/), "
-        "telescope log, full-disk image (hmi/), observation.yaml and truth.h5."
-    )
+    parser.description = _DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("out", metavar="OUT", type=Path, help="directory to be made")
     add(

@@ -1,0 +1,50 @@
+"""What a newcomer and a shell get from the command without running anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from stillsun.cli import main
+
+VERBS = ("run", "simulate", "sort", "import-ini", "status", "report")
+
+
+@pytest.fixture
+def complete(monkeypatch, capsys):
+    """Words that the shell offers for an unfinished command line."""
+
+    def ask(line):
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        assert main(["-sc", "query=bash"]) == 0
+        return capsys.readouterr().out.split()
+
+    return ask
+
+
+@pytest.mark.parametrize("line", ["stillsun ", "stillsun st"])
+def test_verbs_are_offered(complete, line):
+    assert complete(line) == list(VERBS)
+
+
+def test_keys_and_choices_are_offered_behind_run_only(complete):
+    assert complete("stillsun run destretch.k") == ["destretch.kernels."]
+    assert set(complete("stillsun run speckle=")) == {"speckle=masking", "speckle=kisip", "speckle=none"}
+    assert complete("stillsun status ") == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_examples(capsys, verb):
+    try:
+        main([verb, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+    text = capsys.readouterr().out
+    assert text.count(f"  stillsun {verb} ") >= 1
+
+
+def test_the_help_names_every_verb(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"  stillsun {verb} " in text for verb in VERBS)
