@@ -162,7 +162,6 @@ def test_all_faults_of_an_observation_file_at_once(observation):
         ("observation.reference_channel=X", "observation.reference_channel: no channel 'X'"),
         ("progress=maybe", "progress: expected true or false"),
         ("speckle=kisip", "speckle.kisip.bin"),
-        ("speckle.method=knox_thompson", "speckle=masking has triple_correlation only"),
         ("align.pointing=[1]", "align.pointing: expected 2 entries"),
         ("align.verify=true", "only used with align=hmi"),
         ("~destretch.window", "keys cannot be removed"),

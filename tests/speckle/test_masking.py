@@ -74,6 +74,14 @@ def test_burst_becomes_the_diffraction_limited_image(observed, result):
     assert result.notes == ()
 
 
+def test_knox_thompson_is_nearly_as_good(observed, result):
+    burst, truth = observed
+    found = reconstruct(burst, SCALE, WAVELENGTH, deconvolve=False, method="knox_thompson")
+    assert found.r0 == result.r0
+    assert not np.array_equal(found.image, result.image)
+    assert compare(found.image, truth)[0] > compare(result.image, truth)[0] - 0.004
+
+
 def test_fried_parameter(result):
     assert result.r0 == pytest.approx(R0, rel=0.15)
     assert result.r0_map.shape == result.convergence.shape == tuple(map(len, result.centres))
@@ -174,9 +182,10 @@ def test_the_same_bytes_whatever_the_threads(observed):
     assert done == 3 * [(k + 1, count) for k in range(count)]
 
 
-def test_without_seeing_and_noise_the_image_comes_back():
+@pytest.mark.parametrize("method", ["triple_correlation", "knox_thompson"])
+def test_without_seeing_and_noise_the_image_comes_back(method):
     image = granules((180, 170), seed=4)[:160, :150]
-    result = reconstruct(np.stack(6 * [900 * image]), SCALE, WAVELENGTH, deconvolve=False)
+    result = reconstruct(np.stack(6 * [900 * image]), SCALE, WAVELENGTH, deconvolve=False, method=method)
     assert np.all(result.shifts == 0)
     error = result.image / 900 - image
     assert error.std() < 0.005 * image.std()
@@ -242,6 +251,8 @@ def test_wrong_options_are_all_named():
     assert "snr_keep" in str(caught.value)
     with pytest.raises(ConfigError, match="plate_scale"):
         reconstruct(burst, (0.1, 0.1, 0.1), WAVELENGTH)
+    with pytest.raises(ConfigError, match="triple_correlation, knox_thompson"):
+        reconstruct(burst, SCALE, WAVELENGTH, method="labeyrie")
     with pytest.raises(InputError, match="not a burst"):
         reconstruct(burst[0], SCALE, WAVELENGTH)
     with pytest.raises(InputError, match="too few frames"):

@@ -11,6 +11,12 @@ from stillsun.errors import InputError, ReconstructionError
 from stillsun.speckle.masking.bispectrum import mean_bispectrum, weigh
 from stillsun.speckle.masking.geometry import Mosaic, cut, subfield_lattice, subfield_size, tukey
 from stillsun.speckle.masking.indices import equations, frequencies, triples
+from stillsun.speckle.masking.knox_thompson import (
+    align,
+    cross_equations,
+    cross_spectra,
+    mean_cross_spectra,
+)
 from stillsun.speckle.masking.noise import flat_noise
 from stillsun.speckle.masking.phases import register, solve
 from stillsun.speckle.masking.prepare import prepare
@@ -230,6 +236,97 @@ def test_object_is_put_where_the_mean_image_has_it():
     mean = (true * 10 ** (-2.5 * f.q)).astype(np.complex64)
     away = true * np.exp(-2j * np.pi / 32 * (f.y * 4.3 - f.x * 2.8))
     np.testing.assert_allclose(register(away.astype(np.complex64), mean, f.y, f.x, 32), true, atol=1e-3)
+
+
+# --- Knox-Thompson
+
+WINDOWED = (*SET, 0.3)
+
+
+def test_every_pair_once_and_none_missing():
+    f, c = frequencies(*SET[:4]), cross_spectra(*WINDOWED)
+    full = np.concatenate([np.stack([f.y, f.x], 1), -np.stack([f.y, f.x], 1)])
+
+    def key(u, w):
+        """The same for the conjugate, in which members are exchanged."""
+        return min((tuple(u), tuple(w)), (tuple(w), tuple(u)), (tuple(-u), tuple(-w)), (tuple(-w), tuple(-u)))
+
+    found = [key(full[u], full[w]) for u, w in zip(c.u, c.w, strict=True)]
+    assert len(set(found)) == len(found)
+    q = np.hypot(*(full[:, None] - full).T / (SET[0] * np.array(SET[1:3]))[:, None, None]).T
+    length = np.hypot(*(full[:, None] - full).T).T
+    near = np.argwhere(((q <= 0.1) | (length <= 2.3)) & (length > 0))
+    # With minus itself a frequency has twice its phase: the sign stays open.
+    assert set(found) == {key(full[u], full[w]) for u, w in near if np.any(full[u] + full[w])}
+
+
+def test_equations_of_pairs_hold_for_true_phases():
+    f, c, e = frequencies(*SET[:4]), cross_spectra(*WINDOWED), cross_equations(*WINDOWED)
+    rng = np.random.default_rng(1)
+    half = np.exp(2j * np.pi * rng.random(len(f)))
+    p = np.concatenate([half, half.conj()])
+    cross = p[c.u] * p[c.w].conj()
+    half = np.append(half, 1)
+    p = np.concatenate([half, half.conj()])
+    phasor = np.where(e.triple >= 0, cross[e.triple], cross[-1 - e.triple].conj())
+    target = np.repeat(np.arange(len(f) + 1), np.diff(e.start))
+    np.testing.assert_allclose(p[e.a] * p[e.b] * phasor, p[target], atol=1e-12)
+    known = np.arange(len(e.a)) < e.known[target]
+    assert np.all((e.a % len(half) < target)[known])
+    assert np.all(np.diff(e.start)[:-1] > 0)
+    assert np.all((e.known - e.start[:-1])[f.fixed : -1] > 0)
+
+
+def cross_spectra_of(values, noise):
+    c = cross_spectra(*WINDOWED)
+    phasor, snr = np.empty(len(c), np.complex64), np.empty(len(c), np.float32)
+    real, imag = (np.ascontiguousarray(v, np.float32) for v in (values.real, values.imag))
+    mean_cross_spectra(real, imag, c.u, c.w, c.leak, noise, phasor, snr)
+    return phasor, snr
+
+
+def test_cross_spectrum_kernel_is_the_formula():
+    _, _, values = spectra(21)
+    c = cross_spectra(*WINDOWED)
+    both = np.concatenate([values, values.conj()]).astype(np.complex128)
+    each = both[c.u] * both[c.w].conj()
+    mean = each.mean(axis=1) - 0.3 * c.leak
+    snr = np.abs(mean) / np.sqrt(each.var(axis=1) / 20)
+    phasor, found = cross_spectra_of(values, 0.3)
+    np.testing.assert_allclose(phasor, mean / np.abs(mean), atol=2e-3)
+    np.testing.assert_allclose(found, snr, rtol=2e-3)
+
+
+def test_windowed_noise_leaks_as_foreseen():
+    f, c = frequencies(*SET[:4]), cross_spectra(*WINDOWED)
+    window = tukey(SET[0], WINDOWED[-1])
+    noise = np.random.default_rng(2).standard_normal((4000, SET[0], SET[0])) * np.outer(window, window)
+    values = scipy.fft.fft2(noise, norm="ortho")[:, f.y, f.x].T
+    both = np.concatenate([values, values.conj()])
+    mean = (both[c.u] * both[c.w].conj()).mean(axis=1)
+    power = np.mean(np.abs(values) ** 2)
+    assert np.abs(c.leak).max() > 0.15
+    slope = np.vdot(c.leak, mean) / np.vdot(c.leak, c.leak)
+    assert slope == pytest.approx(power, rel=0.02)
+    assert np.abs(mean - power * c.leak).max() < 0.1 * power
+
+
+def test_known_phases_come_back_from_aligned_frames():
+    f, true, _ = spectra(1)
+    shift = np.random.default_rng(3).uniform(-0.6, 0.6, (8, 2))
+    angle = 2 * np.pi / SET[0] * (f.y[:, None] * shift[:, 0] + f.x[:, None] * shift[:, 1])
+    values = true[:, None] * np.exp(-1j * angle)
+    real, imag = (np.ascontiguousarray(v, np.float32) for v in (values.real, values.imag))
+    align(real, imag, f.y, f.x, SET[0], -shift)
+    np.testing.assert_allclose(real + 1j * imag, np.broadcast_to(true[:, None], values.shape), atol=2e-4)
+    phasor, _ = cross_spectra_of(real + 1j * imag, 0.0)
+    e = cross_equations(*WINDOWED)
+    phases = np.ones(len(f) + 1, np.complex64)
+    phases[: f.fixed] = true[: f.fixed]
+    change = solve(phasor, e.start, e.known, e.a, e.b, e.triple, phases, f.fixed, 2, 0.0)
+    np.testing.assert_allclose(phases[:-1], true, atol=1e-3)
+    assert phases[-1] == 1
+    assert change < 1e-3
 
 
 # --- geometry and tracking

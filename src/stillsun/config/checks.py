@@ -22,7 +22,6 @@ from stillsun.config.schema import (
     ChannelConfig,
     RunConfig,
     SpeckleEngine,
-    SpeckleMethod,
     StageName,
 )
 
@@ -270,8 +269,6 @@ def _check_stages(name: str, settings: ChannelConfig, options: Mapping[str, Any]
             f"speckle.subfield_arcsec {where}: the external program fails above 10 arcsec, "
             f"found {speckle.subfield_arcsec}"
         )
-    if speckle.engine is SpeckleEngine.masking and speckle.method is not SpeckleMethod.triple_correlation:
-        yield f"speckle.method {where}: speckle=masking has triple_correlation only"
     if settings.camera.file_shape is not None and any(
         f < s for f, s in zip(settings.camera.file_shape, settings.camera.shape, strict=True)
     ):

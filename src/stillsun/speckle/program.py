@@ -47,7 +47,7 @@ Reads init_file.dat, init_method.dat and init_props.dat in the directory in whic
 the burst and noise files that they name; writes the output files beside the path that they give.
 Alone it uses all cores; with 'mpirun -np N stillsun-speckle' each process takes burst after burst.
 """
-_TRIPLE_CORRELATION = 1
+_METHODS = {0: "knox_thompson", 1: "triple_correlation"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,12 +105,11 @@ class _Job:
     def read(cls) -> _Job:
         """Read and check what the working directory holds."""
         job = cls(*read_parameters(Path()))
-        if job.method.method != _TRIPLE_CORRELATION:
+        if job.method.method not in _METHODS:
             raise ConfigError(
                 f"init_method.dat: {NAME} knows no such method of phase reconstruction",
-                expected=f"{_TRIPLE_CORRELATION} (triple correlation)",
+                expected=", ".join(f"{number} ({name})" for number, name in _METHODS.items()),
                 found=job.method.method,
-                remedy="Set speckle.method=triple_correlation",
             )
         if not job.file.output_base.parent.is_dir():
             raise InputError("directory of the output files not found", file=job.file.output_base.parent)
@@ -153,6 +152,7 @@ class _Job:
             noise=self.noise,
             deconvolve=True,
             backend=get_backend("numpy", threads=threads),
+            method=_METHODS[method.method],
             subfield_arcsec=method.subfield_arcsec,
             phase_limit=method.phase_limit,
             u_limit=method.u_limit,

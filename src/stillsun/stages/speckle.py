@@ -89,6 +89,7 @@ def _engine(
         noise=ctx.inputs["calibration"].read("noise"),
         deconvolve=config.deconvolve,
         backend=ctx.backend,
+        method=config.method.value,
         **{name: getattr(config, name) for name in _OPTIONS},
     )
     size = subfield_size(config.subfield_arcsec, (scale_y, scale_x), shape)

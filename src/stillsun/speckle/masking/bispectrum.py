@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 # Ratios beyond this come only from bursts without noise or seeing, where any weight will do.
-_HIGHEST_SNR = 1.0e3
+HIGHEST_SNR = 1.0e3
 _FAST = {"reassoc", "contract", "nsz"}
 
 
@@ -81,7 +81,7 @@ def mean_bispectrum(real, imag, u, v, w, phasor, snr):  # type: ignore[no-untype
             phasor[t] = complex(sum_re / size, sum_im / size)
             mean = size / frames
             # Single precision may make the variance of a constant burst negative.
-            scatter = max(power / frames - mean * mean, mean * mean * frames / _HIGHEST_SNR**2)
+            scatter = max(power / frames - mean * mean, mean * mean * frames / HIGHEST_SNR**2)
             snr[t] = mean / math.sqrt(scatter / (frames - 1))
         else:
             phasor[t] = 0.0

@@ -10,7 +10,7 @@ import numpy as np
 # Frequencies whose phases the recursive start takes from the mean image.
 FIXED_RADIUS = 1.5
 # A bispectrum with shorter vectors than this hangs together by too few equations.
-_LEAST_V = 2.3
+LEAST_V = 2.3
 _BLOCK = 4
 
 
@@ -153,14 +153,14 @@ def triples(
     everything = np.arange(2 * count, dtype=np.int32)
     u_reach = u_limit * limit_x * size
     parts: list[tuple[np.ndarray, ...]] = []
-    for short in np.flatnonzero((f.q <= v_limit) | (np.hypot(f.y, f.x) <= _LEAST_V)):
+    for short in np.flatnonzero((f.q <= v_limit) | (np.hypot(f.y, f.x) <= LEAST_V)):
         sum_y, sum_x = full_y + f.y[short], full_x + f.x[short]
         inside = (np.abs(sum_y) < size // 2) & (np.abs(sum_x) < size // 2)
         w = np.where(inside, number[sum_y % size, sum_x % size], -1)
         twice_y, twice_x = full_y + sum_y, full_x + sum_x
         upper = (twice_x > 0) | ((twice_x == 0) & (twice_y > 0))
         smallest_x = np.minimum(np.minimum(np.abs(full_x), np.abs(sum_x)), abs(f.x[short]))
-        long_v = np.hypot(f.y[short], f.x[short]) > _LEAST_V
+        long_v = np.hypot(f.y[short], f.x[short]) > LEAST_V
         keep = (
             (w >= 0)
             & upper
@@ -209,11 +209,41 @@ def equations(
     a = np.concatenate([t.u, t.w[other], t.w[other]])
     b = np.concatenate([t.v, minus(t.v[other]), minus(t.u[other])])
     triple = np.concatenate([-1 - index, index[other], index[other]])
+    return sort_equations(count, target, a, b, triple)
+
+
+def sort_equations(
+    count: int, target: np.ndarray, a: np.ndarray, b: np.ndarray, triple: np.ndarray, given: int = -1
+) -> Equations:
+    """
+    Bring phase equations into the order in which they are solved.
+
+    Parameters
+    ----------
+    count : int
+        Number of frequencies; from there on numbers stand for minus a frequency.
+    target, a, b : numpy.ndarray
+        Numbers of the frequencies, (e,).
+    triple : numpy.ndarray
+        Number of the triple, or -1 - number for its conjugate, (e,).
+    given : int, optional
+        A frequency whose phase is known before all others.
+
+    Returns
+    -------
+    Equations
+        Sorted by target, those first whose members come before it.
+    """
+
+    def minus(k: np.ndarray) -> np.ndarray:
+        return (k + count) % (2 * count)
+
     # An equation for minus a frequency is the conjugate of one for the frequency.
     mirrored = target >= count
     target, a, b = (np.where(mirrored, minus(k), k) for k in (target, a, b))
     triple = np.where(mirrored, -1 - triple, triple)
-    known = np.maximum(a % count, b % count) < target
+    rank_a, rank_b = (np.where(k % count == given, -1, k % count) for k in (a, b))
+    known = np.maximum(rank_a, rank_b) < target
     order = np.lexsort((triple, ~known, target))
     bounds = np.searchsorted(target[order], np.arange(count + 1))
     ends = bounds[:-1] + np.bincount(target[known], minlength=count)

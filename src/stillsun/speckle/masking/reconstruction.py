@@ -18,6 +18,7 @@ from stillsun.speckle.engine import Progress, Reconstruction
 from stillsun.speckle.masking.amplitude import object_amplitude
 from stillsun.speckle.masking.assembly import SubfieldKeeper, subfield_image
 from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
+from stillsun.speckle.masking.methods import METHODS, phase_method
 from stillsun.speckle.masking.noise import flat_noise, subfield_noise
 from stillsun.speckle.masking.prepare import PreparedBurst, prepare
 from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
@@ -50,6 +51,7 @@ def reconstruct(
     deconvolve: bool = True,
     backend: Backend | str | None = None,
     *,
+    method: str = "triple_correlation",
     subfield_arcsec: float = 7.0,
     phase_limit: float = 95.0,
     u_limit: float = 10.0,
@@ -84,17 +86,20 @@ def reconstruct(
     backend : Backend or str, optional
         Where to compute. The kernels of this engine run on the CPU: with a GPU backend the burst is
         brought to the host and all its cores are used.
+    method : {"triple_correlation", "knox_thompson"}, optional
+        Way to the phases.
     subfield_arcsec : float, optional
         Side of a subfield, arcsec.
     phase_limit : float, optional
         Highest frequency whose phase is reconstructed, per cent of the diffraction limit.
     u_limit, v_limit : float, optional
         Limits of the bispectrum, per cent of the diffraction limit: one of the vectors u, v, u + v is not
-        longer than `v_limit` and one has an x component not larger than `u_limit`.
+        longer than `v_limit` and one has an x component not larger than `u_limit`. For Knox-Thompson: of the
+        difference of two frequencies.
     max_iterations : int, optional
         Sweeps over the phase equations at most.
     snr_keep : float, optional
-        Per cent of the bispectrum that is used, best first.
+        Per cent of the bispectrum (of the cross-spectra) that is used, best first.
     weight_exponent : float, optional
         Weights are the signal-to-noise ratio to this power.
     apodisation : float, optional
@@ -124,12 +129,15 @@ def reconstruct(
     -----
     Amplitudes after Labeyrie (1970) with the speckle transfer function that the spectral ratio
     (von der Luehe 1984) calls for, phases from the triple correlation (Weigelt 1977; Lohmann, Weigelt &
-    Wirnitzer 1983; Pehlemann & von der Luehe 1989) by phasor averaging (Matson 1991), per subfield.
+    Wirnitzer 1983; Pehlemann & von der Luehe 1989) or the cross-spectra of Knox & Thompson (1974) by
+    phasor averaging (Matson 1991), per subfield.
     Frames are shifted by whole pixels only: interpolation would filter them and make the noise coloured.
 
     Memory: the burst as float32, and per thread about 12 bytes a frame and subfield pixel.
     """
     scale_y, scale_x = _plate_scale(plate_scale)
+    if method not in METHODS:
+        raise ConfigError("no such method of phase reconstruction", expected=", ".join(METHODS), found=method)
     _check(
         wavelength=(wavelength, 0, np.inf),
         diameter=(diameter, 0, np.inf),
@@ -177,9 +185,13 @@ def reconstruct(
         surface,
         frame_shifts(prepared.frames, prepared.scale),
         geometry,
-        snr_keep=snr_keep / 100,
-        weight_exponent=weight_exponent,
-        sweeps=max_iterations,
+        phase_method(
+            method,
+            geometry,
+            snr_keep=snr_keep / 100,
+            weight_exponent=weight_exponent,
+            sweeps=max_iterations,
+        ),
     )
     places = list(product(range(lattice.counts[0]), range(lattice.counts[1])))
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import scipy.fft
 from numba import njit
 
-from stillsun.speckle.masking.bispectrum import gather, mean_bispectrum, weigh
+from stillsun.speckle.masking.bispectrum import gather
 from stillsun.speckle.masking.geometry import blend, cut, tukey
 from stillsun.speckle.masking.indices import Equations, Frequencies, Triples, equations, frequencies, triples
-from stillsun.speckle.masking.phases import TOLERANCE, register, solve
+from stillsun.speckle.masking.phases import register
 from stillsun.speckle.masking.tracking import coherent_mean, low_frequencies, track
 
 # Frames transformed at a time: their spectra stay in the cache until they are gathered.
@@ -126,6 +127,35 @@ class SubfieldResult:
     level: float
 
 
+class PhaseMethod(Protocol):
+    """A way to the phases of the object, safe to use from several threads."""
+
+    def __call__(
+        self, real: np.ndarray, imag: np.ndarray, start: np.ndarray, shifts: np.ndarray, noise: float
+    ) -> tuple[np.ndarray, float]:
+        """
+        Solve for the phases.
+
+        Parameters
+        ----------
+        real, imag : numpy.ndarray
+            Spectra of the frames of a subfield, (m, frames) float32; may be changed.
+        start : numpy.ndarray
+            Phases to start with, of which the lowest count, (m,) complex64.
+        shifts : numpy.ndarray
+            What whole-pixel tracking leaves over, (frames, 2) float64, order y, x: content moves by +shift.
+        noise : float
+            Power of the noise per frequency; NaN where it is not known.
+
+        Returns
+        -------
+        phases : numpy.ndarray
+            Unit phasors, (m,) complex64.
+        change : float
+            Their rms change in the last sweep, radians.
+        """
+
+
 class Worker:
     """
     Reduces the subfields of one burst; safe to use from several threads.
@@ -142,12 +172,8 @@ class Worker:
         Shift of each, (n, 2) int64.
     geometry : Geometry
         What the subfields share.
-    snr_keep : float
-        Share of the bispectrum that is used.
-    weight_exponent : float
-        Exponent of its weights.
-    sweeps : int
-        Sweeps over the phase equations at most.
+    method : PhaseMethod
+        Way to the phases.
     """
 
     def __init__(
@@ -157,10 +183,7 @@ class Worker:
         surface: np.ndarray,
         shifts: np.ndarray,
         geometry: Geometry,
-        *,
-        snr_keep: float,
-        weight_exponent: float,
-        sweeps: int,
+        method: PhaseMethod,
     ) -> None:
         self._frames = frames
         self._scale = scale
@@ -169,9 +192,7 @@ class Worker:
         self._nothing = np.zeros_like(surface)
         self._shifts = shifts
         self._geometry = geometry
-        self._keep = snr_keep
-        self._exponent = weight_exponent
-        self._sweeps = sweeps
+        self._method = method
         size = geometry.size
         self._window = geometry.window.astype(np.float32)
         self._noise_plane = geometry.noise_plane()
@@ -186,7 +207,7 @@ class Worker:
             for low in (self._low_y, self._low_x)
         )
         self._low = int(np.searchsorted(geometry.frequencies.q, _TRACK_LIMIT))
-        self._index = (geometry.frequencies, geometry.triples, geometry.equations)
+        self._frequencies = geometry.frequencies
 
     def reduce(self, row: int, column: int) -> SubfieldResult:
         """
@@ -203,7 +224,7 @@ class Worker:
             Power, phases and tracking.
         """
         shifts, offset = self._track(row, column)
-        frequency, triple, equation = self._index
+        frequency = self._frequencies
         count, size = len(self._frames), self._geometry.size
         real = np.empty((len(frequency), count), dtype=np.float32)
         imag = np.empty_like(real)
@@ -233,28 +254,13 @@ class Worker:
         _mean_power(real, imag, power)
         residual = np.empty((count, 2))
         coherent_mean(real, imag, frequency.y, frequency.x, size, self._low, _PASSES, residual, mean)
-        phasor = np.empty(len(triple), dtype=np.complex64)
-        snr = np.empty(len(triple), dtype=np.float32)
-        mean_bispectrum(real, imag, triple.u, triple.v, triple.w, phasor, snr)
-        weighted = weigh(phasor, snr, self._keep, self._exponent)
-        phases = _unit(mean)
-        change = solve(
-            weighted,
-            equation.start,
-            equation.known,
-            equation.a,
-            equation.b,
-            equation.triple,
-            phases,
-            frequency.fixed,
-            self._sweeps,
-            TOLERANCE,
-        )
+        noise = noise_sum / (count * self._noise_total) if self._noise_total else float("nan")
+        phases, change = self._method(real, imag, _unit(mean), residual, noise)
         phases = register(phases, mean, frequency.y, frequency.x, size)
         return SubfieldResult(
             power,
             mean,
-            noise_sum / (count * self._noise_total) if self._noise_total else float("nan"),
+            noise,
             phases,
             change,
             shifts,
