@@ -187,15 +187,22 @@ def test_missing_spool_files_are_said_and_no_burst_reaches_across(tmp_path):
     assert bursts.attributes["frames_dropped"] == 6
 
 
-def test_no_log_and_a_log_of_another_day_are_said(tmp_path):
+def test_no_log_and_a_log_of_another_hour_are_said(tmp_path):
     *_, bursts, notes = _run(tmp_path / "none")
     assert np.isnan(bursts.read("latitude")).all()
     assert any("no telescope log" in note for note in notes)
     (tmp_path / "other").mkdir()
-    log = _log(tmp_path / "log.txt", [0, 1], _rawfiles.START - np.timedelta64(1, "D"))
+    log = _log(tmp_path / "log.txt", [0, 1], _rawfiles.START - np.timedelta64(1, "h"))
     *_, bursts, notes = _run(tmp_path / "other", log=log)
     assert np.isnan(bursts.read("latitude")).all()
     assert any("says nothing of the time of the data" in note for note in notes)
+
+
+def test_a_log_of_another_day_is_refused(tmp_path):
+    log = _log(tmp_path / "log.txt", [0, 1], _rawfiles.START - np.timedelta64(1, "D"))
+    with pytest.raises(InputError, match=r"log\.txt: the telescope log is of another time.*to null"):
+        _run(tmp_path / "data", log=log)
+    assert not (tmp_path / "data" / "bursts.h5").exists()
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):

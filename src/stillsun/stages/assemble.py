@@ -8,9 +8,10 @@ import numpy as np
 
 from stillsun.config.schema import AssembleConfig
 from stillsun.core.backend import to_host
-from stillsun.core.bursts import BurstIndex, burst_times, find_bursts
+from stillsun.core.bursts import BurstIndex, burst_times, find_bursts, unix_seconds
 from stillsun.core.calibrate import make_correction
 from stillsun.core.quality import frame_quality
+from stillsun.errors import InputError
 from stillsun.io.bursts import BurstReader
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
@@ -20,6 +21,8 @@ from stillsun.stages.base import Field, Stage, StageContext
 
 # A log record further away says nothing about a burst.
 _LOG_DISTANCE_S = 60.0
+# A log that ends or begins so long before or after the data is refused.
+_OTHER_DAY_S = 6 * 3600.0
 
 
 def run(ctx: StageContext) -> None:
@@ -132,6 +135,7 @@ def _telescope(ctx: StageContext, average: np.ndarray) -> TelescopeState:
     state = log.at((average * 1e6).astype(np.int64).astype("datetime64[us]"), _LOG_DISTANCE_S)
     unknown = np.isnan(state.latitude)
     if unknown.all():
+        _check_day(Path(path), log.times, average)
         ctx.note(
             f"the telescope log ({log.times[0]} to {log.times[-1]}) says nothing of the time of the data "
             f"({_text(average[0])} to {_text(average[-1])})"
@@ -139,6 +143,19 @@ def _telescope(ctx: StageContext, average: np.ndarray) -> TelescopeState:
     elif unknown.any():
         ctx.note(f"the telescope log has no pointing for {int(unknown.sum())} of {unknown.size} bursts")
     return state
+
+
+def _check_day(path: Path, logged: np.ndarray, average: np.ndarray) -> None:
+    """Refuse a log that is hours away from the data: it is another night's."""
+    first, last = unix_seconds(logged[[0, -1]])
+    if average[0] > last + _OTHER_DAY_S or average[-1] < first - _OTHER_DAY_S:
+        raise InputError(
+            "the telescope log is of another time than the data",
+            file=path,
+            expected=f"records from {_text(average[0])} to {_text(average[-1])}",
+            found=f"{logged.size} from {_text(first)} to {_text(last)}",
+            remedy="Correct observation.telescope_log, or set it to null to do without",
+        )
 
 
 def _text(seconds: float) -> str:
