@@ -70,7 +70,7 @@ def test_page_needs_nothing_else(full):
     assert "url(" not in text
     assert "@import" not in text
     pictures = re.findall(r'src="data:image/(png|jpeg);base64,([^"]+)"', text)
-    assert len(pictures) == 4 + 4 + 2 + 4 + 1 + 1
+    assert len(pictures) == 4 + 4 + 3 + 2 + 1 + 1
     for kind, data in pictures:
         image = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)), format=kind)
         assert image.std() > 0

@@ -43,7 +43,7 @@ class Check:
         str
             Stage, condition, what was found.
         """
-        return f"{self.stage}: {self.condition}: {self.found}"
+        return f"{self.stage}: {self.condition}; found {self.found}"
 
 
 def checklist(
@@ -90,7 +90,10 @@ def _least(stage: str, what: str, value: float, limit: float, unit: str, factor:
 def _judge(stage: str, condition: str, value: float, holds: bool, unit: str, factor: float) -> Check:
     if not np.isfinite(value):
         return Check(stage, condition, "not known", None)
-    return Check(stage, condition, f"{factor * value:.3g}{unit}", bool(holds))
+    shown = factor * value
+    return Check(
+        stage, condition, f"{shown:.0f}{unit}" if shown >= 100 else f"{shown:.3g}{unit}", bool(holds)
+    )
 
 
 def _calibration(products: ChannelProducts, limits: QualityConfig) -> Iterator[Check]:

@@ -76,7 +76,7 @@ def show_frames(
         "Clearest and worst are those of highest and lowest sharpness.",
         "why",
     )
-    _from_raw(products, report, size)
+    _show_steps(products, report, best, size)
     if after is not None and products.before is None:
         report.absent("No comparison before and after destretch: the frames before it are not there.")
     if after is None or products.before is None or best >= products.before.rows:
@@ -84,46 +84,49 @@ def show_frames(
     return _compare(products, report, products.before, store, best, limits, size)
 
 
-def _from_raw(products: ChannelProducts, report: ChannelReport, size: int) -> None:
-    """The middle burst on its way from the camera to the product."""
-    raw, bursts = products.sample("sample_frame"), products.inputs.get("bursts")
-    if raw is None or bursts is None or products.before is None:
-        report.absent(
-            "No comparison before and after speckle: a raw frame, or what was made of it, is missing."
-        )
+def _show_steps(products: ChannelProducts, report: ChannelReport, best: int, size: int) -> None:
+    """The middle burst on its way from the camera to the product; without a raw frame, the best one."""
+    if products.before is None:
+        report.absent("No comparison before and after speckle: there are no frames before destretch.")
         return
-    number = int(bursts.read("sample_burst"))
+    raw, bursts = products.sample("sample_frame"), products.inputs.get("bursts")
+    steps: dict[str, np.ndarray] = {}
+    if raw is None or bursts is None:
+        number = min(best, products.before.rows - 1)
+        report.absent("No comparison before and after speckle: no raw frame was kept.")
+    else:
+        number = int(bursts.read("sample_burst"))
+        steps["best raw frame"] = raw
+        mean = products.sample("sample_mean")
+        if mean is not None:
+            steps["mean of the burst"] = mean
     made = products.frame(products.before, number)
-    steps = {"best raw frame": raw, "mean of the burst": products.sample("sample_mean"), products.kind: made}
+    steps[products.kind] = made
     if products.after is not None:
         steps["destretched"] = products.frame(products.after, number)
     limits = intensity_limits(made)
-    pictures = {
-        kind: _picture(
-            products,
-            image,
-            limits,
-            kind.capitalize(),
-            kind,
-            min(size, _THUMB),
-            f"Contrast {_contrast(image)}.",
-        )
-        for kind, image in steps.items()
-        if image is not None
-    }
+    stamp = products.stamp(number)
+
+    def picture(kind: str, image: np.ndarray, title: str, largest: int, caption: str) -> Picture:
+        return _picture(products, image, limits, title, kind, largest, caption)
+
     section = report.section
     section.heading("From the camera to the product")
-    section.pictures(list(pictures.values()))
-    section.words(
-        f"{products.stamp(number)}: each over its mean, on the grey scale of the {products.kind} frame.",
-        "why",
+    section.pictures(
+        [
+            picture(kind, image, kind.capitalize(), min(size, _THUMB), f"Contrast {_contrast(image)}.")
+            for kind, image in steps.items()
+        ]
     )
-    caption = f"{products.stamp(number)}. Both over their mean, on the same grey scale."
-    first, second = (
-        _picture(products, image, limits, f"{products.stamp(number)}: {kind}", kind, size, caption)
-        for kind, image in (("best raw frame", raw), (products.kind, made))
+    caption = f"{stamp}: each over its mean, on the grey scale of the {products.kind} frame."
+    blink = {kind: image for kind, image in steps.items() if kind != "mean of the burst"}
+    if len(blink) < 2:
+        section.words(caption, "why")
+        return
+    section.blinks(
+        [[picture(kind, image, f"{stamp}: {kind}", size, caption) for kind, image in blink.items()]],
+        [kind.capitalize() for kind in blink],
     )
-    section.blinks([(first, second)], ("Raw", products.kind.capitalize()))
 
 
 def _contrast(image: np.ndarray) -> str:
@@ -152,15 +155,12 @@ def _compare(
         f"before and {percent(new)} after."
     )
     report.section.heading("Before and after destretch")
-    pairs: list[tuple[Picture, Picture]] = []
-    for what, pair, more in ((products.stamp(best), single, ""), (span, mean, stillness)):
-        caption = f"{what}. Both over their mean, on the same grey scale. {more}"
-        first_picture, second_picture = (
-            _picture(products, image, limits, f"{what}: {name}", name, size, caption)
-            for image, name in zip(pair, (products.kind, "destretched"), strict=True)
-        )
-        pairs.append((first_picture, second_picture))
-    report.section.blinks(pairs, ("Before", "After"))
+    caption = f"{span}. Both over their mean, on the same grey scale. {stillness}"
+    pair = [
+        _picture(products, image, limits, f"{span}: {name}", name, size, caption)
+        for image, name in zip(mean, (products.kind, "destretched"), strict=True)
+    ]
+    report.section.blinks([pair], ("Before", "After"))
     titles = [
         [f"{products.stamp(best)}: {products.kind}", "Destretched"],
         [f"{span}: before destretch, contrast {percent(old)}", f"After destretch, contrast {percent(new)}"],

@@ -46,8 +46,7 @@ figcaption { font-size: 13px; margin-top: 4px; max-width: 90ch; }
 .pairs figure { max-width: 100%; }
 .stack { display: grid; }
 .stack img { grid-area: 1 / 1; }
-.stack.show-first img + img { visibility: hidden; }
-.buttons { display: flex; gap: 6px; margin-bottom: 6px; }
+.buttons { display: flex; gap: 6px; margin: 12px 0 6px; }
 button { font: inherit; font-size: 14px; padding: 3px 14px; border: 1px solid var(--line); border-radius: 6px;
   background: var(--back); color: var(--ink); cursor: pointer; }
 button[aria-pressed=true] { background: var(--key); border-color: var(--key); color: #fff; }
@@ -55,14 +54,18 @@ button[aria-pressed=true] { background: var(--key); border-color: var(--key); co
 """
 _SCRIPT = """
 document.querySelectorAll(".blink").forEach(function (figure) {
-  var stack = figure.querySelector(".stack"), buttons = figure.querySelectorAll("button"), timer = 0;
-  function show(first) { stack.classList.toggle("show-first", first); }
+  var images = figure.querySelectorAll("img"), buttons = figure.querySelectorAll("button");
+  var shown = images.length - 1, timer = 0;
+  function show(number) {
+    shown = number;
+    images.forEach(function (i, n) { i.style.visibility = n === number ? "visible" : "hidden"; });
+  }
   buttons.forEach(function (button, number) {
     button.onclick = function () {
       clearInterval(timer);
       buttons.forEach(function (b) { b.setAttribute("aria-pressed", b === button); });
-      if (number < 2) { show(number === 0); return; }
-      timer = setInterval(function () { show(!stack.classList.contains("show-first")); }, 600);
+      if (number < images.length) { show(number); return; }
+      timer = setInterval(function () { show((shown + 1) % images.length); }, 600);
     };
   });
 });
@@ -225,26 +228,27 @@ class Section:
         """
         self.parts.append(f'<div class="row">{"".join(p.html() for p in pictures)}</div>')
 
-    def blinks(self, pairs: Sequence[tuple[Picture, Picture]], names: tuple[str, str]) -> None:
+    def blinks(self, groups: Sequence[Sequence[Picture]], names: Sequence[str]) -> None:
         """
-        Add pairs of pictures of the same size; of each pair one is seen at a time, the second at first.
+        Add groups of pictures of the same size; of each group one is seen at a time, the last at first.
 
         Parameters
         ----------
-        pairs : sequence of (Picture, Picture)
-            The pictures; the caption of the second is shown.
-        names : (str, str)
+        groups : sequence of sequence of Picture
+            The pictures, as many in each group as there are names; the caption of the last is shown.
+        names : sequence of str
             What the buttons say.
         """
-        labels = zip((*names, "Blink"), ("false", "true", "false"), strict=True)
         buttons = "".join(
-            f'<button type="button" aria-pressed="{on}">{escape(label)}</button>' for label, on in labels
+            f'<button type="button" aria-pressed="{str(number == len(names) - 1).lower()}">'
+            f"{escape(label)}</button>"
+            for number, label in enumerate((*names, "Blink"))
         )
         figures = "".join(
             f'<figure class="blink"><div class="buttons">{buttons}</div>'
-            f'<div class="stack">{first.image()}{second.image()}</div>'
-            f"<figcaption>{escape(second.caption)}</figcaption></figure>"
-            for first, second in pairs
+            f'<div class="stack">{"".join(picture.image() for picture in group)}</div>'
+            f"<figcaption>{escape(group[-1].caption)}</figcaption></figure>"
+            for group in groups
         )
         self.parts.append(f'<div class="pairs">{figures}</div>')
 

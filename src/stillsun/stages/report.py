@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stillsun.config.schema import StageName
 from stillsun.qa.channel import SUMMARY, channel_report
 from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.page import Page, Section
@@ -85,10 +86,9 @@ def _first(
     others = {w: [n for n in notes if not n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
     for where, lines in _together(failures):
         section.note(f"{where} failed", [n.removeprefix(_FAILED) for n in lines], failed=True)
-    for name, judged in checks.items():
-        wrong = [check.words() for check in judged if check.holds is False]
-        if wrong:
-            section.note(f"{name}: not to be trusted as it is", wrong, failed=True)
+    wrong = {name: [c.words() for c in judged if c.holds is False] for name, judged in checks.items()}
+    for where, lines in _together(wrong):
+        section.note(f"{where}: not to be trusted as it is", lines, failed=True)
     for where, lines in _together({name: report.findings for name, report in reports.items()}):
         section.note(where, lines)
     for where, lines in _together(others):
@@ -132,7 +132,10 @@ def _checklist(checks: Mapping[str, Sequence[Check]]) -> Section:
     held, unknown = (sum(check.holds is state for check in every) for state in (True, None))
     text = f"{held} of {len(every)} conditions hold, {len(every) - held - unknown} do not"
     section.words(f"{text}, {unknown} cannot be judged." if unknown else f"{text}.")
-    conditions = list(dict.fromkeys((check.stage, check.condition) for check in every))
+    order = list(StageName.__members__)
+    conditions = sorted(
+        dict.fromkeys((check.stage, check.condition) for check in every), key=lambda c: order.index(c[0])
+    )
     rows = []
     for stage, condition in conditions:
         cells = []
