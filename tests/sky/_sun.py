@@ -73,4 +73,3 @@ def cut(disk: FullDisk, point, crota2, shape, scale):
         columns, rows = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
         x, y = disk.wcs.world_to_pixel(WCS(header).pixel_to_world(columns, rows))
     return ndimage.map_coordinates(disk.data, [y, x], order=3).astype(np.float32)
-

@@ -389,6 +389,9 @@ class RegisterConfig:
     """Channels onto the reference channel."""
 
     max_rotation_deg: float = opt(2.0, "largest rotation looked for", unit="deg", gt=0)
+    track_drift: bool = opt(
+        False, "let the coordinates follow the drift against the reference channel that science images show"
+    )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from stillsun.errors import InputError
 from stillsun.sky import times
 from stillsun.sky.observer import Observer, Site, observe
 from stillsun.sky.pointing import Pointing, pointing_unknown
-from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, site_cards
+from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, rotation, site_cards
 from stillsun.stages._motion import field_motion
 from stillsun.stages._steps import is_aligned
 from stillsun.stages.base import StageContext
@@ -48,6 +48,8 @@ class FrameCards:
         What remains of the distortion after destretch, rms length, pixels.
     motion : numpy.ndarray, shape (n, 2)
         Shift (x, y) by which destretch moved each frame as a whole, pixels.
+    wandering : numpy.ndarray, shape (n, 2)
+        What the drift against the reference channel does to the reference pixel (x, y), pixels.
     comments : tuple of str
         ``COMMENT`` cards of every file.
     """
@@ -61,6 +63,7 @@ class FrameCards:
     columns: Mapping[str, np.ndarray]
     residual_px: np.ndarray
     motion: np.ndarray
+    wandering: np.ndarray
     comments: tuple[str, ...]
 
     @classmethod
@@ -100,6 +103,7 @@ class FrameCards:
             Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m),
         )
         pointing = _pointing(ctx)
+        wandering = _wandering(ctx, geometry, observer.time)
         comments = []
         if is_aligned(ctx):
             comments.append(f"POINTING UPDATED ON {datetime.now(UTC):%Y-%m-%d}")
@@ -125,6 +129,7 @@ class FrameCards:
             columns,
             images.read("residual_px"),
             field_motion(images),
+            wandering,
             tuple(comments),
         )
 
@@ -182,6 +187,8 @@ class FrameCards:
             each = float(self.residual_px[row]) / np.sqrt(2.0)
             own |= {"CRDER1": each * self.geometry.cdelt[0], "CRDER2": each * self.geometry.cdelt[1]}
         cards = frame_cards(self.geometry, self.pointing, row)
+        for number, shift in enumerate(self.wandering[row], start=1):
+            cards[f"CRPIX{number}"] += float(shift)
         if level != "1.5":
             # Before destretch, the point that the coordinates belong to lies where the frame had it.
             for number, shift in enumerate(self.motion[row], start=1):
@@ -266,6 +273,15 @@ def _geometry(
         float(store.read("uncertainty")),
     )
     return geometry, bool(store.read("accepted"))
+
+
+def _wandering(ctx: StageContext, geometry: ChannelGeometry, time: np.ndarray) -> np.ndarray:
+    """CRPIX of each frame less that of the registration: -S^-1 R(-d) dt for a translation off by dt."""
+    store = ctx.inputs.get("registration")
+    if store is None or "drift_applied" not in store or not store.read("drift_applied"):
+        return np.zeros((time.size, 2))
+    moved = store.read("drift_offset") + np.outer(time - store.read("drift_time"), store.read("drift_rate"))
+    return -(moved @ rotation(-geometry.rotation_deg).T) / geometry.cdelt
 
 
 def _pointing(ctx: StageContext) -> Pointing:

@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from stillsun.core.lay import lay_on
 from stillsun.core.orient import Orientation
 from stillsun.core.similarity import Similarity, match_images
 from stillsun.io.store import Field, StoreReader
+from stillsun.qa.overlay import Overlay, write_overlays
 from stillsun.sky.wcs import register_channel
+from stillsun.stages import _drift
 from stillsun.stages.base import Stage, StageContext
 
+_PICTURE_POINTS = 600
+# A drift is worth a note when it is so large, and so many errors.
+_NOTED_PX, _NOTED_SIGMA = 0.5, 4.0
 # Offset that is possible between two channels that were not matched, arcsec.
 _UNREGISTERED_ERROR = 5.0
 
@@ -37,12 +43,14 @@ def run(ctx: StageContext) -> None:
     Write the channel's geometry.
 
     The reference channel is its own reference. Another channel is matched to it by the target images;
-    where that fails, or an image is missing, the channel keeps its centre, with an honest error.
+    where that fails, or an image is missing, the channel keeps its centre, with an honest error. What
+    the science images say beyond that is measured where their structure allows.
 
     Parameters
     ----------
     ctx : StageContext
-        Reads ``calibration`` of the channel, and ``calibration`` and ``registration`` of the reference.
+        Reads ``calibration`` of the channel, and ``calibration`` and ``registration`` of the reference;
+        ``bursts`` and ``destretch`` of both where they are.
     """
     calibration = ctx.inputs["calibration"]
     orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
@@ -60,12 +68,17 @@ def run(ctx: StageContext) -> None:
             ("rotation_error_deg", "residual", "residual_px", "correlation", "significance"), np.nan
         ),
     }
-    with ctx.create(0, FIELDS) as store:
-        if not ctx.is_reference:
-            match = _match(ctx, orientation, scale)
-            values.update(_values(match, scale))
-            if match is not None and not match.accepted:
-                ctx.note(f"not registered, the match of the targets fails: {'; '.join(match.faults)}")
+    fields = dict(FIELDS)
+    if not ctx.is_reference:
+        match = _match(ctx, orientation, scale)
+        values.update(_values(match, scale))
+        if match is not None and not match.accepted:
+            ctx.note(f"not registered, the match of the targets fails: {'; '.join(match.faults)}")
+        drift = _wandering(ctx, scale, values)
+        if drift is not None:
+            fields |= _drift.FIELDS
+            values |= drift.values(ctx.config.track_drift)
+    with ctx.create(0, fields) as store:
         geometry = register_channel(shape, scale, values["translation"], values["rotation_deg"])
         values["crpix"] = geometry.crpix
         for name, value in values.items():
@@ -83,14 +96,90 @@ def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, floa
         return None
     base: StoreReader = ctx.reference["registration"]
     turned = Orientation.from_text(base.read("orientation"))
-    return match_images(
-        turned.apply(ctx.reference["calibration"].read("target")),
-        orientation.apply(ctx.inputs["calibration"].read("target")),
-        base.read("plate_scale"),
+    fixed = turned.apply(ctx.reference["calibration"].read("target"))
+    moving = orientation.apply(ctx.inputs["calibration"].read("target"))
+    reference_scale = _pair(base.read("plate_scale"))
+    match = match_images(
+        fixed,
+        moving,
+        reference_scale,
         scale,
         max_rotation_deg=ctx.config.max_rotation_deg,
         backend=ctx.backend,
     )
+    _draw(ctx, fixed, reference_scale, moving, scale, match)
+    return match
+
+
+def _draw(
+    ctx: StageContext,
+    fixed: np.ndarray,
+    fixed_scale: tuple[float, float],
+    moving: np.ndarray,
+    scale: tuple[float, float],
+    match: Similarity,
+) -> None:
+    """The reference's target with contours of this channel's, centre on centre and as matched."""
+    half = [n * s / 2 for n, s in zip(fixed.shape[::-1], fixed_scale, strict=True)]
+    extent = (-half[0], half[0], -half[1], half[1])
+    step = max(1, max(fixed.shape) // _PICTURE_POINTS)
+    panels = []
+    for title, translation, rotation in (
+        ("centre on centre", (0.0, 0.0), 0.0),
+        ("as matched", match.translation, match.rotation_deg),
+    ):
+        laid = lay_on(fixed.shape, fixed_scale, moving, scale, translation, rotation, ctx.backend)
+        panels.append(Overlay(title, fixed[::step, ::step], laid[::step, ::step], extent, extent))
+    verdict = "accepted" if match.accepted else f"refused: {'; '.join(match.faults)}"
+    x, y = match.translation
+    write_overlays(
+        ctx.paths.directory / "register.png",
+        panels,
+        heading=(
+            f"target of the reference channel, contours: {ctx.channel}\noffset ({x:.3f}, {y:.3f}) ± "
+            f"({match.error[0]:.3f}, {match.error[1]:.3f}) arcsec, rotation {match.rotation_deg:.3f} ± "
+            f"{match.rotation_error_deg:.3f} deg\n{verdict}"
+        ),
+        labels=("x [arcsec]", "y [arcsec]"),
+    )
+
+
+def _wandering(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.Drift | None:
+    """Offset and drift of the science images against the registration; reported, if measurable."""
+    found = _drift.measure_drift(
+        ctx,
+        scale,
+        _pair(ctx.reference["registration"].read("plate_scale")),
+        values["translation"],
+        values["rotation_deg"],
+    )
+    if isinstance(found, str):
+        if ctx.config.track_drift:
+            ctx.note(f"the drift against the reference channel cannot be measured: {found}")
+        return None
+    total, error = (v * found.seconds / max(scale) for v in (found.rate, found.rate_error))
+    offset, offset_error = (v / max(scale) for v in (found.offset, found.offset_error))
+    beyond = np.hypot(*total) > _NOTED_SIGMA * np.hypot(*error) or (
+        np.hypot(*offset) > _NOTED_SIGMA * np.hypot(*offset_error)
+    )
+    if ctx.config.track_drift or (beyond and max(np.hypot(*total), np.hypot(*offset)) > _NOTED_PX):
+        what = (
+            "the coordinates follow it"
+            if ctx.config.track_drift
+            else "the coordinates do not follow it (register.track_drift=true)"
+        )
+        ctx.note(
+            f"science images against the reference channel's, beyond the targets: offset ({offset[0]:+.2f}, "
+            f"{offset[1]:+.2f}) ± ({offset_error[0]:.2f}, {offset_error[1]:.2f}) px in the middle of the "
+            f"sequence, drift ({total[0]:+.2f}, {total[1]:+.2f}) ± ({error[0]:.2f}, {error[1]:.2f}) px in "
+            f"{found.seconds:.0f} s, from {found.pairs} pairs of frames; {what}"
+        )
+    return found
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    x, y = values
+    return float(x), float(y)
 
 
 def _values(match: Similarity | None, scale: tuple[float, float]) -> dict[str, Any]:
@@ -113,10 +202,11 @@ def _values(match: Similarity | None, scale: tuple[float, float]) -> dict[str, A
 
 STAGE = Stage(
     name="register",
-    version=1,
+    version=2,
     run=run,
     writes="registration",
     reads=("calibration",),
-    reads_reference=("calibration", "registration"),
+    optional=("bursts", "destretch"),
+    reads_reference=("calibration", "registration", "bursts", "destretch"),
     settings=("orientation",),
 )

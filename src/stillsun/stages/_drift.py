@@ -1,0 +1,169 @@
+"""How a channel wanders against the reference channel, measured on the science images themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stillsun.core.lay import Offset, lay_on, remaining_offset
+from stillsun.errors import InputError
+from stillsun.io.store import Field, StoreReader
+from stillsun.stages.base import StageContext
+
+# Pairs of frames that are compared, and the fewest of them that make a drift.
+_PAIRS = 12
+_FEWEST = 3
+# Frames of a pair may lie this far apart in time, in cadences of the slower channel.
+_APART = 1.5
+
+FIELDS = {
+    "drift_time": Field((), "float64", "s", "unix seconds that drift_offset belongs to", stack=False),
+    "drift_offset": Field((2,), "float64", "arcsec", "science images less targets, (x, y)", stack=False),
+    "drift_rate": Field((2,), "float64", "arcsec/s", "change of that, (x, y)", stack=False),
+    "drift_offset_error": Field((2,), "float64", "arcsec", "standard error", stack=False),
+    "drift_rate_error": Field((2,), "float64", "arcsec/s", "standard error", stack=False),
+    "drift_pairs": Field((), "int64", "", "pairs of frames that could be compared", stack=False),
+    "drift_applied": Field((), "uint8", "", "1: the coordinates follow the drift", stack=False),
+}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """
+    Straight line through the offsets of a channel against its registration.
+
+    Attributes
+    ----------
+    time : float
+        Middle of the sequence, unix seconds.
+    offset, offset_error : numpy.ndarray, shape (2,)
+        Correction of the channel's translation (x, y) at that time and its error, arcsec.
+    rate, rate_error : numpy.ndarray, shape (2,)
+        Change of it, arcsec per second.
+    pairs : int
+        Pairs of frames that could be compared.
+    seconds : float
+        From the first of them to the last.
+    """
+
+    time: float
+    offset: np.ndarray
+    offset_error: np.ndarray
+    rate: np.ndarray
+    rate_error: np.ndarray
+    pairs: int
+    seconds: float
+
+    def values(self, applied: bool) -> dict[str, Any]:
+        """
+        What the product keeps.
+
+        Parameters
+        ----------
+        applied : bool
+            The coordinates follow the drift.
+
+        Returns
+        -------
+        dict
+            Values by name, as in `FIELDS`.
+        """
+        return {
+            "drift_time": self.time,
+            "drift_offset": self.offset,
+            "drift_rate": self.rate,
+            "drift_offset_error": self.offset_error,
+            "drift_rate_error": self.rate_error,
+            "drift_pairs": self.pairs,
+            "drift_applied": int(applied),
+        }
+
+
+def measure_drift(
+    ctx: StageContext,
+    scale: tuple[float, float],
+    reference_scale: tuple[float, float],
+    translation: tuple[float, float],
+    rotation_deg: float,
+) -> Drift | str:
+    """
+    Compare science images of a channel with those of the reference channel through the sequence.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the stage register, for a channel that is not the reference.
+    scale, reference_scale : tuple of float
+        Plate scales (x, y) of the oriented frames, arcsec per pixel.
+    translation : tuple of float
+        Of the channel on the reference, from the targets, (x, y) arcsec.
+    rotation_deg : float
+        Likewise.
+
+    Returns
+    -------
+    Drift or str
+        The drift, or why it cannot be measured.
+    """
+    if not all({"bursts", "destretch"} <= set(p) for p in (ctx.inputs, ctx.reference)):
+        return "there are no destretched frames of both channels"
+    found: list[tuple[float, Offset]] = []
+    reasons: list[str] = []
+    pairs = _pairs(ctx.inputs["bursts"], ctx.reference["bursts"])
+    for done, (own, other, time) in enumerate(pairs, start=1):
+        fixed = _frame(ctx.reference["destretch"], other)
+        moving = _frame(ctx.inputs["destretch"], own)
+        laid = lay_on(fixed.shape, reference_scale, moving, scale, translation, rotation_deg, ctx.backend)
+        try:
+            offset = remaining_offset(fixed, laid, reference_scale, backend=ctx.backend)
+        except InputError as error:
+            return str(error)
+        if offset.accepted:
+            found.append((time, offset))
+        else:
+            reasons.append(offset.faults[0])
+        ctx.progress(done, len(pairs))
+    if len(found) < max(_FEWEST, len(pairs) / 2):
+        reason = f", for one: {reasons[0]}" if reasons else ""
+        return f"only {len(found)} of {len(pairs)} pairs of frames have enough in common{reason}"
+    return _line(found)
+
+
+def _pairs(own: StoreReader, other: StoreReader) -> list[tuple[int, int, float]]:
+    """Frames of both channels that belong together: own, of the reference, time."""
+    one, two = own.read("time_avg"), other.read("time_avg")
+    cadence = max((float(np.median(np.diff(t))) for t in (one, two) if len(t) > 1), default=np.inf)
+    rows = np.unique(np.linspace(0, len(one) - 1, min(_PAIRS, len(one))).round().astype(int))
+    near = [int(np.argmin(np.abs(two - one[row]))) for row in rows]
+    return [
+        (int(row), n, float(one[row]))
+        for row, n in zip(rows, near, strict=True)
+        if abs(two[n] - one[row]) <= _APART * cadence
+    ]
+
+
+def _frame(store: StoreReader, row: int) -> np.ndarray:
+    image = np.asarray(store.read("image", row), dtype=np.float32)
+    return np.where(store.read("valid", row) != 0, image, np.float32(np.nan))
+
+
+def _line(found: list[tuple[float, Offset]]) -> Drift:
+    """Weighted straight line; the errors are those of the offsets, or of their scatter where larger."""
+    times = np.array([time for time, _ in found])
+    middle = float((times[0] + times[-1]) / 2)
+    design = np.stack([np.ones(times.size), times - middle], axis=1)
+    line, error = np.empty((2, 2)), np.empty((2, 2))
+    for axis in range(2):
+        # Content that lies off by +shift means a translation that is off by -shift.
+        values = np.array([-offset.shift[axis] for _, offset in found])
+        weight = 1.0 / np.maximum([offset.error[axis] for _, offset in found], 1e-4)
+        normal = np.linalg.pinv((design * weight[:, None]).T @ (design * weight[:, None]))
+        line[:, axis] = normal @ (design.T @ (weight**2 * values))
+        left = weight * (values - design @ line[:, axis])
+        scatter = float(left @ left) / max(times.size - 2, 1)
+        error[:, axis] = np.sqrt(np.diag(normal) * max(1.0, scatter))
+        # What one line shows and the other does not is there in every pair: no mean takes it out.
+        error[0, axis] = max(error[0, axis], float(np.median(1.0 / weight)))
+    return Drift(middle, line[0], error[0], line[1], error[1], times.size, float(times[-1] - times[0]))

@@ -1,0 +1,140 @@
+"""Drift of a channel against the reference channel: measured, refused, stored and applied."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from stillsun.config.schema import ChannelConfig, ObservationConfig, RegisterConfig
+from stillsun.core.backend import get_backend
+from stillsun.io.store import Field, Layout, StoreReader, create_store
+from stillsun.sky.wcs import ChannelGeometry
+from stillsun.stages._cards import _wandering
+from stillsun.stages.base import ChannelPaths, StageContext
+from stillsun.stages.register import run
+
+SCALE = {"R": (0.06, 0.06), "S": (0.084, 0.083)}
+SHAPE = {"R": (210, 220), "S": (180, 170)}
+TRANSLATION, ROTATION = np.array([0.6, -0.3]), 0.5
+DRIFT = np.array([0.25, -0.12])
+STEP, FRAMES = 0.05, 9
+TIMES = 1756909313.6 + 10.0 * np.arange(FRAMES)
+
+
+def pattern(seed, arcsec=0.3):
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((500, 500)), arcsec / STEP)
+    return noise / noise.std()
+
+
+def see(sun, name, moved=(0.0, 0.0)):
+    y, x = (s * (np.arange(n) - (n - 1) / 2) for n, s in zip(SHAPE[name], SCALE[name][::-1], strict=True))
+    x, y = x[None, :], y[:, None]
+    if name == "S":
+        a, t = np.radians(ROTATION), TRANSLATION + moved
+        x, y = t[0] + np.cos(a) * x - np.sin(a) * y, t[1] + np.sin(a) * x + np.cos(a) * y
+    x, y = np.broadcast_arrays(x, y)
+    return ndimage.map_coordinates(sun, [y / STEP + 250, x / STEP + 250], order=3)
+
+
+def put(path, rows, values):
+    fields = {
+        k: Field(np.shape(v)[1:] if rows else np.shape(v), np.asarray(v).dtype.name, stack=rows > 0)
+        for k, v in values.items()
+    }
+    with create_store(path, Layout(rows, fields), "x") as store:
+        for name, value in values.items():
+            store.write(name, value)
+
+
+def channel(path, name, sun, target):
+    put(
+        path / f"{name}.calibration.h5",
+        0,
+        {
+            "dark": np.zeros(SHAPE[name], np.float32),
+            "plate_scale": np.array(SCALE[name]),
+            "target": (1000 * (8 + see(target, name))).astype(np.float32),
+        },
+    )
+    put(path / f"{name}.bursts.h5", FRAMES, {"time_avg": TIMES})
+    share = np.linspace(-0.5, 0.5, FRAMES)[:, None] * DRIFT
+    images = np.stack([1000 * (8 + see(sun, name, s)) for s in share]).astype(np.float32)
+    put(
+        path / f"{name}.destretch.h5",
+        FRAMES,
+        {"image": images, "valid": np.ones(images.shape, np.uint8)},
+    )
+
+
+def register(path, name, **options):
+    product = path / f"{name}.registration.h5"
+
+    @contextmanager
+    def create(rows, fields, attributes=None):
+        with create_store(product, Layout(rows, fields), "x") as store:
+            yield store
+
+    own = ("calibration", "bursts", "destretch")
+    other = (*own, "registration") if name == "S" else ()
+    ctx = StageContext(
+        channel=name,
+        settings=ChannelConfig(),
+        config=RegisterConfig(**options),
+        observation=ObservationConfig(),
+        backend=get_backend("numpy"),
+        inputs={kind: StoreReader(path / f"{name}.{kind}.h5") for kind in own},
+        reference={kind: StoreReader(path / f"R.{kind}.h5") for kind in other},
+        is_reference=name == "R",
+        paths=ChannelPaths(path),
+        create=create,
+        progress=lambda done, total: None,
+        digest="x",
+        provenance={"program": "stillsun", "version": "0"},
+    )
+    run(ctx)
+    return StoreReader(product), ctx
+
+
+@pytest.fixture
+def night(tmp_path):
+    target = pattern(3, 0.5)
+    channel(tmp_path, "R", pattern(1), target)
+    register(tmp_path, "R")
+    return tmp_path, target
+
+
+@pytest.mark.parametrize("track", [False, True])
+def test_drift_is_measured_and_applied_when_asked(night, track):
+    path, target = night
+    # Half of what the channel shows is its own.
+    channel(path, "S", pattern(1) + 0.7 * pattern(2), target)
+    product, ctx = register(path, "S", track_drift=track)
+    seconds = TIMES[-1] - TIMES[0]
+    measured = product.read("drift_rate") * seconds
+    np.testing.assert_allclose(measured, DRIFT, atol=0.3 * 0.084)
+    assert (product.read("drift_rate_error") * seconds < 0.05).all()
+    offset, error = product.read("drift_offset"), product.read("drift_offset_error")
+    assert (np.abs(offset) < 3 * error).all()
+    assert (error < 0.06).all()
+    assert any("drift (" in n and ("follow it" in n) for n in ctx.notes)
+    assert (path / "register.png").stat().st_size > 10000
+    ctx.inputs = {"registration": product}
+    geometry = ChannelGeometry((85.5, 90.5), SCALE["S"], float(product.read("rotation_deg")))
+    moved = _wandering(ctx, geometry, TIMES)
+    if not track:
+        np.testing.assert_array_equal(moved, 0.0)
+    else:
+        # A translation that grows means a reference pixel that goes the other way.
+        np.testing.assert_allclose(moved[-1] - moved[0], -DRIFT / SCALE["S"], atol=0.3)
+
+
+def test_what_cannot_be_measured_is_said(night):
+    path, target = night
+    channel(path, "S", pattern(9), target)
+    product, ctx = register(path, "S", track_drift=True)
+    assert "drift_rate" not in product
+    assert any("drift against the reference channel cannot be measured" in n for n in ctx.notes)
+    assert product.read("accepted")
