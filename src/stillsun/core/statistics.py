@@ -21,7 +21,7 @@ Read = Callable[[int, int], Iterable[RawBlock]]
 # More frames at once would overflow the 32-bit sum of a pixel at full scale.
 _MOST_FRAMES = 2**15
 # Files of one frame are taken so many at a time: the sums of a few rows stay in the cache meanwhile.
-_GROUP = 8
+_GROUP = 32
 # Light that changes within so many frames is no fault of single frames.
 _RUNNING = 63
 # A frame that differs by less harms no mean.

@@ -278,7 +278,10 @@ class ExternalRun:
                 remedy="Run calibrate again",
             )
         if len(flats) < frames:
-            self._ctx.note(f"noise file: {len(flats)} flat frames repeated to the {frames} of a burst")
+            self._ctx.note(
+                f"noise file: {len(flats)} flat frames repeated to the {frames} of a burst; "
+                "calibrate.noise_frames keeps more"
+            )
         write_burst(job.noise, flats[np.arange(frames) % len(flats)], job.props.header_offset)
 
     def _write_bursts(self, bursts: Sequence[int]) -> None:
