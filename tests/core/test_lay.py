@@ -37,6 +37,11 @@ def test_laid_image_is_the_reference(sun):
     laid = lay_on(fixed.shape, SCALE, moving, OTHER, (0.7, -0.4), 1.3, "numpy")
     inside = np.isfinite(laid)
     assert 0.6 < inside.mean() < 1.0
+    hole = moving.copy()
+    hole[:30] = np.nan
+    left = np.isfinite(lay_on(fixed.shape, SCALE, hole, OTHER, (0.7, -0.4), 1.3, "numpy"))
+    assert 0.75 < left.sum() / inside.sum() < 0.9
+    assert not (left & ~inside).any()
     assert np.abs(laid - fixed)[inside].std() < 0.02
     offset = remaining_offset(fixed, laid, SCALE, backend="numpy")
     assert offset.accepted

@@ -21,6 +21,8 @@ _AWAY_ARCSEC = 1.2
 _MIN_SIGNIFICANCE = 5.0
 _MIN_RATIO = 1.3
 _LEAST_CHANCE = 0.1
+# Share of a resampled pixel that must be known.
+_WHOLE = 0.99
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def lay_on(
     scale, image_scale : sequence of float
         Plate scales along (x, y) of reference and image, arcsec per pixel.
     image : array_like, shape (v, u)
-        The image.
+        The image; NaN where it has nothing.
     translation : sequence of float, optional
         Where the image's centre lies, (x, y) arcsec from the reference's centre.
     rotation_deg : float, optional
@@ -104,6 +106,12 @@ def lay_on(
         ]
     )
     inside = (where[0] >= 0) & (where[1] >= 0) & (where[0] <= rows - 1) & (where[1] <= columns - 1)
+    good = xp.isfinite(pixels)
+    if not bool(good.all()):
+        # One NaN would spread through the splines over the whole image.
+        pixels = xp.where(good, pixels, pixels[good].mean() if bool(good.any()) else xp.float32(0.0))
+        share = backend.ndimage.map_coordinates(good.astype(np.float32), where, order=1, mode="nearest")
+        inside &= share > _WHOLE
     laid = backend.ndimage.map_coordinates(pixels, where, order=3, mode="mirror")
     return to_host(xp.where(inside, laid, xp.float32(np.nan))).astype(np.float32)
 
