@@ -33,12 +33,16 @@ def test_keys_and_choices_are_offered_behind_run_only(complete):
     assert complete("stillsun status ") == []
 
 
+def _status(arguments):
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_every_verb_has_examples(capsys, verb):
-    try:
-        main([verb, "--help"])
-    except SystemExit as end:
-        assert end.code == 0
+    assert _status([verb, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.count(f"  stillsun {verb} ") >= 1
 

@@ -151,7 +151,9 @@ class ExecutorConfig:
     """How the tasks of the plan are run."""
 
     name: ExecutorName = opt(ExecutorName.serial, "serial: one after another; dask: channels side by side")
-    workers: int | None = opt(None, "worker processes of a local Dask cluster; one a channel by default, no more than cores", ge=1)
+    workers: int | None = opt(
+        None, "worker processes of a local Dask cluster; one a channel by default, no more than cores", ge=1
+    )
     address: str | None = opt(None, "address of a running Dask scheduler instead of a local cluster")
 
 
