@@ -28,6 +28,8 @@ class Overlay:
         Drawn as contours.
     extent, over_extent : tuple of float
         Left, right, bottom and top edge of each, arcsec.
+    levels : tuple of float, optional
+        Heights of the contours, at most two; one in the dark and one in the bright parts by default.
     """
 
     title: str
@@ -35,6 +37,7 @@ class Overlay:
     over: np.ndarray
     extent: tuple[float, float, float, float]
     over_extent: tuple[float, float, float, float]
+    levels: tuple[float, ...] = ()
 
 
 def write_overlays(
@@ -65,7 +68,7 @@ def write_overlays(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_INCHES * len(panels), _INCHES + 0.4), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(_INCHES * len(panels), _INCHES + 0.9), dpi=_DPI, layout="compressed")
     figure.suptitle(heading, fontsize=10)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
@@ -82,14 +85,14 @@ def write_overlays(
         left, right, bottom, top = panel.over_extent
         rows, columns = panel.over.shape
         dx, dy = (right - left) / columns, (top - bottom) / rows
-        levels, colours = _levels(panel.over)
+        levels = panel.levels or _levels(panel.over)
         if levels:
             axis.contour(
                 left + dx * (np.arange(columns) + 0.5),
                 bottom + dy * (np.arange(rows) + 0.5),
                 panel.over,
                 levels=levels,
-                colors=colours,
+                colors=_CONTOUR_COLOURS[: len(levels)],
                 linewidths=0.7,
             )
         axis.set_xlim(panel.extent[:2])
@@ -103,9 +106,7 @@ def write_overlays(
     return path
 
 
-def _levels(image: np.ndarray) -> tuple[list[float], list[str]]:
+def _levels(image: np.ndarray) -> tuple[float, ...]:
     """A dark and a bright contour, where they differ."""
     low, high = (float(v) for v in np.nanpercentile(image, (5.0, 92.0)))
-    if not np.isfinite([low, high]).all() or high <= low:
-        return [], []
-    return [low, high], list(_CONTOUR_COLOURS)
+    return (low, high) if np.isfinite([low, high]).all() and high > low else ()

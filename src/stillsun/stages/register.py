@@ -129,7 +129,10 @@ def _draw(
         ("as matched", match.translation, match.rotation_deg),
     ):
         laid = lay_on(fixed.shape, fixed_scale, moving, scale, translation, rotation, ctx.backend)
-        panels.append(Overlay(title, fixed[::step, ::step], laid[::step, ::step], extent, extent))
+        middle = float(np.mean(np.nanpercentile(laid, (0.5, 99.5))))
+        panels.append(
+            Overlay(title, fixed[::step, ::step], laid[::step, ::step], extent, extent, levels=(middle,))
+        )
     verdict = "accepted" if match.accepted else f"refused: {'; '.join(match.faults)}"
     x, y = match.translation
     write_overlays(
