@@ -7,10 +7,13 @@ import pytest
 import scipy.ndimage as ndimage
 
 from stillsun.core.backend import get_backend
+from stillsun.core.destretch import Destretcher, displacement_field
 from stillsun.core.flows import Follower, motion_lattice, sample_motion, seeing_field, slow_motion
+from stillsun.core.reference import RunningReference
 from stillsun.core.series import destretch_series, remove_seeing
 from stillsun.core.warp import add_control_points
 from stillsun.errors import InputError
+from stillsun.synth.flowseries import FlowSeries, cells
 
 CPU = get_backend("numpy", threads=2)
 GENERIC = dataclasses.replace(CPU, is_gpu=True, name="generic")
@@ -155,11 +158,38 @@ def test_gaps_and_dead_frames_do_not_count():
     np.testing.assert_array_equal(again[0][0], found[7][0])
 
 
-def test_follower_catches_up_with_a_steady_flow():
+def test_follower_stays_behind_a_steady_flow_by_its_time():
     follower = Follower(20)
     rate = np.full((2, 3, 3), 0.05, np.float32)
-    behind = np.zeros_like(rate)
+    behind, seen = np.zeros_like(rate), []
     for _ in range(400):
         behind = behind + rate  # the Sun moves on
         behind = behind - follower.update(behind)  # the reference follows
-    assert np.abs(behind).max() < 0.05 * 20
+        seen.append(behind.max())
+    assert seen[-1] == pytest.approx(0.05 * 20, rel=0.06)
+    assert max(seen) < 1.5 * seen[-1]
+
+
+def test_reference_follows_a_convergent_flow_in_a_long_sequence():
+    # Over 120 frames the flow carries the pattern by up to 12 pixels, into sinks where it must end.
+    rng = np.random.default_rng(3)
+    scene = ndimage.gaussian_filter(rng.standard_normal((300, 300)), 1.8, mode="wrap")
+    series = FlowSeries(scene, cells((112, 112), 0.05, 80), 0.5, life=100)
+    count, first, kernels = 120, 40, (0, 64, 32, 12)
+    assert np.abs(series.flow).max() * count > 12
+    frames = [series.frame(n)[0] for n in range(count)]
+    found = {}
+    for follower in (Follower(), None):
+        stream = Destretcher(RunningReference(8, CPU), kernels, follower=follower, backend=CPU)
+        shifts = [stream.push(frame).shifts for frame in frames]
+
+        def whole(number, shifts=shifts):
+            return displacement_field(shifts[number], kernels, (112, 112), CPU)
+
+        kept = [field for field, _ in remove_seeing(whole, np.arange(count), [True] * count, backend=CPU)]
+        found[follower is not None] = series.judge(kept[first:], first, margin=20)
+    assert found[True].survival == pytest.approx(1, abs=0.03)
+    assert found[True].jitter < 0.08
+    assert found[True].swim < 0.18
+    # Held where the first frame was, it would soon be lost.
+    assert found[False].jitter > 3 * found[True].jitter

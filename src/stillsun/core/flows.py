@@ -24,9 +24,9 @@ from stillsun.core.warp import add_control_points, resample
 #: seeing, less than the time in which a flow bends.
 SLOW_WINDOW = 30
 
-#: Frames in which the reference follows the Sun, so that it never runs away further than the flow in
-#: that time.
-FOLLOW_TIME = 40
+#: Frames in which the reference follows the Sun. It stays behind by the flow in that time, which must be
+#: little: a convergent flow squeezes what lies between the pattern of the reference and that of the frame.
+FOLLOW_TIME = 5
 
 _SPACING = 8  # pixels between control points of the slow motion
 _STEPS = 3  # of the search for the place from which the slow motion came
@@ -159,8 +159,8 @@ class Follower:
     Lets the reference of a long sequence follow the Sun.
 
     A reference that is held still for ever keeps the pattern of its first frame while the Sun's moves
-    on; with it the frames put into the reference are those corrected for all but a small part of the
-    recent motion.
+    on; with it the frames put into the reference are those corrected for all but a part of the recent
+    motion.
 
     Parameters
     ----------
@@ -169,7 +169,10 @@ class Follower:
 
     Notes
     -----
-    In each frame the reference moves by ``2 / frames`` of the running mean.
+    In each frame the reference moves by ``1 / frames`` of the running mean m of the motion c. In a flow
+    that carries the Sun by v in a frame, ``c' = v - m / frames`` and ``m' = (c - m) / frames``: c goes to
+    ``frames * v`` in a damped oscillation (damping 1/2), and white seeing s moves the reference by about
+    ``s / 2 / frames`` from frame to frame.
     """
 
     def __init__(self, frames: int = FOLLOW_TIME) -> None:
@@ -199,4 +202,4 @@ class Follower:
         share = np.float32(1 / min(self._count, self._frames))
         self._mean = self._mean + share * (motion - self._mean)
         grown = min(1.0, self._count / self._frames)
-        return np.float32(2 / self._frames * grown) * self._mean
+        return np.float32(grown / self._frames) * self._mean

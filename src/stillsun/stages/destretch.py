@@ -194,7 +194,7 @@ def _remembered(product: Destretched, stop: int, window: int) -> np.ndarray:
 
 STAGE = Stage(
     "destretch",
-    2,
+    3,
     run,
     writes="destretch",
     reads=("bursts", "speckle"),
