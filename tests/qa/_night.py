@@ -132,7 +132,12 @@ class Night:
 
     def _pointing(self) -> dict[str, Any]:
         return {
-            "crval": (np.tile([100.0, -250.0], (len(self.times), 1)), "arcsec", True),
+            # Solar rotation, a hundred times too fast.
+            "crval": (
+                np.stack([100.0 + 0.3 * (self.times - START), -250.0 + 0 * self.times], 1),
+                "arcsec",
+                True,
+            ),
             "crota2": (np.full(len(self.times), self.angle), "deg", True),
             "method": (np.bytes_("telescope log"), "", False),
         }

@@ -171,7 +171,7 @@ def test_settings_and_bad_pixels(full):
     assert "Plate scale (x, y), oriented 0.06000, 0.05000 arcsec/px" in text
     assert "6 bad pixels of 12288 (0.049 %), filled from their neighbours: 1 dead, 5 hot" in text
     assert "Destretch kernels 0, 32 px" in text
-    assert "first … last frame 100, -250 … 100, -250 arcsec" in text
+    assert "(helioprojective x, y; first … last frame) 100, -250 … 103, -250 arcsec" in text
 
 
 def test_times_and_movies(tmp_path):

@@ -191,7 +191,7 @@ def required_record(layout: Layout) -> dict[str, Any]:
         If nothing was run there.
     """
     record = read_record(layout)
-    if not record:
+    if "is_job" not in record:
         raise InputError(
             "no run has been here",
             file=layout.work,

@@ -43,12 +43,11 @@ _GEOMETRY = {
     },
     "pointing": {
         "method": "Source of the pointing",
-        "crval": "Pointing (helioprojective x, y), first … last frame",
-        "crota2": "Rotation to solar north, first … last frame",
+        "crval": "Pointing (helioprojective x, y; first … last frame)",
+        "crota2": "Rotation to solar north (first … last frame)",
         "uncertainty": "Systematic error of the pointing",
     },
 }
-_EACH_FRAME = ("crval", "crota2")
 _IMAGES = {"dark": "dark", "flat": "flat", "gain": "gain", "target": "target", "linegrid": "line grid"}
 
 
@@ -212,9 +211,11 @@ def _small_values(store: StoreReader | None, labels: Mapping[str, str]) -> list[
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             continue
         unit = f" {store.unit(name)}" if store.unit(name) else ""
-        # Stacks are one axis deeper than what is said of one frame.
-        each = name in _EACH_FRAME and len(value) > 1
-        text = f"{_show(value[0])} … {_show(value[-1])}" if each else _show(value)
+        if store.describe(name).stack and len(value):
+            changes = len(value) > 1 and (value != value[0]).any()
+            text = f"{_show(value[0])} … {_show(value[-1])}" if changes else _show(value[0])
+        else:
+            text = _show(value)
         rows.append((label, f"{text}{unit}"))
     return rows
 

@@ -116,11 +116,11 @@ class Raster:
         )
 
 
-def placement(products: ChannelProducts, shape: Sequence[int]) -> Placement:
+def placement(products: ChannelProducts, shape: Sequence[int], time: float | None = None) -> Placement:
     """
     Place the frames of a channel.
 
-    All frames lie where the middle one does: solar rotation carries the coordinates along with the
+    All frames lie where they do at one time: solar rotation carries the coordinates along with the
     features, which stay where they are in the picture.
 
     Parameters
@@ -129,6 +129,8 @@ def placement(products: ChannelProducts, shape: Sequence[int]) -> Placement:
         The channel.
     shape : sequence of int
         Rows and columns of its oriented frames.
+    time : float, optional
+        When the coordinates hold, Unix seconds (UTC); that of the middle frame by default.
 
     Returns
     -------
@@ -144,15 +146,20 @@ def placement(products: ChannelProducts, shape: Sequence[int]) -> Placement:
     angle = float(geometry.read("rotation_deg"))
     if pointing is None or not pointing.rows or pointing.read("method") == "unknown":
         return Placement((x, y), products.scale, (0.0, 0.0), angle, System.reference)
-    middle = pointing.rows // 2
-    crval = pointing.read("crval", middle)
+    times, crval = products.times, pointing.read("crval")
+    row = pointing.rows // 2
+    origin = crval[row]
+    if times is not None:
+        time = float(times[row]) if time is None else time
+        row = int(np.argmin(np.abs(times - time)))
+        origin = [np.interp(time, times, values) for values in crval.T]
     return Placement(
         (x, y),
         products.scale,
-        (float(crval[0]), float(crval[1])),
-        angle + float(pointing.read("crota2", middle)),
+        (float(origin[0]), float(origin[1])),
+        angle + float(pointing.read("crota2", row)),
         System.sun,
-        "" if products.times is None else utc(products.times[middle])[11:],
+        "" if time is None else utc(time)[11:],
     )
 
 

@@ -151,7 +151,8 @@ def _together(
     progress: Progress,
 ) -> Iterator[np.ndarray] | None:
     """Pictures of all side by side, at the times of the first; None where they see nothing in common."""
-    places = [placement(s.products, s.shape) for s in series]
+    middle = float(series[0].times[len(series[0].times) // 2])
+    places = [placement(s.products, s.shape, middle) for s in series]
     system = places[0].system
     apart = [
         s.products.name
@@ -224,7 +225,7 @@ def _limits(one: _Series) -> tuple[float, float]:
 
 STAGE = Stage(
     name="movie",
-    version=2,
+    version=3,
     run=run,
     optional=("calibration", "bursts", "speckle", "destretch", "registration", "pointing"),
     observation=("channels",),

@@ -185,7 +185,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 STAGE = Stage(
     name="report",
-    version=2,
+    version=3,
     run=run,
     optional=_PRODUCTS,
     observation=("name", "telescope", "channels"),
