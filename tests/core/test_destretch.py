@@ -251,6 +251,23 @@ def test_sequence_is_held_still(sequence, reference):
     assert after < 0.12 * before
 
 
+@pytest.mark.parametrize("reference", ["running", "fixed", "two_pass"])
+def test_frames_of_a_sequence_are_of_one_size(sequence, reference):
+    frames, _ = sequence
+    with pytest.raises(InputError, match="shape"):
+        destretch_series([frames[0], frames[1][:-2]], SMALL, reference, backend=CPU)
+
+
+def test_sequence_begins_with_its_first_frame_that_shows_anything(sequence):
+    frames, _ = sequence
+    dead = [np.zeros_like(frames[0]), np.full_like(frames[0], np.nan)]
+    series = destretch_series([dead[0], *frames[:2], dead[1], *frames[2:4]], SMALL, window=3, backend=CPU)
+    plain = destretch_series(frames[:4], SMALL, window=3, backend=CPU)
+    np.testing.assert_array_equal(series.images[[1, 2, 4, 5]], plain.images)
+    assert not series.valid[[0, 3]].any()
+    assert not series.images[[0, 3]].any()
+
+
 def test_fixed_reference_by_number_and_by_array(sequence):
     frames, _ = sequence
     by_number = destretch_series(frames, SMALL, "fixed", reference_index=3, backend=CPU)

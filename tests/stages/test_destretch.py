@@ -12,7 +12,7 @@ from stillsun.core.destretch import apply_shifts
 from stillsun.core.orient import Orientation
 from stillsun.errors import ConfigError
 from stillsun.io.store import Field, Layout, StoreReader, create_store
-from stillsun.stages import destretch
+from stillsun.stages import _destretched, destretch
 
 SHAPE = (128, 150)
 FRAMES = 6
@@ -172,6 +172,41 @@ def test_flows_are_kept_when_asked_for(speckle, moved, tmp_path):
 def test_repeated_kernel_is_stored_twice(speckle, tmp_path):
     store, _ = run(speckle, tmp_path / "out", DestretchConfig(kernels=[0, 64, 32, 32]))
     assert {"shifts_0", "shifts_64", "shifts_32", "shifts_32_3"} <= set(store.names())
+
+
+def test_clearest_frame_by_fried_parameter_is_the_fixed_reference(moved, bursts, tmp_path):
+    fields = {n: Field(SHAPE if n == "image" else (), "float32") for n in ("image", "r0", "sharpness")}
+    path = tmp_path / "speckle.h5"
+    with create_store(path, Layout(FRAMES, fields), "s") as store:
+        store.write("image", moved)
+        store.write("r0", np.array([0.07, 0.08, 0.06, np.nan, 0.11, 0.09]))
+        store.write("sharpness", np.array([1.0, 2.0, 5.0, 0.0, 3.0, 4.0]))
+        store.mark(slice(None))
+    config = DestretchConfig(kernels=KERNELS, reference=ReferenceKind.fixed)
+    store, _ = run(path, tmp_path / "out", config)
+    assert store.attributes["reference_frame"] == 4
+    assert store.read("rms_px", 4).max() < 0.01
+
+
+def test_failure_of_writing_comes_up_and_keeps_what_was_written(speckle, tmp_path, monkeypatch):
+    original = _destretched.Destretched.write_image
+
+    def full(self, number, *rest):
+        if number == 2:
+            raise OSError("disk full")
+        original(self, number, *rest)
+
+    config = DestretchConfig(kernels=KERNELS, window=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(_destretched.Destretched, "write_image", full)
+        with pytest.raises(OSError, match="disk full"):
+            run(speckle, tmp_path / "out", config)
+    (part,) = (tmp_path / "out").rglob("*.part")
+    with StoreReader(part) as store:
+        assert store.done().tolist() == [True, True, False, False, False, False]
+    again, _ = run(speckle, tmp_path / "out", config)
+    whole, _ = run(speckle, tmp_path / "whole", config)
+    np.testing.assert_array_equal(again.read("image"), whole.read("image"))
 
 
 def test_reference_frame_that_is_not_there(speckle, tmp_path):
