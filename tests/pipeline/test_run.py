@@ -295,6 +295,13 @@ def test_the_record_can_be_read_while_a_run_goes_on(observation, tmp_path):
     assert record["tasks"]["B/destretch"]["seconds"] > 0
 
 
+def test_the_record_tells_how_long_a_task_took_last_time(observation, tmp_path):
+    _go(observation)
+    before = read_record(Layout(tmp_path / "work"))["tasks"]["A/destretch"]["seconds"]
+    _go(observation, "destretch.kernels=[0,64]")
+    assert read_record(Layout(tmp_path / "work"))["tasks"]["A/destretch"]["expected"] == before
+
+
 def test_a_run_of_one_channel_keeps_the_record_of_the_other(observation, tmp_path):
     _go(observation)
     _go(observation, "channels=[A]", "force=[export]")

@@ -125,13 +125,15 @@ class RunRecord:
             entries = record.get("tasks", {})
             for name, values in tasks.items():
                 old = entries.get(name, {})
+                # How long it took last time, whatever it was made from.
+                expected = old.get("seconds") or old.get("expected")
                 if values.get("digest", old.get("digest")) != old.get("digest"):
                     old = {}
                 if values.get("state") == "running":
                     values = {**dict.fromkeys(_KEPT), **values, "started": time.time(), **_process()}
                 elif values.get("state") in ("done", "failed", "skipped", "empty"):
                     values = {"ended": time.time(), **values}
-                entries[name] = {**old, **values}
+                entries[name] = {**old, "expected": expected, **values}
             write_json(self._layout.manifest, {**record, **about, "tasks": entries})
 
 

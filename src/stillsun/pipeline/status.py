@@ -290,13 +290,16 @@ def _with_estimates(
     every = list(tasks)
     estimated = []
     for task in every:
-        if task.state is State.done or task.remaining_s is not None or task.state is State.running:
+        if task.state is State.done or task.remaining_s is not None:
             estimated.append(task)
             continue
-        last = entries.get(task.name, {}).get("seconds")
+        entry = entries.get(task.name, {})
+        last = entry.get("seconds") or entry.get("expected")
         others = [t.seconds for t in every if t.stage == task.stage and t.state is State.done and t.seconds]
         guess = last if last is not None else (sum(others) / len(others) if others else None)
-        if guess is not None and task.total:
+        if guess is not None and task.state is State.running:
+            guess = max(0.0, guess - (task.seconds or 0.0))
+        elif guess is not None and task.total:
             guess *= 1 - (task.done or 0) / task.total
         estimated.append(TaskStatus(**{**task.__dict__, "remaining_s": guess}))
     return estimated
