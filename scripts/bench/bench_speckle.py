@@ -228,7 +228,9 @@ def quality(frame: np.ndarray, options: argparse.Namespace) -> None:
                 options.flat,
             )
             start = time.process_time()
-            result = reconstruct(burst, options.scale, options.wavelength, DIAMETER, deconvolve=False)
+            result = reconstruct(
+                burst, options.scale, options.wavelength, DIAMETER, deconvolve=False, method=options.method
+            )
             cost = time.process_time() - start
             best = burst[burst.std(axis=(1, 2)).argmax()]
             mean = tile_mean(burst, result.shifts, result.centres)
@@ -321,7 +323,9 @@ def cost(frame: np.ndarray, options: argparse.Namespace) -> None:
         times = []
         for _ in range(options.repeat):
             wall, cpu = time.perf_counter(), time.process_time()
-            reconstruct(burst, options.scale, options.wavelength, DIAMETER, backend=backend)
+            reconstruct(
+                burst, options.scale, options.wavelength, DIAMETER, backend=backend, method=options.method
+            )
             times.append((time.perf_counter() - wall, time.process_time() - cpu))
         wall, cpu = np.min(times, axis=0)
         print(f"{'x'.join(map(str, burst.shape))}, {threads} threads: {wall:.2f} s, {cpu:.2f} core-s")
@@ -342,6 +346,9 @@ def main() -> None:
     parser.add_argument("--wavelength", type=float, default=430.5, help="nm")
     parser.add_argument("--scale", type=float, default=0.048, help="arcsec per px")
     parser.add_argument("--flat", action="store_true", help="all turbulence on the ground")
+    parser.add_argument(
+        "--method", choices=("triple_correlation", "knox_thompson"), default="triple_correlation"
+    )
     parser.add_argument("--picture", type=Path, help="PNG to write")
     parser.add_argument(
         "--cost", type=int, nargs="+", metavar="THREADS", help="measure time instead of quality"
