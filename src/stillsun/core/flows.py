@@ -26,7 +26,7 @@ SLOW_WINDOW = 30
 
 #: Frames in which the reference follows the Sun. It stays behind by the flow in that time, which must be
 #: little: a convergent flow squeezes what lies between the pattern of the reference and that of the frame.
-FOLLOW_TIME = 5
+FOLLOW_TIME = 7
 
 _SPACING = 8  # pixels between control points of the slow motion
 _STEPS = 3  # of the search for the place from which the slow motion came
