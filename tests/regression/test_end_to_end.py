@@ -111,7 +111,6 @@ def test_other_kernels_redo_destretch_and_what_follows(simulated, work):
         assert f"{channel}/destretch.h5" in changed
         assert f"{channel}/calibration.h5" not in changed
         assert f"{channel}/speckle.h5" not in changed
-        assert f"{channel}/registration.h5" not in changed
         assert sum(n.startswith(f"{channel}/splineDestretch/") for n in changed) == BURSTS
     assert "report/index.html" in changed
 

@@ -72,7 +72,12 @@ def stage_context(
         The context.
     """
     stage, channel = task.stage, task.channel
-    sources = input_tasks(plan, settings, stage, channel)
+    # A product that could not be made is not there; what needs it was not started.
+    sources = {
+        key: source
+        for key, source in input_tasks(plan, settings, stage, channel).items()
+        if source is not None and source.is_made()
+    }
     config = settings.stages[channel][stage.name]
     is_reference = channel == settings.reference
 

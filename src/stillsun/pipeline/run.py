@@ -173,8 +173,10 @@ def _settled(
     task: Task, plan: Plan, settings: Settings, outcome: Outcome, earlier: Mapping[str, Mapping[str, Any]]
 ) -> bool:
     """Deal with a task that needs no work; says whether it is one."""
-    sources = [s for s in input_tasks(plan, settings, task.stage, task.channel).values() if s is not None]
-    if not task.stage.whole and any(s.name in outcome.failed or s.name in outcome.skipped for s in sources):
+    sources = input_tasks(plan, settings, task.stage, task.channel)
+    # What is optional, or the reference channel's, is left out of the context instead.
+    needed = [sources.get(f"{task.channel}:{product}") for product in task.stage.reads]
+    if any(s is not None and s.name in (*outcome.failed, *outcome.skipped) for s in needed):
         outcome.skipped.append(task.name)
         _LOG.warning("%s: left out, because a step before it failed", task.name)
         return True

@@ -68,8 +68,11 @@ def run(ctx: StageContext) -> None:
                 fields |= more
                 values |= measured | {"aligned": int(found is not None)}
             solution = found or solution
-    else:
+    elif "pointing" in ctx.reference:
         solution, values["aligned"] = _of_reference(ctx.reference["pointing"])
+    else:
+        ctx.note("the reference channel has no pointing; that of the telescope log is taken")
+        solution = None
     pointing = _pointing(ctx, solution, observer, site, report=True)
     if solution is not None:
         more, own = _stored(solution)

@@ -149,6 +149,8 @@ def _draw(
 
 def _wandering(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.Drift | None:
     """Offset and drift of the science images against the registration; reported, if measurable."""
+    if "registration" not in ctx.reference:
+        return None
     found = _drift.measure_drift(
         ctx,
         scale,
