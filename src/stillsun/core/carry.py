@@ -44,10 +44,14 @@ def pixel_map(
 
     Parameters
     ----------
-    shape, source_shape : tuple of int
-        Rows and columns of this channel's frames and of the oriented source frames.
-    plate_scale, source_scale : sequence of float
-        Plate scales along (x, y) of oriented frames, arcsec per pixel.
+    shape : tuple of int
+        Rows and columns of this channel's frames.
+    plate_scale : sequence of float
+        Plate scales along (x, y) of this channel's oriented frames, arcsec per pixel.
+    source_shape : tuple of int
+        Rows and columns of the oriented source frames.
+    source_scale : sequence of float
+        Plate scales along (x, y) of the oriented source frames, arcsec per pixel.
     translation : sequence of float, optional
         Where this channel's centre lies on the source, (x, y) arcsec from its centre; as in
         `stillsun.core.similarity.Similarity`, of which the source is the reference.

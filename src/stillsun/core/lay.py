@@ -72,10 +72,12 @@ def lay_on(
     ----------
     shape : sequence of int
         Shape (y, x) of the reference.
-    scale, image_scale : sequence of float
-        Plate scales along (x, y) of reference and image, arcsec per pixel.
+    scale : sequence of float
+        Plate scales along (x, y) of the reference, arcsec per pixel.
     image : array_like, shape (v, u)
         The image; NaN where it has nothing.
+    image_scale : sequence of float
+        Plate scales along (x, y) of the image, arcsec per pixel.
     translation : sequence of float, optional
         Where the image's centre lies, (x, y) arcsec from the reference's centre.
     rotation_deg : float, optional
