@@ -75,7 +75,7 @@ def test_links_resolve(page):
 def test_keys_and_choices_exist(page):
     wrong = []
     for span in _spans(page):
-        is_key = KEY.fullmatch(span.partition("=")[0]) and not span.endswith((".h5", ".py", ".part"))
+        is_key = KEY.fullmatch(span.partition("=")[0]) and not span.endswith((".h5", ".py", ".part", ".png"))
         is_choice = re.fullmatch(rf"({'|'.join(GROUPS)})=[a-z_]+", span)
         if is_key or is_choice:
             wrong += _faults(span)
