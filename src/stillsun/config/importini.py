@@ -256,7 +256,7 @@ def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[Camera]
         env.carry("kisipEnvMpirun", text, *every("kisip", "mpirun"))
         env.carry("kisipEnvKisipExe", text, *every("kisip", "executable"))
     if method is not None:
-        _method(method, every, has_program=env is not None and bool(env.get("kisipEnvBin")))
+        _method(method, every)
     if props is not None:
         props.carry("kisipPropsHeaderOff", whole, *every("kisip", "header_offset"))
         props.carry("kisipPropsTelescopeDiamm", number, ("telescope", "diameter_mm"))
@@ -265,8 +265,8 @@ def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[Camera]
         props.carry("kisipPropsAoUsed", boolean, *every("ao_used"))
 
 
-def _method(section: Section, every: Callable[..., list[tuple[str, ...]]], *, has_program: bool) -> None:
-    _algorithm(section, every, has_program)
+def _method(section: Section, every: Callable[..., list[tuple[str, ...]]]) -> None:
+    _algorithm(section, every)
     section.carry("kisipMethodPhaseRecLimit", number, *every("phase_limit"))
     limits = [section.carry(f"kisipMethodU{axis}", number, *every(f"{name}_limit")) for axis, name in _LIMITS]
     if None not in limits and limits[0] != limits[1]:
@@ -291,39 +291,20 @@ def _subfields(draft: Draft, cameras: Sequence[Camera]) -> None:
         speckle = draft.tree["channels"][camera.channel].get("speckle", {})
         if speckle.get("subfield_arcsec", 0.0) <= _LARGEST_SUBFIELD:
             continue
-        external = speckle.get("engine") == "kisip"
-        if external:
-            del speckle["subfield_arcsec"]
-        said = "left out" if external else "kept for the open reconstruction"
         camera.section.note(
             "kisipMethodSubfieldArcsec",
             Fate.contradiction,
-            f"the external program fails above {_LARGEST_SUBFIELD:g} arcsec; {said}",
+            f"the external program fails above {_LARGEST_SUBFIELD:g} arcsec; "
+            "kept for the open reconstruction",
         )
 
 
-def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]], has_program: bool) -> None:
-    """The method of reconstruction, of which the open one has one only."""
+def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]]) -> None:
+    """The method of reconstruction."""
     method = section.value("kisipMethodMethod", whole)
     keyword = "kisipMethodMethod"
-    if method is None:
-        return
-    if method == 1:
-        section.carry(keyword, lambda _: "triple_correlation", *every("method"))
-    elif method == 0 and has_program:
-        for path in every("engine"):
-            section.draft.put(path, "kisip")
-        section.carry(
-            keyword,
-            lambda _: "knox_thompson",
-            *every("method"),
-            remark="only the external program has it, so speckle.engine = kisip",
-        )
-    elif method == 0:
-        section.note(
-            keyword,
-            Fate.contradiction,
-            "only the external program has Knox-Thompson, and kisipEnvBin is empty",
-        )
-    else:
+    names = {0: "knox_thompson", 1: "triple_correlation"}
+    if method in names:
+        section.carry(keyword, lambda _: names[method], *every("method"))
+    elif method is not None:
         section.note(keyword, Fate.faulty, "expected 0 or 1")
