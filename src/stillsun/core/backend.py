@@ -163,26 +163,3 @@ def to_host(array: Any) -> np.ndarray:
     """
     get = getattr(array, "get", None)
     return np.asarray(array if get is None else get())
-
-
-def namespace_of(array: Any) -> Any:
-    """
-    Find the namespace that an array belongs to.
-
-    Parameters
-    ----------
-    array : array
-        NumPy, CuPy or other array of the array API standard.
-
-    Returns
-    -------
-    module
-        Its namespace.
-    """
-    if isinstance(array, np.ndarray):
-        return np
-    if type(array).__module__.partition(".")[0] == "cupy":
-        import cupy
-
-        return cupy
-    return array.__array_namespace__()

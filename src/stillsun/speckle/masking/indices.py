@@ -40,6 +40,23 @@ class Frequencies:
     def __len__(self) -> int:
         return len(self.y)
 
+    def numbered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Number all frequencies and their negatives.
+
+        Returns
+        -------
+        number : numpy.ndarray
+            (size, size) int32: number of each frequency of the Fourier plane; -1 outside the phase limit.
+        full_y, full_x : numpy.ndarray
+            (2 m,) int32: frequency of each number.
+        """
+        count = len(self)
+        number = np.full((self.size, self.size), -1, dtype=np.int32)
+        number[self.y, self.x] = np.arange(count)
+        number[-self.y, -self.x] = np.arange(count) + count
+        return number, np.concatenate([self.y, -self.y]), np.concatenate([self.x, -self.x])
+
 
 @dataclass(frozen=True)
 class Triples:
@@ -146,10 +163,7 @@ def triples(
     """
     f = frequencies(size, limit_y, limit_x, phase_limit)
     count = len(f)
-    number = np.full((size, size), -1, dtype=np.int32)
-    number[f.y, f.x] = np.arange(count)
-    number[-f.y, -f.x] = np.arange(count) + count
-    full_y, full_x = np.concatenate([f.y, -f.y]), np.concatenate([f.x, -f.x])
+    number, full_y, full_x = f.numbered()
     everything = np.arange(2 * count, dtype=np.int32)
     u_reach = u_limit * limit_x * size
     parts: list[tuple[np.ndarray, ...]] = []

@@ -72,11 +72,7 @@ def cross_spectra(
         lies in the upper half plane.
     """
     f = frequencies(size, limit_y, limit_x, phase_limit)
-    count = len(f)
-    number = np.full((size, size), -1, dtype=np.int32)
-    number[f.y, f.x] = np.arange(count)
-    number[-f.y, -f.x] = np.arange(count) + count
-    full_y, full_x = np.concatenate([f.y, -f.y]), np.concatenate([f.x, -f.x])
+    number, full_y, full_x = f.numbered()
     window = scipy.fft.fft(tukey(size, apodised) ** 2)
     length = np.hypot(f.y, f.x)
     short = (length <= LEAST_V) | ((f.q <= v_limit) & (f.x <= u_limit * limit_x * size))
