@@ -329,3 +329,17 @@ def test_settings_that_cannot_be():
         SimulationSettings.preset("tiny", ["ROSA_XBAND"])
     with pytest.raises(ConfigError, match="unknown size"):
         SimulationSettings.preset("huge")
+
+
+def test_a_cloud_dims_frames_and_log_alike(tmp_path):
+    settings = SimulationSettings.preset(
+        "tiny", ["ROSA_GBAND"], seed=4, cloud=(0.2, 0.4), cloud_transmission=0.5, **SMALLEST
+    )
+    simulate(tmp_path / "night", settings)
+    with h5py.File(tmp_path / "night" / "truth.h5") as file:
+        time, light = file["ROSA_GBAND/time"][:], file["ROSA_GBAND/transparency"][:]
+    behind = (time > 0.22) & (time < 0.38)
+    assert 0 < behind.sum() < time.size
+    np.testing.assert_allclose(light[behind], 0.5, atol=0.02)
+    np.testing.assert_allclose(light[(time < 0.2) | (time > 0.4)], 1.0, atol=0.02)
+    assert TelescopeState(settings).light_level(0.3) == pytest.approx(2.0, abs=0.05)

@@ -46,12 +46,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--bursts", type=int, help="bursts of the reference channel")
     add("--frames", type=int, dest="frames_per_burst", help="frames in a burst")
     add("--r0", type=float, dest="r0_m", metavar="M", help="Fried parameter at 500 nm, metres (default 0.10)")
+    add(
+        "--cloud",
+        type=_from_to,
+        metavar="FROM,TO",
+        help="a cloud dims the Sun between these seconds after the trigger",
+    )
+    add("--cloud-transmission", type=float, help="share of the light that it lets through (default 0.4)")
     add("--ao-modes", type=int, help="Zernike modes corrected by adaptive optics (default 0)")
     add("--flow", type=float, dest="flow_km_s", metavar="KM/S", help="largest solar flow (default 1)")
     add("--scene-speed", type=float, metavar="FACTOR", help="how much faster than real the Sun evolves")
     add("--frames-per-file", type=int, help="image extensions of a ROSA file (default 256; tiny: 40)")
     add("--fulldisk-pixels", type=int, help="side of the full-disk image (default 4096; tiny: 512)")
     add("--threads", type=int, help="threads (default: all cores)")
+
+
+def _from_to(text: str) -> tuple[float, float]:
+    come, go = (float(part) for part in text.split(","))
+    return come, go
 
 
 def run(options: argparse.Namespace, progress: Callable[[int, int], None] | None = None) -> None:

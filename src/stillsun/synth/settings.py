@@ -74,6 +74,10 @@ class SimulationSettings:
         Mean signal in a frame; electrons.
     read_noise : float
         Read noise; electrons.
+    cloud : (float, float) or None
+        Seconds after the trigger at which a cloud comes and goes.
+    cloud_transmission : float
+        Share of the light that the cloud lets through.
     start : datetime
         UTC of the trigger pulse.
     latitude_deg, longitude_deg : float
@@ -111,6 +115,8 @@ class SimulationSettings:
     ao_efficiency: float = 0.9
     electrons: float = 12000.0
     read_noise: float = 10.0
+    cloud: tuple[float, float] | None = None
+    cloud_transmission: float = 0.4
     start: datetime = datetime(2025, 9, 3, 14, 21, 52)
     latitude_deg: float = -11.3
     longitude_deg: float = 17.6
@@ -135,6 +141,10 @@ class SimulationSettings:
             for name in ("r0_m", "electrons")
             if not getattr(self, name) > 0
         ]
+        if self.cloud is not None and not self.cloud[0] < self.cloud[1]:
+            findings.append(f"cloud={self.cloud}: must go after it has come")
+        if not 0 < self.cloud_transmission <= 1:
+            findings.append(f"cloud_transmission={self.cloud_transmission}: must be between 0 and 1")
         if not self.channels:
             findings.append("channels: at least one is needed")
         if findings:

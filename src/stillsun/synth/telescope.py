@@ -15,6 +15,8 @@ from stillsun.synth.settings import SimulationSettings
 # Guider angle at which solar north is up.
 GUIDER_ZERO_DEG = 13.3
 _LOG_MARGIN_SECONDS = 60
+# Share of its time that a cloud takes to come, and to go.
+_CLOUD_EDGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,17 @@ class TelescopeState:
         float
             Volts; 4 at brightness 1.
         """
-        return float(4.0 * (1 + 0.01 * np.sin(2 * np.pi * seconds / 240.0)))
+        drift = 4.0 * (1 + 0.01 * np.sin(2 * np.pi * seconds / 240.0))
+        return float(drift * self._transmission(seconds))
+
+    def _transmission(self, seconds: float) -> float:
+        s = self.settings
+        if s.cloud is None:
+            return 1.0
+        come, go = s.cloud
+        edge = _CLOUD_EDGE * (go - come)
+        cover = np.interp(seconds, [come, come + edge, go - edge, go], [0.0, 1.0, 1.0, 0.0])
+        return float(1.0 - cover * (1.0 - s.cloud_transmission))
 
     def write_log(self, path: Path, seconds: float) -> None:
         """
