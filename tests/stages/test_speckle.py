@@ -160,6 +160,20 @@ def files(directory: Path) -> list[str]:
     return sorted(p.name for p in directory.iterdir()) if directory.is_dir() else []
 
 
+def stop_after(monkeypatch, bursts):
+    """Let the engine of the stage end the run after some bursts; gives what it had been."""
+    whole = STAGE.run.__globals__["tile_aligned_mean"]
+    left = iter(range(bursts))
+
+    def fragile(frames, **options):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return whole(frames, **options)
+
+    monkeypatch.setitem(STAGE.run.__globals__, "tile_aligned_mean", fragile)
+    return whole
+
+
 def test_none_gives_the_mean_of_frames_that_do_not_move(work, raw):
     product = work.run(SpeckleConfig(engine=SpeckleEngine.none))
     np.testing.assert_allclose(product["image"], raw[1], rtol=1e-5)
@@ -176,25 +190,45 @@ def test_none_gives_the_mean_of_frames_that_do_not_move(work, raw):
 
 
 def test_rows_that_are_done_are_not_done_again(work, raw, monkeypatch):
-    made = []
-    whole = STAGE.run.__globals__["tile_aligned_mean"]
-
-    def fragile(frames, **options):
-        if len(made) == 2:
-            raise KeyboardInterrupt
-        made.append(frames[0, 0, 0])
-        return whole(frames, **options)
-
-    monkeypatch.setitem(STAGE.run.__globals__, "tile_aligned_mean", fragile)
+    whole = stop_after(monkeypatch, 2)
     config = SpeckleConfig(engine=SpeckleEngine.none)
     with pytest.raises(KeyboardInterrupt):
         work.run(config)
-    assert len(made) == 2
     monkeypatch.setitem(STAGE.run.__globals__, "tile_aligned_mean", whole)
     work.progress.clear()
     product = work.run(config)
     assert work.progress == [(n, BURSTS) for n in (2, 3, 4, 5)]
     np.testing.assert_allclose(product["image"], raw[1], rtol=1e-5)
+
+
+def test_bursts_of_an_engine_in_memory_are_kept_if_asked_for(work, raw, monkeypatch):
+    config = SpeckleConfig(engine=SpeckleEngine.none)
+    config.kisip.header_offset = 64
+    whole = stop_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        work.run(config)
+    monkeypatch.setitem(STAGE.run.__globals__, "tile_aligned_mean", whole)
+    # The first two bursts were reconstructed without being kept: their files are not forgotten.
+    product = work.run(replace(config, keep_bursts=True))
+    np.testing.assert_allclose(product["image"], raw[1], rtol=1e-5)
+    names = [f"{NAME}.raw.batch.00.{n:03d}" for n in range(BURSTS)]
+    assert files(work.paths.speckle_bursts) == [*names, "gband.noise"]
+    for name, scene in zip(names, raw[1], strict=True):
+        content = (work.paths.speckle_bursts / name).read_bytes()
+        assert content[:64] == bytes(64)
+        assert content[64:] == np.repeat(scene[None], FRAMES, axis=0).astype("=f4").tobytes()
+    assert not work.paths.speckle_output.exists()
+
+
+def test_disk_space_for_kept_bursts_is_looked_at_first(work, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    each = 4 * FRAMES * ROWS * COLUMNS
+    free = 4 * ROWS * COLUMNS * BURSTS + each + (BURSTS - 1) * each
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, free))
+    with pytest.raises(ReconstructionError, match=r"disk is too small.*keep_bursts=false$") as caught:
+        work.run(SpeckleConfig(engine=SpeckleEngine.none, keep_bursts=True))
+    assert "masking" not in str(caught.value)
+    assert files(work.paths.speckle_bursts) == []
 
 
 def test_masking_is_given_what_the_configuration_says(work, raw, monkeypatch):

@@ -343,7 +343,7 @@ class SpeckleConfig:
     timeout: float = opt(
         3600.0, "time without progress after which an external program is stopped", unit="s", gt=0
     )
-    keep_bursts: bool = opt(False, "keep the burst files of an external program")
+    keep_bursts: bool = opt(False, "keep the burst files; without an external program: write them at all")
     deconvolve: bool = opt(True, "divide by the telescope's transfer function too")
     method: SpeckleMethod = opt(SpeckleMethod.triple_correlation, "phase reconstruction")
     subfield_arcsec: float = opt(7.0, "side of a subfield", unit="arcsec", gt=0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from stillsun.config.schema import SpeckleConfig, SpeckleEngine
+from stillsun.core.backend import to_host
 from stillsun.core.quality import frame_quality
 from stillsun.io.bursts import BurstReader, open_bursts
 from stillsun.io.store import StoreWriter
@@ -16,6 +19,8 @@ from stillsun.speckle.engine import Reconstruction
 from stillsun.speckle.masking import reconstruct
 from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
 from stillsun.speckle.stack import tile_aligned_mean, tile_centres
+from stillsun.stages._beside import read_ahead
+from stillsun.stages._burstfiles import BurstFiles
 from stillsun.stages._external import ExternalRun
 from stillsun.stages.base import Field, Stage, StageContext
 
@@ -37,8 +42,8 @@ def run(ctx: StageContext) -> None:
     """
     Reconstruct every burst.
 
-    Rows that an earlier run completed are kept. In-process engines hold one burst in memory; the
-    external program finds its bursts on disk.
+    Rows that an earlier run completed are kept. In-process engines hold two bursts in memory, the one
+    that is reconstructed and the next; the external program finds its bursts on disk.
 
     Parameters
     ----------
@@ -63,11 +68,34 @@ def run(ctx: StageContext) -> None:
     if config.engine is SpeckleEngine.kisip:
         external = ExternalRun(ctx, reader)
         external.make()
-        _store(ctx, reader, external.centres, external.read, config.engine.name)
+        _store(ctx, reader, external.centres, lambda bursts: map(external.read, bursts))
         external.finish()
         return
     engine, centres = _engine(ctx, reader)
-    _store(ctx, reader, centres, lambda burst: engine(reader.read(burst)), config.engine.name)
+    if not config.keep_bursts:
+        _store(ctx, reader, centres, lambda bursts: map(engine, _in_memory(reader, bursts)))
+        return
+    files = BurstFiles(ctx, reader)
+    files.tidy()
+    files.check_space(len(reader), 4 * math.prod((len(reader), *reader.shape[1:])))
+    files.write_noise()
+
+    def kept(bursts: Sequence[int]) -> Iterator[Reconstruction]:
+        for burst, frames in zip(bursts, _in_memory(reader, bursts), strict=True):
+            files.keep(burst, to_host(frames))
+            yield engine(frames)
+
+    _store(ctx, reader, centres, kept)
+    # Of bursts that an earlier run reconstructed without keeping them.
+    files.write(range(len(reader)))
+    files.finish()
+
+
+def _in_memory(reader: BurstReader, bursts: Sequence[int]) -> Iterator[Any]:
+    """Calibrated bursts; while one is reconstructed, the next is read and calibrated in one more thread."""
+    correction = replace(reader.correction, backend=replace(reader.correction.backend, threads=1))
+    beside = BurstReader(reader.source, correction, reader.first, reader.frames)
+    return read_ahead(beside.read, bursts, depth=1)
 
 
 def _engine(
@@ -100,19 +128,17 @@ def _store(
     ctx: StageContext,
     reader: BurstReader,
     centres: _Centres,
-    result_of: Callable[[int], Reconstruction],
-    engine: str,
+    results_of: Callable[[Sequence[int]], Iterator[Reconstruction]],
 ) -> None:
     bursts = len(reader)
-    with ctx.create(bursts, _fields(reader.shape, centres), {"engine": engine}) as store:
+    with ctx.create(bursts, _fields(reader.shape, centres), {"engine": ctx.config.engine.name}) as store:
         for name, values in zip(("centres_y", "centres_x"), centres, strict=True):
             store.write(name, values)
-        done = store.done()
-        ctx.progress(int(done.sum()), bursts)
-        for burst in (int(i) for i in np.flatnonzero(~done)):
-            _write(ctx, store, burst, result_of(burst))
-            done[burst] = True
-            ctx.progress(int(done.sum()), bursts)
+        missing = [int(burst) for burst in np.flatnonzero(~store.done())]
+        ctx.progress(bursts - len(missing), bursts)
+        for done, (burst, result) in enumerate(zip(missing, results_of(missing), strict=True), start=1):
+            _write(ctx, store, burst, result)
+            ctx.progress(bursts - len(missing) + done, bursts)
 
 
 def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruction) -> None:
