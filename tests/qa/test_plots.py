@@ -8,18 +8,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from stillsun.qa.plots import (
-    MARGINS,
-    Line,
-    Panel,
-    camera_figure,
-    encode,
-    fit,
-    grid_figure,
-    image_figure,
-    intensity_limits,
-    series_figure,
-)
+from stillsun.qa.plots import MARGINS, camera_figure, encode, grid_figure, image_figure
+from stillsun.qa.scaling import fit, intensity_limits
+from stillsun.qa.series import Line, Panel, series_figure
 
 SCALE = (0.05, 0.08)
 

@@ -7,7 +7,8 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from stillsun.qa.view import Placement, System, View, common_raster, frame_raster
+from stillsun.qa.placement import Placement, System
+from stillsun.qa.view import View, common_raster, frame_raster
 
 SHAPE = (90, 120)
 

@@ -14,9 +14,10 @@ from tests.qa._night import START, Night, context
 from stillsun.config.schema import MovieConfig
 from stillsun.core.orient import Orientation
 from stillsun.qa.film import Film
-from stillsun.qa.plots import Line, Panel
+from stillsun.qa.placement import Placement, System
+from stillsun.qa.series import Line, Panel
 from stillsun.qa.video import write_video
-from stillsun.qa.view import Placement, System, View, frame_raster
+from stillsun.qa.view import View, frame_raster
 from stillsun.stages import movie
 
 PRODUCTS = ("bursts", "destretch")

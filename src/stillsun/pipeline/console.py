@@ -112,7 +112,7 @@ class Progress:
     bars : bool
         Show a bar.
     file : Path, optional
-        Where others can read how far the task is, see `stillsun.pipeline.status`; removed at the end.
+        Where others can read how far the task is, see `stillsun.pipeline.taskstatus`; removed at the end.
     """
 
     def __init__(self, label: str, *, bars: bool, file: Path | None = None) -> None:

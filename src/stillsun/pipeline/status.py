@@ -2,81 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from enum import Enum
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stillsun.config.settings import Settings
 from stillsun.errors import InputError, StillsunError
-from stillsun.io.store import StoreReader, part_progress, stored_digest
+from stillsun.io.store import StoreReader
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import Action, Plan, make_plan
+from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.record import is_alive, required_record
 from stillsun.pipeline.session import changed_by, check_files
-from stillsun.pipeline.workspace import Workspace, read_stamp
+from stillsun.pipeline.taskstatus import State, TaskStatus, task_status, with_estimates
+from stillsun.pipeline.workspace import Workspace
 from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.products import ChannelProducts
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages
-
-
-class State(Enum):
-    """How a task stands."""
-
-    done = "done"
-    running = "running"
-    waits = "waits"
-    stopped = "stopped"
-    failed = "failed"
-    stale = "stale"
-    missing = "missing"
-
-
-@dataclass(frozen=True)
-class TaskStatus:
-    """
-    One stage of one channel.
-
-    Attributes
-    ----------
-    channel : str
-        Channel; empty for a stage of the whole observation.
-    stage : str
-        Stage.
-    state : State
-        How it stands: stale is a product that is there, but that the next run makes again.
-    done, total : int or None
-        Units of an unfinished task (rows of its store, mostly).
-    seconds : float or None
-        Time it took, or has taken so far.
-    remaining_s : float or None
-        Estimate of the time that is left.
-    error : str
-        Why it failed.
-    notes : list of str
-        What its stage noted when it ended without a result.
-    """
-
-    channel: str
-    stage: str
-    state: State
-    done: int | None = None
-    total: int | None = None
-    seconds: float | None = None
-    remaining_s: float | None = None
-    error: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Channel and stage."""
-        return f"{self.channel}/{self.stage}" if self.channel else self.stage
 
 
 @dataclass(frozen=True)
@@ -176,11 +121,11 @@ def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings]) -> Sta
     # While a run goes on, its own plan holds, and the raw files need not be looked at again.
     plan = Plan() if alive else _plan(settings, stages, space, record["backend"])
     tasks = [
-        _task_status(stage, channel, plan, space, record["tasks"], layout)
+        task_status(stage, channel, plan, space, record["tasks"], layout)
         for stage in stages.values()
         for channel in ([""] if stage.whole else settings.channels)
     ]
-    tasks = _with_estimates(tasks, record["tasks"])
+    tasks = with_estimates(tasks, record["tasks"])
     open_tasks = [t for t in tasks if t.state is not State.done]
     known = [t.remaining_s for t in open_tasks if t.remaining_s is not None]
     state = _overall(tasks, alive, record)
@@ -211,98 +156,6 @@ def _plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, bac
         return make_plan(settings, stages, space, backend)
     except StillsunError as error:
         return Plan(findings=[str(error)])
-
-
-def _task_status(
-    stage: Stage,
-    channel: str,
-    plan: Plan,
-    space: Workspace,
-    entries: Mapping[str, Mapping[str, Any]],
-    layout: Layout,
-) -> TaskStatus:
-    name = f"{channel}/{stage.name}" if channel else stage.name
-    entry = entries.get(name, {})
-    task = None if plan.findings else plan.lookup(stage.name, channel)
-    wanted = entry.get("digest") if task is None else task.digest
-    places = space.target(stage)
-    found = _found(stage, channel, places)
-    said, own = entry.get("state"), entry.get("digest") == wanted
-    alive = said in ("planned", "running") and is_alive(layout, entry if said == "running" else {})
-    rows = _rows(stage, channel, places, wanted)
-    state: State = State.missing
-    more: dict[str, Any] = {}
-    if alive:
-        state = State.running if said == "running" else State.waits
-        more = _progress(name, channel, layout) if state is State.running else {}
-        if state is State.running and entry.get("started"):
-            more["seconds"] = time.time() - entry["started"]
-    elif found is not None and found == wanted and (task is None or task.action is Action.reuse):
-        state, more = State.done, {"seconds": entry.get("seconds") if own else None}
-    elif own and said == "failed":
-        state, more = State.failed, {"error": entry.get("error") or "", **rows}
-    elif rows or (own and said == "running"):
-        state, more = State.stopped, rows
-    elif found is not None:
-        state = State.stale
-    elif own and said == "empty":
-        more = {"notes": list(entry.get("notes") or [])}
-    return TaskStatus(channel, stage.name, state, **more)
-
-
-def _found(stage: Stage, channel: str, places: Layout) -> str | None:
-    if stage.writes:
-        return stored_digest(*places.store(channel, stage.writes))
-    return read_stamp(places.stamp(channel, stage.name), places.work).get("digest")
-
-
-def _rows(stage: Stage, channel: str, places: Layout, digest: str | None) -> dict[str, Any]:
-    """Rows of an unfinished store that the next run will go on with."""
-    if not stage.writes:
-        return {}
-    path, group = places.store(channel, stage.writes)
-    own = path if group == "/" else path.with_name(f"{path.stem}.{group}{path.suffix}")
-    rows = part_progress(own, digest)
-    return {} if rows is None else {"done": rows[0], "total": rows[1]}
-
-
-def _progress(name: str, channel: str, layout: Layout) -> dict[str, Any]:
-    """What a running task says of itself, with the time that the rest will take at its pace."""
-    try:
-        said = json.loads(layout.progress(channel).read_text())
-    except (OSError, ValueError):
-        return {}
-    if said["task"] != name:
-        return {}
-    made, took = said["done"] - said["first"], said["at"] - said["since"]
-    more: dict[str, Any] = {"done": said["done"], "total": said["total"]}
-    if made > 0:
-        more["remaining_s"] = max(
-            0.0, took / made * (said["total"] - said["done"]) - (time.time() - said["at"])
-        )
-    return more
-
-
-def _with_estimates(
-    tasks: Iterable[TaskStatus], entries: Mapping[str, Mapping[str, Any]]
-) -> list[TaskStatus]:
-    """Add how long what has not begun will take: as long as last time, or as for the other channels."""
-    every = list(tasks)
-    estimated = []
-    for task in every:
-        if task.state is State.done or task.remaining_s is not None:
-            estimated.append(task)
-            continue
-        entry = entries.get(task.name, {})
-        last = entry.get("seconds") or entry.get("expected")
-        others = [t.seconds for t in every if t.stage == task.stage and t.state is State.done and t.seconds]
-        guess = last if last is not None else (sum(others) / len(others) if others else None)
-        if guess is not None and task.state is State.running:
-            guess = max(0.0, guess - (task.seconds or 0.0))
-        elif guess is not None and task.total:
-            guess *= 1 - (task.done or 0) / task.total
-        estimated.append(TaskStatus(**{**task.__dict__, "remaining_s": guess}))
-    return estimated
 
 
 def _overall(tasks: Iterable[TaskStatus], alive: bool, record: Mapping[str, Any]) -> str:

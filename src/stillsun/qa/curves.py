@@ -6,8 +6,9 @@ import numpy as np
 
 from stillsun.qa.metrics import FrameStatistics, dim_frames
 from stillsun.qa.page import Picture
-from stillsun.qa.plots import AFTER_COLOUR, BEFORE_COLOUR, RAW_COLOUR, Line, Panel, encode, series_figure
+from stillsun.qa.plots import encode
 from stillsun.qa.products import ChannelProducts, ChannelReport, percent
+from stillsun.qa.series import AFTER_COLOUR, BEFORE_COLOUR, RAW_COLOUR, Line, Panel, series_figure
 
 _KERNEL_COLOURS = ("#1660a8", "#3a9bd1", "#2a9d6f", "#d98c1f", "#b3423a", "#7a4fa3", "#5a6472")
 _NO_LOG = "there is no telescope log for these times."

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stillsun.qa.plots import DPI, Panel, set_range
+from stillsun.qa.plots import DPI
+from stillsun.qa.series import Panel, set_range
 from stillsun.qa.view import View
 
 if TYPE_CHECKING:

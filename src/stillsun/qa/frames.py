@@ -7,8 +7,9 @@ import numpy as np
 from stillsun.io.store import StoreReader
 from stillsun.qa.metrics import FrameStatistics, inner_field
 from stillsun.qa.page import Picture
-from stillsun.qa.plots import encode, grid_figure, image_figure, intensity_limits
+from stillsun.qa.plots import encode, grid_figure, image_figure
 from stillsun.qa.products import ChannelProducts, ChannelReport, percent
+from stillsun.qa.scaling import intensity_limits
 
 # Frames that are averaged to show how still the series stands: few enough for the Sun to keep its shape.
 _MEAN_FRAMES = 20

@@ -1,15 +1,14 @@
-"""Figures: frames on arcsec axes, quantities against time, calibration images."""
+"""Figures: frames on arcsec axes, calibration images."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillsun.qa.metrics import inner_field
+from stillsun.qa.scaling import fit, intensity_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,126 +17,7 @@ if TYPE_CHECKING:
 DPI = 100
 # Room around an image for its labels: left, right, bottom, top, in pixels.
 MARGINS = (66, 14, 48, 30)
-BEFORE_COLOUR = "#8a8f98"
-AFTER_COLOUR = "#1660a8"
-RAW_COLOUR = "#d98c1f"
 _JPEG_QUALITY = 75
-_MANY_POINTS = 80
-
-
-@dataclass(frozen=True)
-class Line:
-    """
-    One curve of a panel.
-
-    Attributes
-    ----------
-    label : str
-        Text for the legend; empty for none.
-    values : numpy.ndarray
-        One value a frame.
-    colour : str
-        Colour.
-    width : float
-        Width, points.
-    """
-
-    label: str
-    values: np.ndarray
-    colour: str = AFTER_COLOUR
-    width: float = 1.1
-
-
-@dataclass(frozen=True)
-class Panel:
-    """
-    One quantity against time.
-
-    Attributes
-    ----------
-    label : str
-        Quantity and unit, for the axis.
-    lines : sequence of Line
-        The curves.
-    logarithmic : bool
-        Logarithmic axis.
-    """
-
-    label: str
-    lines: Sequence[Line] = field(default_factory=tuple)
-    logarithmic: bool = False
-
-
-def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """
-    Bin or enlarge an image by a whole number, so that it just fits.
-
-    Parameters
-    ----------
-    image : numpy.ndarray, shape (y, x)
-        Image.
-    size : int
-        Longest side to fit into, pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        Means of square blocks (at the rim, what does not fill a block is left out), or each pixel
-        repeated.
-    """
-    factor = -(-max(image.shape) // size)
-    if factor > 1:
-        return binned(image, factor)
-    times = size // max(image.shape)
-    return image if times == 1 else image.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def binned(image: np.ndarray, factor: int) -> np.ndarray:
-    """
-    Means of square blocks of an image.
-
-    Parameters
-    ----------
-    image : numpy.ndarray, shape (y, x)
-        Image.
-    factor : int
-        Side of a block, pixels.
-
-    Returns
-    -------
-    numpy.ndarray
-        At the rim, what does not fill a block is left out, half of it on either side.
-    """
-    if factor == 1:
-        return image
-    rows, columns = (n // factor for n in image.shape)
-    top, left = ((n % factor) // 2 for n in image.shape)
-    blocks = image[top : top + rows * factor, left : left + columns * factor]
-    return blocks.reshape(rows, factor, columns, factor).mean(axis=(1, 3))
-
-
-def intensity_limits(image: np.ndarray, clip: float = 0.3) -> tuple[float, float]:
-    """
-    Limits of the grey scale from an image away from its rim.
-
-    Parameters
-    ----------
-    image : numpy.ndarray, shape (..., y, x)
-        Image or stack of images.
-    clip : float
-        Share of the pixels that is clipped at either end, per cent.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper limit; (0, 1) for an image without finite pixels.
-    """
-    values = inner_field(image)
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(values, [clip, 100 - clip]))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def image_figure(
@@ -268,83 +148,6 @@ def draw_frame(
     axes.set_xlabel("x (arcsec)", fontsize=9)
     axes.set_ylabel("y (arcsec)", fontsize=9)
     axes.tick_params(labelsize=8, direction="out")
-
-
-def series_figure(times: np.ndarray, panels: Sequence[Panel]) -> Figure:
-    """
-    Quantities against time, one below the other.
-
-    Parameters
-    ----------
-    times : numpy.ndarray
-        Unix seconds (UTC), (frames,) float64.
-    panels : sequence of Panel
-        What to draw, at least one.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
-    """
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.figure import Figure
-
-    moments = (times * 1e3).round().astype("datetime64[ms]")
-    height = 0.75 + 1.35 * len(panels)
-    figure = Figure(figsize=(10, height), dpi=DPI)
-    # Fixed room around the panels: finding it by drawing twice takes longer than all the rest.
-    room = {"left": 0.09, "right": 0.88, "bottom": 0.6 / height, "top": 1 - 0.1 / height, "hspace": 0.12}
-    rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False, gridspec_kw=room)[:, 0]
-    for axes, panel in zip(rows, panels, strict=True):
-        _draw_panel(axes, moments, panel)
-    locator = AutoDateLocator()
-    rows[-1].xaxis.set_major_locator(locator)
-    rows[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    if len(times) > 1:
-        rows[-1].set_xlim(moments[0], moments[-1])
-    rows[-1].set_xlabel("time (UTC)", fontsize=9)
-    rows[-1].xaxis.get_offset_text().set_fontsize(8)
-    for axes in rows:
-        axes.yaxis.set_label_coords(-0.065, 0.5)
-    return figure
-
-
-def _draw_panel(axes: Any, moments: np.ndarray, panel: Panel) -> None:
-    few = len(moments) <= _MANY_POINTS
-    for line in panel.lines:
-        axes.plot(
-            moments,
-            line.values,
-            color=line.colour,
-            label=line.label or None,
-            linewidth=line.width,
-            marker="o" if few else None,
-            markersize=2.5,
-        )
-    axes.set_ylabel(panel.label, fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#e2e4e8", linewidth=0.6)
-    set_range(axes, np.concatenate([line.values for line in panel.lines]))
-    if any(line.label for line in panel.lines):
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-
-
-def set_range(axes: Axes, values: np.ndarray) -> None:
-    """
-    Fit the vertical axis to values; what changes by less than one per cent looks constant.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Axes.
-    values : numpy.ndarray
-        Everything that is drawn; some of it finite.
-    """
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    middle, half = (low + high) / 2, (high - low) / 2
-    half = max(1.12 * half, 0.005 * abs(middle)) or 1.0
-    axes.set_ylim(middle - half, middle + half)
-    axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def camera_figure(images: Mapping[str, np.ndarray], units: Mapping[str, str], *, size: int = 400) -> Figure:

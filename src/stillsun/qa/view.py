@@ -1,87 +1,21 @@
-"""Frames laid onto pictures whose sides are coordinates: helioprojective, or from the centre of the field."""
+"""Frames laid onto pictures whose sides are coordinates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from stillsun.qa.plots import binned
-from stillsun.qa.products import ChannelProducts, utc
+from stillsun.qa.placement import Placement, rotation
+from stillsun.qa.scaling import binned
 
 # A frame turned by less is shown pixel by pixel; over 1000 pixels it is a fifth of one.
 _STRAIGHT_DEG = 0.01
 # What lies beside the frame.
 _BLANK = 255
-
-
-class System(Enum):
-    """What coordinates count from."""
-
-    sun = "centre of the solar disk, helioprojective"
-    reference = "centre of the reference channel's field"
-    own = "centre of the channel's own field"
-
-
-@dataclass(frozen=True)
-class Placement:
-    """
-    Where an oriented frame lies: world = origin + R(angle) scale (pixel - reference).
-
-    Attributes
-    ----------
-    reference : (float, float)
-        Reference pixel (x, y); the centre of the first pixel is 1.
-    scale : (float, float)
-        Plate scale (x, y), arcsec per pixel.
-    origin : (float, float)
-        Coordinates (x, y) of the reference pixel, arcsec.
-    angle_deg : float
-        As CROTA2.
-    system : System
-        What the coordinates count from.
-    time : str
-        When the coordinates hold, in words; empty where that does not matter.
-    """
-
-    reference: tuple[float, float]
-    scale: tuple[float, float]
-    origin: tuple[float, float]
-    angle_deg: float
-    system: System
-    time: str = ""
-
-    @property
-    def labels(self) -> tuple[str, str]:
-        """What the axes say."""
-        if self.system is System.sun:
-            time = f" at {self.time} UTC" if self.time else ""
-            return f"helioprojective x{time} (arcsec)", "helioprojective y (arcsec)"
-        where = " from the reference's centre" if self.system is System.reference else ""
-        return f"x{where} (arcsec)", f"y{where} (arcsec)"
-
-    def corners(self, shape: Sequence[int]) -> np.ndarray:
-        """
-        Outer corners of a frame.
-
-        Parameters
-        ----------
-        shape : sequence of int
-            Rows and columns.
-
-        Returns
-        -------
-        numpy.ndarray, shape (4, 2)
-            Coordinates (x, y), arcsec.
-        """
-        rows, columns = shape
-        edges = [(x, y) for x in (0.5, columns + 0.5) for y in (0.5, rows + 0.5)]
-        offsets = (np.array(edges) - self.reference) * self.scale
-        return np.asarray(self.origin) + offsets @ _rotation(self.angle_deg).T
 
 
 @dataclass(frozen=True)
@@ -114,53 +48,6 @@ class Raster:
             self.bottom,
             self.bottom + rows * self.step[1],
         )
-
-
-def placement(products: ChannelProducts, shape: Sequence[int], time: float | None = None) -> Placement:
-    """
-    Place the frames of a channel.
-
-    All frames lie where they do at one time: solar rotation carries the coordinates along with the
-    features, which stay where they are in the picture.
-
-    Parameters
-    ----------
-    products : ChannelProducts
-        The channel.
-    shape : sequence of int
-        Rows and columns of its oriented frames.
-    time : float, optional
-        When the coordinates hold, Unix seconds (UTC); that of the middle frame by default.
-
-    Returns
-    -------
-    Placement
-        On the Sun where registration and pointing are known; else on the field of the reference channel
-        where the registration is; else around the centre of its own field.
-    """
-    geometry, pointing = (products.inputs.get(name) for name in ("registration", "pointing"))
-    if geometry is None or "crpix" not in geometry:
-        centre = ((shape[1] + 1) / 2, (shape[0] + 1) / 2)
-        return Placement(centre, products.scale, (0.0, 0.0), 0.0, System.own)
-    x, y = (float(v) for v in geometry.read("crpix"))
-    angle = float(geometry.read("rotation_deg"))
-    if pointing is None or not pointing.rows or pointing.read("method") == "unknown":
-        return Placement((x, y), products.scale, (0.0, 0.0), angle, System.reference)
-    times, crval = products.times, pointing.read("crval")
-    row = pointing.rows // 2
-    origin = crval[row]
-    if times is not None:
-        time = float(times[row]) if time is None else time
-        row = int(np.argmin(np.abs(times - time)))
-        origin = [np.interp(time, times, values) for values in crval.T]
-    return Placement(
-        (x, y),
-        products.scale,
-        (float(origin[0]), float(origin[1])),
-        angle + float(pointing.read("crota2", row)),
-        System.sun,
-        "" if time is None else utc(time)[11:],
-    )
 
 
 def frame_raster(place: Placement, shape: Sequence[int], size: int) -> Raster:
@@ -270,7 +157,7 @@ class View:
     def _map(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The binned frame, and (y, x) in it as a linear function of 1, row and column of the picture."""
         raster, place, bins = self.raster, self.place, self._bins
-        turn = _rotation(-place.angle_deg) / np.asarray(place.scale)[:, None]
+        turn = rotation(-place.angle_deg) / np.asarray(place.scale)[:, None]
         corner = np.array([raster.left + raster.step[0] / 2, raster.bottom + raster.step[1] / 2])
         start = turn @ (corner - place.origin) + np.asarray(place.reference) - 1.0
         steps = turn * np.asarray(raster.step)
@@ -279,11 +166,6 @@ class View:
         start = (start - odd - (bins - 1) / 2) / bins
         matrix = np.array([[start[i], steps[i, 1] / bins, steps[i, 0] / bins] for i in (1, 0)])
         return binned(frame, bins), matrix
-
-
-def _rotation(angle_deg: float) -> np.ndarray:
-    cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
-    return np.array([[cos, -sin], [sin, cos]])
 
 
 @njit(cache=True, nogil=True)

@@ -14,10 +14,11 @@ from stillsun.io.goes import XrayFlux, read_goes
 from stillsun.io.store import StoreReader
 from stillsun.qa.film import Film
 from stillsun.qa.metrics import frame_statistics, inner_field
-from stillsun.qa.plots import AFTER_COLOUR, Line, Panel
+from stillsun.qa.placement import System, placement
 from stillsun.qa.products import ChannelProducts
+from stillsun.qa.series import AFTER_COLOUR, Line, Panel
 from stillsun.qa.video import encoder_missing, write_video
-from stillsun.qa.view import System, View, common_raster, frame_raster, placement
+from stillsun.qa.view import View, common_raster, frame_raster
 from stillsun.stages.base import ObservationContext, Stage
 
 Progress = Callable[[int, int], None]
