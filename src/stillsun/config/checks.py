@@ -239,11 +239,11 @@ def check_run(config: RunConfig, stages: Mapping[str, Mapping[str, Any]]) -> Ite
     reference = config.observation.reference_channel
     if reference is not None and reference not in channels:
         yield f"observation.reference_channel: no channel {reference!r}; allowed: {known}"
-    yield from (
-        f"observation.channels.{c}.data.pattern: must be given (shell pattern of the science frames)"
-        for c in _selected(config)
-        if channels[c].data.pattern is None
-    )
+    for name in _selected(config):
+        earlier = name in stages and stages[name]["speckle"].engine is SpeckleEngine.fits
+        role, what = ("reconstructed", "reconstructed frames") if earlier else ("data", "science frames")
+        if getattr(channels[name], role).pattern is None:
+            yield f"observation.channels.{name}.{role}.pattern: must be given (shell pattern of the {what})"
     for name, options in stages.items():
         if name in _selected(config):
             yield from _check_stages(name, channels[name], options)

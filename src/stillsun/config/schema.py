@@ -105,6 +105,7 @@ class SpeckleEngine(Enum):
     masking = "masking"
     kisip = "kisip"
     none = "none"
+    fits = "fits"
 
 
 class SpeckleMethod(Enum):
@@ -163,6 +164,15 @@ class FileSet:
 
     directory: str = opt(".", "directory, relative to observation.raw_dir or absolute")
     pattern: str | None = opt(None, "shell pattern of the file names; none: the channel has no such files")
+
+
+@dataclass
+class ReconstructedSet(FileSet):
+    """Files of frames that an earlier system reconstructed, one image a file."""
+
+    turned: bool | None = opt(
+        None, "orientation was applied to these frames already; by default as their PRSTEPn say"
+    )
 
 
 @dataclass
@@ -232,6 +242,9 @@ class ChannelConfig:
     flat: FileSet = opt(FileSet, "flat frames")
     target: FileSet = opt(FileSet, "target frames, for the registration of channels")
     linegrid: FileSet = opt(FileSet, "line-grid frames, for the plate scale")
+    reconstructed: ReconstructedSet = opt(
+        ReconstructedSet, "frames reconstructed by an earlier system (FITS), for speckle=fits"
+    )
     calibrate: dict[str, Any] = opt(dict, "keys of the stage calibrate for this channel")
     assemble: dict[str, Any] = opt(dict, "keys of the stage assemble for this channel")
     speckle: dict[str, Any] = opt(dict, "keys of the stage speckle for this channel")
@@ -337,7 +350,8 @@ class SpeckleConfig:
 
     engine: SpeckleEngine = opt(
         SpeckleEngine.masking,
-        "masking: open reconstruction; kisip: external program; none: tile-aligned mean",
+        "masking: open reconstruction; kisip: external program; none: tile-aligned mean; fits: frames "
+        "that an earlier system reconstructed, as they are",
     )
     processes: int = opt(2, "MPI processes of an external program", ge=1)
     timeout: float = opt(

@@ -17,7 +17,7 @@ from stillsun.io.rosa import open_rosa
 from stillsun.io.source import FrameSource
 
 ROLES = ("data", "dark", "flat", "target", "linegrid")
-REQUIRED_ROLES = ("data", "dark", "flat")
+REQUIRED_ROLES = ("data", "dark", "flat", "reconstructed")
 
 
 def directory_of(observation: ObservationConfig, settings: ChannelConfig, role: str) -> Path:
@@ -30,7 +30,7 @@ def directory_of(observation: ObservationConfig, settings: ChannelConfig, role: 
         The observation.
     settings : ChannelConfig
         The channel.
-    role : {"data", "dark", "flat", "target", "linegrid"}
+    role : {"data", "dark", "flat", "target", "linegrid", "reconstructed"}
         Role of the files.
 
     Returns
@@ -52,7 +52,7 @@ def find_files(observation: ObservationConfig, settings: ChannelConfig, role: st
         The observation.
     settings : ChannelConfig
         The channel.
-    role : {"data", "dark", "flat", "target", "linegrid"}
+    role : {"data", "dark", "flat", "target", "linegrid", "reconstructed"}
         Role of the files.
 
     Returns
@@ -138,7 +138,7 @@ def _check_start(settings: ChannelConfig, prefix: str) -> list[str]:
             "first frame, e.g. 2025-09-03T14:21:52 (the start in the name of the first ROSA file)"
         ]
     try:
-        _start(settings)
+        start_of(settings)
     except ValueError:
         return [f"{prefix}.start: not a time: {settings.start!r}; write YYYY-MM-DDThh:mm:ss.sss"]
     return []
@@ -163,7 +163,25 @@ def _interval_s(settings: ChannelConfig) -> float:
     return (settings.exposure_ms if interval_ms is None else interval_ms) / 1e3
 
 
-def _start(settings: ChannelConfig) -> np.datetime64 | None:
+def start_of(settings: ChannelConfig) -> np.datetime64 | None:
+    """
+    Start of the first frame, where the configuration gives it.
+
+    Parameters
+    ----------
+    settings : ChannelConfig
+        The channel.
+
+    Returns
+    -------
+    numpy.datetime64 or None
+        UTC, microseconds.
+
+    Raises
+    ------
+    ValueError
+        If it is no time.
+    """
     if settings.start is None:
         return None
     return np.datetime64(str(settings.start).strip().removesuffix("Z").replace(" ", "T"), "us")
@@ -222,7 +240,7 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
         files,
         shape,
         file_shape=file_shape,
-        start=_start(settings) if role == "data" else None,
+        start=start_of(settings) if role == "data" else None,
         interval_s=_interval_s(settings),
         exposure_s=exposure_s,
         group_frames=settings.group_frames,

@@ -17,6 +17,7 @@ from stillsun.pipeline.digest import digest, files_digest, plain
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.workspace import Workspace, read_stamp
 from stillsun.stages.base import Stage
+from stillsun.stages.registry import stage_of_channel
 
 
 class Action(Enum):
@@ -167,7 +168,8 @@ def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace,
     for stage in stages.values():
         channels = [""] if stage.whole else settings.channels
         for channel in channels:
-            task = _task(plan, settings, stage, channel, space, backend, chosen, forced)
+            own = stage if stage.whole else stage_of_channel(stage, settings.stages[channel])
+            task = _task(plan, settings, own, channel, space, backend, chosen, forced)
             if task is not None:
                 plan.tasks.append(task)
     return plan
@@ -183,7 +185,7 @@ def _task(
     chosen: set[str],
     forced: set[str],
 ) -> Task | None:
-    if stage.name not in chosen:
+    if stage.name not in chosen and not stage.always:
         found = space.find(stage, channel, None)
         if found is None:
             return None

@@ -20,7 +20,7 @@ from stillsun.pipeline.run import execute
 from stillsun.pipeline.score import figures, score
 from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage
-from stillsun.stages.registry import all_stages
+from stillsun.stages.registry import all_stages, stage_of_channel
 
 _LOG = logging.getLogger(__name__)
 
@@ -194,8 +194,10 @@ def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
         What is missing.
     """
     chosen = {s.name for s in settings.run.stages}
-    roles = {role for name, stage in stages.items() if name in chosen for role in stage.raw}
     findings: list[str] = []
-    for name in settings.channels if roles else []:
-        findings += inventory.check(settings.run.observation, name, sorted(roles))
+    for name in settings.channels:
+        own = [stage_of_channel(stage, settings.stages[name]) for stage in stages.values() if not stage.whole]
+        roles = {role for stage in own if stage.name in chosen or stage.always for role in stage.raw}
+        if roles:
+            findings += inventory.check(settings.run.observation, name, sorted(roles))
     return findings

@@ -19,7 +19,25 @@ _ENGINES = {
     SpeckleEngine.masking: "reconstructed",
     SpeckleEngine.kisip: "reconstructed",
     SpeckleEngine.none: "tile-aligned mean",
+    SpeckleEngine.fits: "reconstructed earlier",
 }
+
+
+@dataclass(frozen=True)
+class Headline:
+    """
+    Something that a person must know, and what to do about it.
+
+    Attributes
+    ----------
+    what : str
+        What there is to know.
+    remedy : str
+        What to do; empty where there is nothing to be done.
+    """
+
+    what: str
+    remedy: str = ""
 
 
 @dataclass
@@ -35,8 +53,8 @@ class ChannelReport:
         Row of the table of all channels.
     missing : list of str
         What cannot be shown, and why.
-    findings : list of str
-        What the numbers say that a person should know.
+    headlines : list of Headline
+        What a person must know first.
     files : dict
         Name of a picture beside the page to its content (PNG).
     """
@@ -44,7 +62,7 @@ class ChannelReport:
     section: Section
     summary: tuple[str, ...] = ()
     missing: list[str] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
+    headlines: list[Headline] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
 
     def absent(self, text: str) -> None:

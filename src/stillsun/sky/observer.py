@@ -156,6 +156,35 @@ def helioprojective(latitude: Any, longitude: Any, observer: Observer) -> np.nda
     return np.stack([np.arctan2(x, depth), np.arcsin(y / distance)], axis=-1) * _ARCSEC
 
 
+def heliographic(points: Any, observer: Observer) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Places on the surface that the telescope sees at some points: the inverse of `helioprojective`.
+
+    Parameters
+    ----------
+    points : array_like, shape (n, 2)
+        Helioprojective (x, y), arcsec.
+    observer : Observer
+        The telescope at the same n times.
+
+    Returns
+    -------
+    latitude, longitude : numpy.ndarray, shape (n,)
+        Stonyhurst coordinates, degrees; NaN off the disk.
+    """
+    tx, ty = np.asarray(points, np.float64).reshape(-1, 2).T / _ARCSEC
+    towards = np.cos(tx) * np.cos(ty)
+    with np.errstate(invalid="ignore"):
+        half_chord = np.sqrt(RSUN_METRES**2 - observer.distance_m**2 * (1.0 - towards**2))
+    distance = observer.distance_m * towards - half_chord
+    x, y = distance * np.cos(ty) * np.sin(tx), distance * np.sin(ty)
+    z = observer.distance_m - distance * towards
+    b0 = np.radians(observer.hglt_deg)
+    latitude = np.degrees(np.arcsin((y * np.cos(b0) + z * np.sin(b0)) / RSUN_METRES))
+    longitude = np.degrees(np.arctan2(x, z * np.cos(b0) - y * np.sin(b0))) + observer.hgln_deg
+    return latitude, longitude
+
+
 def rotate_with_sun(point: Any, time: float, times: Any, site: Site) -> np.ndarray:
     """
     Follow a point of the solar surface through a sequence.

@@ -94,7 +94,7 @@ class FrameCards:
         telescope = ctx.observation.telescope
         orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
         shape = images.shape("image")[-2:]
-        expected = orientation.shape(ctx.inputs["calibration"].shape("dark"))
+        expected = orientation.shape(ctx.inputs["calibration"].shape("bad_pixels"))
         if shape != expected:
             raise InputError("frames of another shape", file=images.path, expected=expected, found=shape)
         geometry, registered = _geometry(ctx, orientation, shape)

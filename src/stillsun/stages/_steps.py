@@ -8,6 +8,7 @@ from typing import Any
 from stillsun.core.orient import Orientation
 from stillsun.sky.keywords import ProcessingStep
 from stillsun.sky.pointing import MATCHED
+from stillsun.stages._earlier import DESTRETCHED, TURNED, earlier_steps
 from stillsun.stages.base import StageContext
 
 # Options of a stage that belong into PRPARAn.
@@ -36,21 +37,25 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
     """
     orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
     calibration = ctx.inputs["calibration"]
-    frames = "; ".join(f"{n}={calibration.read(n)}" for n in ("dark_frames", "flat_frames"))
-    steps = [
-        _step(ctx, "calibration", "DARK-SUBTRACTION,FLATFIELDING", parameters=frames),
-        _speckle_step(ctx),
-    ]
-    steps.append(
-        ProcessingStep(
-            "ALIGN TO SOLAR NORTH",
-            ctx.provenance["program"],
-            ctx.provenance["version"],
-            parameters=f"turns={orientation.text}",
-            vocabulary="DEROTATION",
+    steps = [ProcessingStep(**step) for step in earlier_steps(ctx.inputs["speckle"])]
+    before = {step.kind for step in steps}
+    if not steps:
+        frames = "; ".join(f"{n}={calibration.read(n)}" for n in ("dark_frames", "flat_frames"))
+        steps = [
+            _step(ctx, "calibration", "DARK-SUBTRACTION,FLATFIELDING", parameters=frames),
+            _speckle_step(ctx),
+        ]
+    if TURNED not in before:
+        steps.append(
+            ProcessingStep(
+                TURNED,
+                ctx.provenance["program"],
+                ctx.provenance["version"],
+                parameters=f"turns={orientation.text}",
+                vocabulary="DEROTATION",
+            )
         )
-    )
-    if level == "1.5":
+    if level == "1.5" and DESTRETCHED not in before:
         steps.append(_step(ctx, "destretch", "DESTRETCHING"))
     registration = ctx.inputs.get("registration")
     if registration is not None and not ctx.is_reference and registration.read("accepted"):

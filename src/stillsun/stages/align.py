@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,9 @@ def _pointing(
         guider_zero_deg=zero,
         guider_sign=telescope.guider_sign or 1,
     )
+    source = bursts.attributes.get("pointing_source")
+    if source is not None and pointing.method != "unknown":
+        pointing = replace(pointing, method=str(source))
     unknown = int(np.sum(~np.isfinite(latitude) | ~np.isfinite(longitude)))
     if report and pointing.method == "unknown":
         ctx.note(

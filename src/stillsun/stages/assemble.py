@@ -111,7 +111,7 @@ def _table(ctx: StageContext, source: FrameSource, index: BurstIndex) -> dict[st
     """What is known of every burst without its pixels."""
     begin, end, average = burst_times(source.start_times, source.exposure_s, index)
     names = np.array([Path(file).name for file in source.files])
-    state = _telescope(ctx, average)
+    state = telescope_state(ctx, average)
     return {
         "time_beg": begin,
         "time_end": end,
@@ -120,15 +120,35 @@ def _table(ctx: StageContext, source: FrameSource, index: BurstIndex) -> dict[st
         "frames_used": np.full(len(index), index.frames),
         "first_file": names[source.file_index[index.first]],
         "last_file": names[source.file_index[index.first + index.frames - 1]],
-        **{name: getattr(state, name) for name in _STATE},
+        **{name: getattr(state, name) for name in STATE},
     }
 
 
-def _telescope(ctx: StageContext, average: np.ndarray) -> TelescopeState:
+def telescope_state(ctx: StageContext, average: np.ndarray) -> TelescopeState:
+    """
+    What the telescope log says of some times; what it does not say is noted.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context.
+    average : numpy.ndarray
+        (n,) unix seconds, UTC.
+
+    Returns
+    -------
+    TelescopeState
+        Columns of n values, NaN where nothing is known.
+
+    Raises
+    ------
+    InputError
+        If the log cannot be read, or is of another time.
+    """
     path = ctx.observation.telescope_log
     if path is None:
         ctx.note("no telescope log: pointing, guider angle, seeing and light level are not known")
-        return TelescopeState(**{name: np.full(average.shape, np.nan) for name in _STATE})
+        return TelescopeState(**{name: np.full(average.shape, np.nan) for name in STATE})
     log = read_telescope_log(Path(path))
     for finding in log.findings:
         ctx.note(f"telescope log: {finding}")
@@ -162,7 +182,8 @@ def _text(seconds: float) -> str:
     return str(np.datetime64(round(seconds * 1e3), "ms"))
 
 
-_STATE = {
+#: Columns of the product that tell the telescope's state: unit and meaning.
+STATE = {
     "latitude": ("deg", "pointing, heliographic latitude (Stonyhurst)"),
     "longitude": ("deg", "pointing, heliographic longitude (Stonyhurst)"),
     "guider_angle": ("deg", "guider angle as logged"),
@@ -187,7 +208,7 @@ def _fields(frames: int, shape: tuple[int, ...]) -> dict[str, Field]:
         "best_frame": Field((), "int64", "", "sharpest frame, counted within the burst"),
         "frame_contrast": Field((frames,), "float64", "", "rms contrast of each frame"),
         "frame_sharpness": Field((frames,), "float64", "1/px", "rms gradient over the mean, each frame"),
-        **{name: Field((), "float64", unit, meaning) for name, (unit, meaning) in _STATE.items()},
+        **{name: Field((), "float64", unit, meaning) for name, (unit, meaning) in STATE.items()},
         "sample_burst": Field((), "int64", "", "burst that the sample is of, the middle one", stack=False),
         "sample_frame": Field(
             shape, "float32", "DN", "its sharpest frame, calibrated, camera orientation", stack=False

@@ -230,6 +230,8 @@ class Stage:
         Keys of the stage's options that do not change the result; dotted below the stage.
     whole : bool
         True: runs once for the whole observation, with an `ObservationContext`.
+    always : bool
+        True: belongs to every run of its channel, whatever stages are chosen.
     """
 
     name: str
@@ -245,6 +247,7 @@ class Stage:
     files: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     whole: bool = False
+    always: bool = False
 
 
 __all__ = ["ChannelPaths", "ChannelView", "Field", "ObservationContext", "Progress", "Stage", "StageContext"]

@@ -48,7 +48,11 @@ def run(ctx: StageContext) -> None:
     two_pass, keep = config.reference is ReferenceKind.two_pass, config.preserve_flows
     attributes: dict[str, Any] = {"kernels": list(kernels), "reference": config.reference.name}
     reference: Reference = RunningReference(config.window, ctx.backend)
-    if config.reference is ReferenceKind.fixed:
+    if frames.store.attributes.get("destretched"):
+        ctx.note("the frames are destretched already and stay as they are")
+        kernels, two_pass, keep, reference = (0,), False, False, _Nothing()
+        attributes = {"kernels": list(kernels), "reference": "none"}
+    elif config.reference is ReferenceKind.fixed:
         number = _reference_frame(config.reference_frame, frames.store)
         attributes["reference_frame"] = number
         reference = FixedReference(frames.read(number)[0], ctx.backend)
@@ -86,6 +90,23 @@ class _Frames:
         """One frame, (rows, columns) float32, and its sharpness."""
         frame = np.ascontiguousarray(self._orientation.apply(self.store.read("image", number)))
         return frame, float(frame_quality(centre(frame)[None], backend="numpy")[1][0])
+
+
+class _Nothing:
+    """What frames are matched to that must not be moved."""
+
+    def current(self) -> None:
+        """There is nothing to match to."""
+
+    def update(self, corrected: Any, valid: Any) -> None:
+        """Nothing comes of a frame."""
+
+    def state(self) -> np.ndarray:
+        """Nothing to remember."""
+        return np.empty(0, np.float32)
+
+    def restore(self, state: np.ndarray) -> None:
+        """Nothing is remembered."""
 
 
 class _Passes:

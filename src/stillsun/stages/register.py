@@ -54,7 +54,7 @@ def run(ctx: StageContext) -> None:
     """
     calibration = ctx.inputs["calibration"]
     orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
-    shape = orientation.shape(calibration.shape("dark"))
+    shape = orientation.shape(calibration.shape("bad_pixels"))
     scale = orientation.plate_scale(calibration.read("plate_scale"))
     values: dict[str, Any] = {
         "orientation": orientation.text,

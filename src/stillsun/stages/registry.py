@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from stillsun.config.schema import StageName
+from stillsun.config.schema import SpeckleEngine, StageName
 from stillsun.stages.base import Stage
 
 
@@ -28,6 +29,29 @@ def all_stages() -> dict[str, Stage]:
     }
     check_wiring(stages.values())
     return stages
+
+
+def stage_of_channel(stage: Stage, options: Mapping[str, Any]) -> Stage:
+    """
+    The stage as it is for a channel: one that begins with frames of an earlier system takes those over.
+
+    Parameters
+    ----------
+    stage : Stage
+        A stage of `all_stages`.
+    options : mapping of str to object
+        The options of every stage for the channel.
+
+    Returns
+    -------
+    Stage
+        The stage, or what stands for it.
+    """
+    if options["speckle"].engine is not SpeckleEngine.fits:
+        return stage
+    from stillsun.stages._earlier import STAGES
+
+    return STAGES.get(stage.name, stage)
 
 
 def check_wiring(stages: Iterable[Stage]) -> None:
