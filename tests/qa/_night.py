@@ -9,6 +9,8 @@ import numpy as np
 import scipy.ndimage
 
 from stillsun.config.schema import (
+    AlignConfig,
+    AlignEngine,
     AssembleConfig,
     CalibrateConfig,
     ChannelConfig,
@@ -140,6 +142,8 @@ class Night:
             ),
             "crota2": (np.full(len(self.times), self.angle), "deg", True),
             "method": (np.bytes_("telescope log"), "", False),
+            "uncertainty": (np.full(len(self.times), 20.0), "arcsec", True),
+            "aligned": (np.uint8(0), "", False),
         }
 
     def _registration(self) -> dict[str, Any]:
@@ -150,6 +154,7 @@ class Night:
             "plate_scale": (np.array(SCALE[::-1]), "arcsec/px", False),
             "rotation_deg": (np.float64(0.0), "deg", False),
             "uncertainty": (np.float64(0.1), "arcsec", False),
+            "accepted": (np.uint8(1), "", False),
         }
 
 
@@ -177,6 +182,7 @@ def context(
             "assemble": AssembleConfig(),
             "speckle": SpeckleConfig(),
             "destretch": DestretchConfig(kernels=list(KERNELS)),
+            "align": AlignConfig(engine=AlignEngine.none),
             "movie": config if isinstance(config, MovieConfig) else MovieConfig(),
             "report": config if isinstance(config, ReportConfig) else ReportConfig(),
         }

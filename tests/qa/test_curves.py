@@ -30,7 +30,7 @@ def drawn(tmp_path, monkeypatch):
         channel = ChannelProducts("A", view.settings, view.options, view.inputs)
         report = ChannelReport(Section("A"))
         both = [s and frame_statistics(s) for s in (channel.before, channel.after)]
-        curves.show_curves(channel, report, *both, 0.7)
+        curves.show_curves(channel, report, *both)
         return panels, report
 
     return draw

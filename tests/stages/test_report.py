@@ -94,7 +94,8 @@ def test_failures_come_first(tmp_path):
     _, _, page = _make(tmp_path, {"A": (Night(), ()), "B": (Night(), ())}, notes=notes)
     first = " ".join(page.sections[0].split())
     assert first.index("B/calibrate failed no flats") < first.index("37 frames left out <at the end>")
-    assert "A/align, B/align no telescope log" in first
+    assert "the same command goes on from there" in first
+    assert "A/align, B/align: no telescope log" in first
 
 
 def test_an_incomplete_channel_says_why(tmp_path):
@@ -127,7 +128,8 @@ def test_clouds_are_found(tmp_path):
     night.levels[5] = 600.0
     _, _, page = _make(tmp_path / "a", {"A": (night, ("destretch",))})
     assert "1 of 8 frames are darker than 70 % of the median" in page.sections[0]
-    assert "5; the darkest has 60 %" in page.sections[0]
+    assert "5 (1 in all); the darkest has 60 %" in page.sections[0]
+    assert "Leave these frames out" in page.sections[0]
     _, _, page = _make(
         tmp_path / "b", {"A": (night, ("destretch",))}, ReportConfig(dim_fraction=0.5, picture_size=128)
     )

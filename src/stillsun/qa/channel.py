@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from stillsun.core.badpixels import DEAD, HOT
+from stillsun.core.badpixels import DEAD, HOT, UNSTABLE
 from stillsun.io.store import StoreReader
 from stillsun.qa.curves import show_curves
 from stillsun.qa.frames import show_frames
+from stillsun.qa.geometry import show_geometry
+from stillsun.qa.headlines import headlines
 from stillsun.qa.metrics import FrameStatistics, frame_statistics
 from stillsun.qa.page import Picture, Section
 from stillsun.qa.plots import camera_figure, encode
@@ -27,32 +29,16 @@ SUMMARY = (
     "Correlation with the frame before, before / after",
     "Contrast of the mean frame, before / after",
 )
-# What the page says of the geometry, by product and dataset.
-_GEOMETRY = {
-    "registration": {
-        "orientation": "Orientation",
-        "shape": "Oriented frame (rows, columns)",
-        "plate_scale": "Plate scale (x, y)",
-        "translation": "Offset from the reference channel (x, y)",
-        "uncertainty": "Error of the offset",
-        "rotation_deg": "Rotation against the reference channel",
-        "rotation_error_deg": "Error of the rotation",
-        "residual_px": "Residual of the match",
-        "correlation": "Correlation of the matched targets",
-        "significance": "Peak of the correlation over the others",
-    },
-    "pointing": {
-        "method": "Source of the pointing",
-        "crval": "Pointing (helioprojective x, y; first … last frame)",
-        "crota2": "Rotation to solar north (first … last frame)",
-        "uncertainty": "Systematic error of the pointing",
-    },
-}
 _IMAGES = {"dark": "dark", "flat": "flat", "gain": "gain", "target": "target", "linegrid": "line grid"}
 
 
 def channel_report(
-    products: ChannelProducts, *, picture_size: int, dim_fraction: float, progress: Progress | None = None
+    products: ChannelProducts,
+    *,
+    picture_size: int,
+    dim_fraction: float,
+    is_reference: bool,
+    progress: Progress | None = None,
 ) -> ChannelReport:
     """
     Make the report of one channel from whatever products there are.
@@ -65,6 +51,8 @@ def channel_report(
         Longest side of a frame in the pictures, pixels.
     dim_fraction : float
         A frame darker than this share of the series' median is reported as dim.
+    is_reference : bool
+        The channel is the reference channel.
     progress : callable, optional
         Called with (frames looked at, frames to look at).
 
@@ -79,10 +67,11 @@ def channel_report(
     before = _statistics(stores[0], progress, 0, total)
     after = _statistics(stores[1], progress, 0 if stores[0] is None else stores[0].rows, total)
     contrasts = show_frames(products, report, before, after, picture_size, dim_fraction)
-    show_curves(products, report, before, after, dim_fraction)
+    show_curves(products, report, before, after)
     _show_calibration(products, report)
-    _show_geometry(products, report)
+    show_geometry(products, report)
     _show_settings(products, report)
+    report.headlines = headlines(products, after or before, dim_fraction, is_reference=is_reference)
     report.summary = _summary(products, before, after, contrasts)
     return report
 
@@ -122,26 +111,11 @@ def _show_calibration(products: ChannelProducts, report: ChannelReport) -> None:
         section.words(f"Not in the calibration: {', '.join(absent)}.", "why")
     if "bad_pixels" in store:
         bad = store.read("bad_pixels")
-        counts = [int(np.count_nonzero(bad & kind)) for kind in (DEAD, HOT)]
+        counts = [int(np.count_nonzero(bad & kind)) for kind in (DEAD, HOT, UNSTABLE)]
         section.words(
             f"{np.count_nonzero(bad)} bad pixels of {bad.size} ({percent(np.mean(bad != 0), 3)}), filled "
-            f"from their neighbours: {counts[0]} dead, {counts[1]} hot."
+            f"from their neighbours: {counts[0]} dead, {counts[1]} hot, {counts[2]} unstable."
         )
-
-
-def _show_geometry(products: ChannelProducts, report: ChannelReport) -> None:
-    report.section.heading("Geometry")
-    rows = [
-        row
-        for product, labels in _GEOMETRY.items()
-        for row in _small_values(products.inputs.get(product), labels)
-    ]
-    if rows:
-        report.section.table(("Quantity", "Value"), rows)
-    if "registration" not in products.inputs:
-        report.absent("The channel was not registered to the reference channel.")
-    if "pointing" not in products.inputs:
-        report.absent("The pointing on the Sun is not known: the stage align has no result.")
 
 
 def _show_settings(products: ChannelProducts, report: ChannelReport) -> None:
@@ -199,26 +173,3 @@ def _image_numbers(image: np.ndarray, unit: str) -> tuple[str, ...]:
         return ("not finite",) * 4
     values = (np.median(good), good.min(), good.max(), good.std())
     return tuple(f"{v:.5g} {unit}".strip() for v in values)
-
-
-def _small_values(store: StoreReader | None, labels: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Datasets in words, without those not known; of what is stored for each frame, first and last."""
-    rows: list[tuple[str, str]] = []
-    for name, label in labels.items() if store is not None else ():
-        if store is None or name not in store:
-            continue
-        value = np.asarray(store.read(name))
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            continue
-        unit = f" {store.unit(name)}" if store.unit(name) else ""
-        if store.describe(name).stack and len(value):
-            changes = len(value) > 1 and (value != value[0]).any()
-            text = f"{_show(value[0])} … {_show(value[-1])}" if changes else _show(value[0])
-        else:
-            text = _show(value)
-        rows.append((label, f"{text}{unit}"))
-    return rows
-
-
-def _show(value: np.ndarray) -> str:
-    return ", ".join(v if isinstance(v, str) else f"{v:.6g}" for v in np.ravel(value).tolist())

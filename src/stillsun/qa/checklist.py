@@ -11,6 +11,24 @@ from stillsun.config.schema import QualityConfig, SpeckleEngine
 from stillsun.io.store import StoreReader
 from stillsun.qa.products import ChannelProducts
 
+_EVERY_FRAME = "a FITS file for every frame"
+# What to do where a condition does not hold.
+_REMEDIES = {
+    "bad pixels": "Look at dark and flat below: a wrong dark, a shutter that stuck? Else the camera is ill.",
+    "noise of the gain": "Too few flats or too little light in them; take the flats of another sequence too.",
+    "frames in no burst": "Gaps, or a remainder: another assemble.frames_per_burst, or a larger max_gap.",
+    "median Fried parameter": "The seeing was bad: use the clearest frames only, see the curves.",
+    "median last change of the phases": "The phases have not settled: raise speckle.max_iterations.",
+    "contrast over that of the best raw frames": "The reconstruction gains nothing here: check plate scale, "
+    "wavelength and diameter; in very good seeing, or with a wide filter, speckle=none may do better.",
+    "median shift left over": "The frames still move: smaller destretch.kernels, or another reference.",
+    "repaired tiles of any kernel": "Many shifts were not believed: leave out the smallest of "
+    "destretch.kernels, or look for clouds and bad seeing.",
+    "sharpness kept": "Destretch blurs: destretch.interpolation=lanczos4, or leave out the smallest kernel.",
+    "error of the offset": "Use coordinates of this channel with care; target frames of both channels help.",
+    "error of the pointing": "Match to a full-disk image: align=hmi, or give align.pointing=[x,y].",
+}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -27,12 +45,15 @@ class Check:
         What was found.
     holds : bool or None
         None: cannot be judged, `found` says why.
+    remedy : str
+        What to do where it does not hold.
     """
 
     stage: str
     condition: str
     found: str
     holds: bool | None
+    remedy: str = ""
 
     def words(self) -> str:
         """
@@ -74,26 +95,31 @@ def checklist(
     if files is not None and products.after is not None:
         rows = products.after.rows
         found.append(
-            Check("export", "a FITS file for every frame", f"{files} for {rows} frames", files == rows)
+            Check(
+                "export",
+                _EVERY_FRAME,
+                f"{files} for {rows} frames",
+                files == rows,
+                "Do it again: force=[export].",
+            )
         )
     return found
 
 
 def _most(stage: str, what: str, value: float, limit: float, unit: str, factor: float = 1.0) -> Check:
-    return _judge(stage, f"{what} at most {factor * limit:g}{unit}", value, value <= limit, unit, factor)
+    return _judge(stage, what, f"at most {factor * limit:g}{unit}", factor * value, value <= limit, unit)
 
 
 def _least(stage: str, what: str, value: float, limit: float, unit: str, factor: float = 1.0) -> Check:
-    return _judge(stage, f"{what} at least {factor * limit:g}{unit}", value, value >= limit, unit, factor)
+    return _judge(stage, what, f"at least {factor * limit:g}{unit}", factor * value, value >= limit, unit)
 
 
-def _judge(stage: str, condition: str, value: float, holds: bool, unit: str, factor: float) -> Check:
-    if not np.isfinite(value):
-        return Check(stage, condition, "not known", None)
-    shown = factor * value
-    return Check(
-        stage, condition, f"{shown:.0f}{unit}" if shown >= 100 else f"{shown:.3g}{unit}", bool(holds)
-    )
+def _judge(stage: str, what: str, limit: str, shown: float, holds: bool, unit: str) -> Check:
+    condition, remedy = f"{what} {limit}", _REMEDIES[what]
+    if not np.isfinite(shown):
+        return Check(stage, condition, "not known", None, remedy)
+    found = f"{shown:.0f}{unit}" if shown >= 100 else f"{shown:.3g}{unit}"
+    return Check(stage, condition, found, bool(holds), remedy)
 
 
 def _calibration(products: ChannelProducts, limits: QualityConfig) -> Iterator[Check]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillsun.qa.metrics import FrameStatistics, dim_frames
+from stillsun.qa.metrics import FrameStatistics
 from stillsun.qa.page import Picture
 from stillsun.qa.plots import encode
-from stillsun.qa.products import ChannelProducts, ChannelReport, percent
+from stillsun.qa.products import ChannelProducts, ChannelReport
 from stillsun.qa.series import AFTER_COLOUR, BEFORE_COLOUR, RAW_COLOUR, Line, Panel, series_figure
 
 _KERNEL_COLOURS = ("#1660a8", "#3a9bd1", "#2a9d6f", "#d98c1f", "#b3423a", "#7a4fa3", "#5a6472")
@@ -19,10 +19,9 @@ def show_curves(
     report: ChannelReport,
     before: FrameStatistics | None,
     after: FrameStatistics | None,
-    dim_fraction: float,
 ) -> None:
     """
-    Draw what is known of each frame against time, and look for dim frames.
+    Draw what is known of each frame against time.
 
     Parameters
     ----------
@@ -32,13 +31,8 @@ def show_curves(
         Where the picture goes.
     before, after : FrameStatistics or None
         Statistics of the frames before and after destretch.
-    dim_fraction : float
-        A frame darker than this share of the series' median is reported as dim.
     """
     report.section.heading("Against time")
-    statistics = after or before
-    if statistics is not None:
-        _report_dim(report, statistics.mean, dim_fraction)
     times = products.times
     if times is None:
         report.absent("Nothing is drawn against time: the times of the bursts are not there.")
@@ -136,15 +130,3 @@ def _by_kernel(products: ChannelProducts, name: str, factor: float) -> list[Line
         Line(f"{kernel} px" if kernel else "frame", line, _KERNEL_COLOURS[number % len(_KERNEL_COLOURS)])
         for number, (kernel, line) in enumerate(zip(kernels, values, strict=False))
     ]
-
-
-def _report_dim(report: ChannelReport, mean: np.ndarray, fraction: float) -> None:
-    dim = dim_frames(mean, fraction)
-    if len(dim) == 0:
-        return
-    listed = ", ".join(str(n) for n in dim[:8]) + (", …" if len(dim) > 8 else "")
-    lowest = percent(mean[dim].min() / np.nanmedian(mean), 0)
-    report.findings.append(
-        f"{len(dim)} of {len(mean)} frames are darker than {percent(fraction, 0)} of the median (clouds, or "
-        f"a shutter?): {listed}; the darkest has {lowest}"
-    )

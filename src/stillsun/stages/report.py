@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from stillsun.config.schema import StageName
 from stillsun.qa.channel import SUMMARY, channel_report
@@ -14,6 +15,8 @@ from stillsun.stages.base import ObservationContext, Stage
 
 _PRODUCTS = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
 _FAILED = "FAILED: "
+_AFTER_FAILURE = "When that is put right, the same command goes on from there; what is finished stays."
+_Said = TypeVar("_Said", bound=Hashable)
 _MARKS = {True: "✓", False: "✗", None: "?"}
 
 
@@ -50,6 +53,7 @@ def run(ctx: ObservationContext) -> list[Path]:
             products,
             picture_size=ctx.config.picture_size,
             dim_fraction=ctx.config.dim_fraction,
+            is_reference=name == reference,
             progress=progress,
         )
     page = Page(
@@ -84,33 +88,39 @@ def _first(
     section = Section("What to know first")
     failures = {w: [n for n in notes if n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
     others = {w: [n for n in notes if not n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
-    for where, lines in _together(failures):
-        section.note(f"{where} failed", [n.removeprefix(_FAILED) for n in lines], failed=True)
-    wrong = {name: [c.words() for c in judged if c.holds is False] for name, judged in checks.items()}
-    for where, lines in _together(wrong):
-        section.note(f"{where}: not to be trusted as it is", lines, failed=True)
-    for where, lines in _together({name: report.findings for name, report in reports.items()}):
-        section.note(where, lines)
-    for where, lines in _together(others):
-        section.note(where, lines)
+    for where, errors in _together(failures):
+        section.note(
+            f"{where} failed",
+            [(error.removeprefix(_FAILED), _AFTER_FAILURE) for error in errors],
+            kind="failed",
+        )
+    for where, found in _together({name: report.headlines for name, report in reports.items()}):
+        section.note(where, [(headline.what, headline.remedy) for headline in found])
+    wrong = {name: [c for c in judged if c.holds is False] for name, judged in checks.items()}
+    for where, broken in _together(wrong):
+        lines = [(check.words(), check.remedy) for check in broken]
+        section.note(f"{where}: not to be trusted as it is", lines, kind="failed")
+    told = [(f"{where}: {line}", "") for where, lines in _together(others) for line in lines]
+    if told:
+        section.note("Noted by the stages", told, kind="quiet", shown=5)
     missing = _together({name: report.missing for name, report in reports.items()})
     if missing:
-        lines = [f"{where}: {line}" for where, said in missing for line in said]
-        section.note("Not on this page", lines, shown=4)
+        absent = [(f"{where}: {line}", "") for where, lines in missing for line in lines]
+        section.note("Not on this page", absent, kind="quiet", shown=4)
     if not section.parts:
         section.words("Nothing failed, and nothing was refused, dropped, retried or assumed.", "fine")
     return section
 
 
-def _together(notes: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
-    """Lines by all the places that say them, so that what holds for every channel is said once."""
-    places: dict[str, list[str]] = {}
-    for where, lines in notes.items():
-        for line in dict.fromkeys(lines):
-            places.setdefault(line, []).append(where)
-    grouped: dict[str, list[str]] = {}
-    for line, where_all in places.items():
-        grouped.setdefault(", ".join(where_all), []).append(line)
+def _together(said: Mapping[str, Sequence[_Said]]) -> list[tuple[str, list[_Said]]]:
+    """What is said by all the places that say it, so that what holds for every channel is said once."""
+    places: dict[_Said, list[str]] = {}
+    for where, things in said.items():
+        for thing in dict.fromkeys(things):
+            places.setdefault(thing, []).append(where)
+    grouped: dict[str, list[_Said]] = {}
+    for thing, where_all in places.items():
+        grouped.setdefault(", ".join(where_all), []).append(thing)
     return list(grouped.items())
 
 
@@ -185,7 +195,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=4,
     run=run,
     optional=_PRODUCTS,
     observation=("name", "telescope", "channels"),

@@ -1,0 +1,144 @@
+"""What a person must know of a channel before anything else, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stillsun.config.schema import AlignEngine
+from stillsun.io.source import ranges_text
+from stillsun.io.store import StoreReader
+from stillsun.qa.metrics import FrameStatistics, dim_frames
+from stillsun.qa.products import ChannelProducts, Headline, percent, utc
+
+_LOGGED = {
+    "latitude": "pointing",
+    "guider_angle": "guider angle",
+    "scintillation": "seeing",
+    "light_level": "light level",
+}
+# How the stage `align` begins its note on why there is no match.
+_NOT_ALIGNED = "not aligned to the Sun: "
+_NOT_REGISTERED = "not registered, "
+
+
+def headlines(
+    products: ChannelProducts, statistics: FrameStatistics | None, dim_fraction: float, *, is_reference: bool
+) -> list[Headline]:
+    """
+    Find what makes a channel's result less than it should be, although every stage has done its work.
+
+    Parameters
+    ----------
+    products : ChannelProducts
+        The channel.
+    statistics : FrameStatistics or None
+        Of its last frames.
+    dim_fraction : float
+        A frame darker than this share of the series' median is dim.
+    is_reference : bool
+        The channel is the reference channel.
+
+    Returns
+    -------
+    list of Headline
+        Telescope log, clouds, registration, place on the Sun; nothing for what is as it should be.
+    """
+    found = [*_telescope_log(products), *_clouds(products, statistics, dim_fraction)]
+    found += _on_the_sun(products) if is_reference else _registration(products)
+    return found
+
+
+def _telescope_log(products: ChannelProducts) -> Iterator[Headline]:
+    store = products.inputs.get("bursts")
+    if store is None:
+        return
+    known = {label: np.isfinite(store.read(name)) for name, label in _LOGGED.items() if name in store}
+    lost = [label for label, values in known.items() if not values.all()]
+    if not lost:
+        return
+    bursts = ~np.all([values for values in known.values()], axis=0)
+    if not any(values.any() for values in known.values()):
+        reason = next((note for note in store.notes if "telescope log" in note), "")
+        yield Headline(
+            "The telescope log tells nothing of this observation: pointing, guider angle, seeing and light "
+            f"level are not known{f' ({reason})' if reason else ''}.",
+            "Give the log of that time with observation.telescope_log=PATH and run again. Without one, "
+            "align.pointing=[x,y] gives the pointing by hand.",
+        )
+        return
+    times = products.times
+    when = "" if times is None else f", from {utc(times[np.flatnonzero(bursts)[0]])[11:]} UTC on"
+    yield Headline(
+        f"The telescope log fails for {int(bursts.sum())} of {len(bursts)} bursts{when}: {_listed(lost)} "
+        "there are not known; the nearest pointing is carried on with the Sun's rotation.",
+        "See whether there is a whole log (observation.telescope_log=PATH) and run again, or check the "
+        "coordinates of these frames.",
+    )
+
+
+def _clouds(
+    products: ChannelProducts, statistics: FrameStatistics | None, fraction: float
+) -> Iterator[Headline]:
+    dim = np.array([], int) if statistics is None else dim_frames(statistics.mean, fraction)
+    if statistics is None or len(dim) == 0:
+        return
+    level = products.series("bursts", "light_level")
+    cause = "clouds, or a shutter?"
+    if level is not None and len(level) == len(statistics.mean) and np.isfinite(level[dim]).any():
+        fell = np.nanmedian(level[dim]) < fraction * np.nanmedian(level)
+        cause = "clouds: the telescope's light level fell too" if fell else (
+            "not clouds, for the telescope's light level stayed: a shutter?"
+        )  # fmt: skip
+    lowest = percent(statistics.mean[dim].min() / np.nanmedian(statistics.mean), 0)
+    yield Headline(
+        f"{len(dim)} of {len(statistics.mean)} frames are darker than {percent(fraction, 0)} of the median "
+        f"({cause}): {ranges_text(dim.tolist())}; the darkest has {lowest}.",
+        "Leave these frames out of photometry, and be careful with their fine structure.",
+    )
+
+
+def _registration(products: ChannelProducts) -> Iterator[Headline]:
+    store = products.inputs.get("registration")
+    if store is None or "accepted" not in store or int(store.read("accepted")):
+        return
+    error = float(store.read("uncertainty"))
+    yield Headline(
+        f"The channel is not laid onto the reference channel{_reason(store, _NOT_REGISTERED)}: its place is "
+        f"known to some {error:.0f} arcsec only.",
+        "Give target frames of both channels (keys target.directory and target.pattern of the channel), or "
+        "see register.png for why they do not match.",
+    )
+
+
+def _on_the_sun(products: ChannelProducts) -> Iterator[Headline]:
+    store = products.inputs.get("pointing")
+    if store is None:
+        return
+    if store.read("method") == "unknown":
+        yield Headline(
+            "Where the telescope pointed is not known: the coordinates of all channels are as if the field "
+            "were at disk centre.",
+            "Give the place with align.pointing=[x,y] (helioprojective, arcsec) and run again.",
+        )
+    if products.options["align"].engine is not AlignEngine.hmi or int(store.read("aligned")):
+        return
+    error = float(np.nanmedian(store.read("uncertainty")))
+    far = f"off by some {error:.0f} arcsec perhaps" if error < 1000 else "anywhere"
+    yield Headline(
+        f"No channel is matched to a full-disk image of the Sun{_reason(store, _NOT_ALIGNED)}: the "
+        f"coordinates are those of the {store.read('method')}, {far}.",
+        "Give an image with align.file=PATH (HMI continuum, within minutes of the data) and run again; "
+        "what is finished stays.",
+    )
+
+
+def _reason(store: StoreReader, beginning: str) -> str:
+    """First sentence of the note that says why."""
+    notes = [note.removeprefix(beginning) for note in store.notes if note.startswith(beginning)]
+    return f" ({notes[0].partition('; ')[0].partition('. ')[0]})" if notes else ""
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
