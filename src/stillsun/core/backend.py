@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,12 @@ class Backend:
         Device in words, for logs and provenance.
     threads : int
         Threads for Numba and FFTs on the CPU; 1 on a device.
+    number : int
+        Number of the device; 0 on the CPU.
+    memory : int
+        Memory of the device, bytes; 0 on the CPU.
+    shared_memory : int
+        Shared memory that a block of a CUDA kernel may have, bytes; 0 on the CPU.
     """
 
     name: str
@@ -45,6 +53,32 @@ class Backend:
     is_gpu: bool
     device: str
     threads: int
+    number: int = 0
+    memory: int = 0
+    shared_memory: int = 0
+
+    def use(self) -> None:
+        """Make the device the calling thread's own: CUDA starts every thread on the first one."""
+        if self.number:
+            self.xp.cuda.Device(self.number).use()
+
+    def kernels(self, package: str, name: str) -> Any:
+        """
+        CUDA kernels of a source file, compiled for the device when one is first called.
+
+        Parameters
+        ----------
+        package : str
+            Package that holds the file.
+        name : str
+            The file, CUDA C++ 17.
+
+        Returns
+        -------
+        cupy.RawModule
+            Gives a kernel by `get_function`.
+        """
+        return _module(self.xp, package, name)
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """
@@ -68,11 +102,17 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Modules do not pickle; a backend is rebuilt from its name where it arrives.
-        return _rebuild, (self.name, self.threads)
+        return _rebuild, (self.name, self.threads, self.number)
 
 
-def _rebuild(name: str, threads: int) -> Backend:
-    return get_backend(name, threads=threads if name == "numpy" else None)
+def _rebuild(name: str, threads: int, number: int) -> Backend:
+    return get_backend(name, threads=threads if name == "numpy" else None, device=number)
+
+
+@lru_cache(maxsize=8)
+def _module(xp: Any, package: str, name: str) -> Any:
+    code = resources.files(package).joinpath(name).read_text()
+    return xp.RawModule(code=code, options=("-std=c++17",))
 
 
 def get_backend(
@@ -142,9 +182,21 @@ def _cupy_backend(device: int) -> Backend:
     import cupyx.scipy.fft
     import cupyx.scipy.ndimage
 
-    cupy.cuda.Device(device).use()
+    chosen = cupy.cuda.Device(device)
+    chosen.use()
     label = cupy.cuda.runtime.getDeviceProperties(device)["name"].decode()
-    return Backend("cupy", cupy, cupyx.scipy.fft, cupyx.scipy.ndimage, True, f"GPU {device}, {label}", 1)
+    return Backend(
+        "cupy",
+        cupy,
+        cupyx.scipy.fft,
+        cupyx.scipy.ndimage,
+        True,
+        f"GPU {device}, {label}",
+        1,
+        number=device,
+        memory=int(chosen.mem_info[1]),
+        shared_memory=int(chosen.attributes["MaxSharedMemoryPerBlockOptin"]),
+    )
 
 
 def to_host(array: Any) -> np.ndarray:
