@@ -9,6 +9,8 @@ from numba import njit
 
 # Ratios beyond this come only from bursts without noise or seeing, where any weight will do.
 HIGHEST_SNR = 1.0e3
+# So many ratios tell their quantile to a fraction of a percent.
+SAMPLE = 20_000
 _FAST = {"reassoc", "contract", "nsz"}
 
 
@@ -108,8 +110,7 @@ def weigh(phasor: np.ndarray, snr: np.ndarray, keep: float, exponent: float) -> 
     numpy.ndarray
         (t,) complex64.
     """
-    # The quantile of a regular sample is good to a fraction of a percent.
-    sample = snr[:: max(1, len(snr) // 20_000)]
+    sample = snr[:: max(1, len(snr) // SAMPLE)]
     least = np.quantile(sample, 1.0 - keep) if keep < 1.0 else 0.0
     return _weigh(phasor, snr, np.float32(least), np.float32(exponent))
 

@@ -16,7 +16,7 @@ from stillsun.speckle.masking.phases import TOLERANCE, solve
 from stillsun.speckle.masking.subfield import Geometry, PhaseMethod
 
 # Where nothing lies beyond the diffraction limit: this share of the highest frequency is nearest to noise.
-_HIGHEST = 0.97
+HIGHEST = 0.97
 
 
 class TripleCorrelation:
@@ -101,7 +101,7 @@ class KnoxThompson:
         self._choice = snr_keep, weight_exponent
         self._sweeps = sweeps
         q = self._frequencies.q
-        self._highest = q >= _HIGHEST * q[-1]
+        self._highest = q >= HIGHEST * q[-1]
 
     def __call__(
         self, real: np.ndarray, imag: np.ndarray, start: np.ndarray, shifts: np.ndarray, noise: float

@@ -11,7 +11,7 @@ from numba import njit
 # Sweeps end when the phases change by less, rms, radians.
 TOLERANCE = 0.15
 # Newton steps of the registration after the best whole pixel.
-_STEPS = 3
+STEPS = 3
 _FAST = {"reassoc", "contract", "nsz"}
 
 
@@ -128,7 +128,7 @@ def register(
     peak = np.unravel_index(scipy.fft.irfft2(plane, s=(size, size)).argmax(), (size, size))
     shift = (np.array(peak, dtype=np.float64) + size / 2) % size - size / 2
     wave = 2 * np.pi / size * np.stack([rows, columns], axis=1)
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         turned = cross * np.exp(1j * (wave @ shift))
         curvature = (wave * turned.real[:, None]).T @ wave
         if np.linalg.det(curvature) <= 0 or curvature[0, 0] <= 0:
