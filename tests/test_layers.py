@@ -12,7 +12,7 @@ import pytest
 import stillsun
 
 ROOT = Path(stillsun.__file__).parent
-CORE = {"numpy", "scipy", "numba"}
+CORE = {"numpy", "scipy", "numba", "llvmlite"}  # the last is the compiler that comes with Numba
 # Room -> rooms of the package it may import, libraries it may import.
 TIERS: dict[str, tuple[set[str], set[str]]] = {
     "core": ({"errors", "core"}, CORE | {"cupy", "cupyx"}),

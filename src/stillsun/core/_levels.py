@@ -8,7 +8,7 @@ import numpy as np
 
 from stillsun.core.apodize import fill, high_pass, valid_box
 from stillsun.core.backend import Backend
-from stillsun.core.warp import resample, resample_mask
+from stillsun.core.warp import resample, resample_box, resample_mask
 
 #: Width of the background that is removed, in (binned) pixels. Fine detail carries the information on
 #: shifts; the change of the Sun and of the seeing from frame to frame has most power at large scales.
@@ -78,9 +78,9 @@ class Levels:
         """
         backend = self._backend
         image = resample(self.filled, field, interpolation, backend)
-        valid = resample_mask(self.valid, field, backend)
+        inside = resample_box(self.box, field, backend)
+        valid = resample_mask(self.valid, field, backend) if self._holes else inside
         if not self.empty:
-            inside = resample_mask(self._inside(), field, backend) if self._holes else valid
             y0, y1, x0, x1 = self.box
             image[~inside] = self.filled[y0:y1, x0:x1].mean(dtype=np.float64)
         return image, valid

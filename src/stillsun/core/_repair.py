@@ -116,19 +116,27 @@ def _differences(shifts):  # type: ignore[no-untyped-def]
     """Distance of every value from the median of the 3 x 3 around it; the edge is repeated."""
     axes, rows, columns = shifts.shape
     out = np.empty_like(shifts)
-    around = np.empty(9, shifts.dtype)
+    # Least, middle and greatest of the three values above each other; the median is the middle one of
+    # the greatest of the least, the middle of the middle, and the least of the greatest.
+    low = np.empty(columns + 2, shifts.dtype)
+    mid, high = np.empty_like(low), np.empty_like(low)
     for axis in range(axes):
         for y in range(rows):
+            a, b, c = shifts[axis, max(y - 1, 0)], shifts[axis, y], shifts[axis, min(y + 1, rows - 1)]
             for x in range(columns):
-                count = 0
-                for v in range(-1, 2):
-                    for u in range(-1, 2):
-                        value = shifts[axis, min(max(y + v, 0), rows - 1), min(max(x + u, 0), columns - 1)]
-                        place = count
-                        while place > 0 and around[place - 1] > value:
-                            around[place] = around[place - 1]
-                            place -= 1
-                        around[place] = value
-                        count += 1
-                out[axis, y, x] = abs(shifts[axis, y, x] - around[4])
+                less, more = min(a[x], b[x]), max(a[x], b[x])
+                low[x + 1], high[x + 1] = min(less, c[x]), max(more, c[x])
+                mid[x + 1] = max(less, min(more, c[x]))
+            for line in (low, mid, high):
+                line[0], line[columns + 1] = line[1], line[columns]
+            for x in range(columns):
+                p = max(low[x], low[x + 1], low[x + 2])
+                q = _middle(mid[x], mid[x + 1], mid[x + 2])
+                r = min(high[x], high[x + 1], high[x + 2])
+                out[axis, y, x] = abs(b[x] - _middle(p, q, r))
     return out
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _middle(a, b, c):  # type: ignore[no-untyped-def]
+    return max(min(a, b), min(max(a, b), c))

@@ -30,17 +30,14 @@ def valid_box(image: Any, backend: Backend) -> tuple[int, int, int, int]:
         First row, row behind the last, first column, column behind the last. All 0 where the whole
         image is constant or empty.
     """
+    if not backend.is_gpu:
+        return _box(image)
     xp = backend.xp
-    if backend.is_gpu:
-        finite = xp.isfinite(image)
-        low, high = xp.where(finite, image, np.inf), xp.where(finite, image, -np.inf)
-        varies = [high.max(axis=axis) > low.min(axis=axis) for axis in (1, 0)]
-    else:
-        varies = [np.empty(size, np.bool_) for size in image.shape]
-        _varies(image, *varies)
+    finite = xp.isfinite(image)
+    low, high = xp.where(finite, image, np.inf), xp.where(finite, image, -np.inf)
     edges = []
-    for line in varies:
-        alive = xp.nonzero(line)[0]
+    for axis in (1, 0):
+        alive = xp.nonzero(high.max(axis=axis) > low.min(axis=axis))[0]
         if alive.size == 0:
             return 0, 0, 0, 0
         edges += [int(alive[0]), int(alive[-1]) + 1]
@@ -48,21 +45,31 @@ def valid_box(image: Any, backend: Backend) -> tuple[int, int, int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _varies(image, in_rows, in_columns):  # type: ignore[no-untyped-def]
+def _box(image):  # type: ignore[no-untyped-def]
+    # From the edges inwards, so that little more than the border is looked at.
     rows, columns = image.shape
-    low = np.full(columns, np.inf, image.dtype)
-    high = np.full(columns, -np.inf, image.dtype)
-    for y in range(rows):
-        least, most = low.dtype.type(np.inf), low.dtype.type(-np.inf)
-        for x in range(columns):
-            value = image[y, x]
-            # Comparisons with NaN are false; infinite values are no data either.
-            if value < np.inf and value > -np.inf:
-                least, most = min(least, value), max(most, value)
-                low[x], high[x] = min(low[x], value), max(high[x], value)
-        in_rows[y] = most > least
-    for x in range(columns):
-        in_columns[x] = high[x] > low[x]
+    y0, y1, x0, x1 = 0, rows, 0, columns
+    while y0 < rows and not _varies(image[y0]):
+        y0 += 1
+    while y1 > y0 and not _varies(image[y1 - 1]):
+        y1 -= 1
+    while x0 < columns and not _varies(image[:, x0]):
+        x0 += 1
+    while x1 > x0 and not _varies(image[:, x1 - 1]):
+        x1 -= 1
+    return (y0, y1, x0, x1) if y0 < y1 and x0 < x1 else (0, 0, 0, 0)
+
+
+@njit(cache=True, nogil=True)
+def _varies(line):  # type: ignore[no-untyped-def]
+    first = np.nan
+    for value in line:
+        if np.isfinite(value):
+            if first != first:
+                first = value
+            elif value != first:
+                return True
+    return False
 
 
 def fill(image: Any, valid: Any, box: tuple[int, int, int, int], backend: Backend) -> Any:

@@ -26,21 +26,17 @@ each step, as the destretch does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from stillsun.core._taps import INTERPOLATIONS, PHASES, row_kernel, weight_table
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend
 from stillsun.core.tiles import Lattice
 from stillsun.errors import ConfigError, InputError
 
-#: Interpolations by name, and how many samples each takes along an axis.
-INTERPOLATIONS = {"bilinear": 2, "bicubic": 4, "lanczos4": 8}
-
-_PHASES = 512
 _BLOCK_BYTES = 500_000
 _CLOSE = np.float32(0.01)  # pixels from a sample that count as on it, for masks
 
@@ -100,93 +96,25 @@ def resample(
     if backend.is_gpu:
         return _resample_generic(image, displacement, interpolation, backend)
     out = np.empty(image.shape, np.float32)
-    kernel, table = _KERNELS[INTERPOLATIONS[interpolation]], _weights(interpolation)
-    image = np.ascontiguousarray(image)
+    kernel, table = row_kernel(INTERPOLATIONS[interpolation]), weight_table(interpolation)
+    image, displacement = np.ascontiguousarray(image), np.ascontiguousarray(displacement)
     over_blocks(
         lambda start, stop: kernel(image, displacement, table, out, start, stop), image.shape[0], backend
     )
     return out
 
 
-@lru_cache(maxsize=8)
-def _weights(interpolation: str) -> np.ndarray:
-    """Weights (phases + 1, taps) float32 for a position a fraction of a pixel behind the middle tap."""
-    taps = INTERPOLATIONS[interpolation]
-    fraction = np.arange(_PHASES + 1) / _PHASES
-    distance = np.abs(fraction[:, None] - (np.arange(taps) - (taps // 2 - 1)))
-    if interpolation == "bilinear":
-        weights = 1 - distance
-    elif interpolation == "bicubic":
-        near = (1.5 * distance - 2.5) * distance**2 + 1
-        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-        weights = np.where(distance < 1, near, far)
-    else:
-        weights = np.where(distance < 4, np.sinc(distance) * np.sinc(distance / 4), 0)
-    weights[np.abs(weights) < 1e-15] = 0  # sinc at whole numbers is 0 but for rounding
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _make_kernel(taps: int) -> Any:
-    # The number of taps is a constant of the compiled loop, which is unrolled and vectorised.
-    # "contract" allows multiply-add in one step and keeps NaN.
-    @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-    def kernel(image, displacement, table, out, start, stop):  # type: ignore[no-untyped-def]
-        rows, columns = image.shape
-        before = taps // 2 - 1
-        phases = np.float32(table.shape[0] - 1)
-        top = np.float32(table.shape[0] - 1.001)
-        first = np.empty((2, columns), np.int32)
-        phase = np.empty((2, columns), np.int32)
-        part = np.empty((2, columns), np.float32)
-        weights = np.empty(taps, np.float32)
-        for y in range(start, stop):
-            for axis in range(2):
-                for x in range(columns):
-                    at = -displacement[axis, y, x]
-                    whole = np.floor(at)
-                    here = min((at - whole) * phases, top)
-                    first[axis, x] = np.int32(whole) + np.int32((x if axis else y) - before)
-                    phase[axis, x] = np.int32(here)
-                    part[axis, x] = here - np.float32(np.int32(here))
-            for x in range(columns):
-                iy, ix = np.int64(first[0, x]), np.int64(first[1, x])
-                ky, kx = np.int64(phase[0, x]), np.int64(phase[1, x])
-                py, px = part[0, x], part[1, x]
-                for i in range(taps):
-                    weights[i] = table[kx, i] + px * (table[kx + 1, i] - table[kx, i])
-                total = np.float32(0)
-                if iy >= 0 and ix >= 0 and iy + taps <= rows and ix + taps <= columns:
-                    for j in range(taps):
-                        line = np.float32(0)
-                        for i in range(taps):
-                            line += weights[i] * image[iy + j, ix + i]
-                        total += (table[ky, j] + py * (table[ky + 1, j] - table[ky, j])) * line
-                else:
-                    for j in range(taps):
-                        line = np.float32(0)
-                        row = min(max(iy + j, 0), rows - 1)
-                        for i in range(taps):
-                            line += weights[i] * image[row, min(max(ix + i, 0), columns - 1)]
-                        total += (table[ky, j] + py * (table[ky + 1, j] - table[ky, j])) * line
-                out[y, x] = total
-
-    return kernel
-
-
-_KERNELS = {taps: _make_kernel(taps) for taps in INTERPOLATIONS.values()}
-
-
 def _resample_generic(image: Any, displacement: Any, interpolation: str, backend: Backend) -> Any:
     xp = backend.xp
     rows, columns = image.shape
-    table = backend.asarray(_weights(interpolation))
+    table = backend.asarray(weight_table(interpolation))
     taps = INTERPOLATIONS[interpolation]
     first, weights = [], []
     for axis, size in enumerate((rows, columns)):
         at = xp.arange(size, dtype=np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
         whole = xp.floor(-displacement[axis])
-        phase = (-displacement[axis] - whole) * np.float32(_PHASES)
-        index = xp.minimum(phase.astype(np.int32), _PHASES - 1)
+        phase = (-displacement[axis] - whole) * np.float32(PHASES)
+        index = xp.minimum(phase.astype(np.int32), PHASES - 1)
         part = (phase - index)[..., None]
         weights.append(table[index] + part * (table[index + 1] - table[index]))
         first.append((at + whole).astype(np.int32) - (taps // 2 - 1))
@@ -198,6 +126,51 @@ def _resample_generic(image: Any, displacement: Any, interpolation: str, backend
             line += weights[1][..., i] * image[row, xp.clip(first[1] + i, 0, columns - 1)]
         out += weights[0][..., j] * line
     return out
+
+
+def resample_box(box: tuple[int, int, int, int], displacement: Any, backend: Backend) -> Any:
+    """
+    Move a rectangle by a displacement field: `resample_mask` of a mask that is all true inside it.
+
+    Parameters
+    ----------
+    box : tuple of int
+        First row, row behind the last, first column, column behind the last.
+    displacement : array
+        (2, rows, columns) float32 on the backend, as for `resample`.
+    backend : Backend
+        Where to compute.
+
+    Returns
+    -------
+    array
+        (rows, columns) bool: the place that a pixel comes from is in the rectangle.
+    """
+    rows, columns = displacement.shape[1:]
+    if not backend.is_gpu:
+        out = np.empty((rows, columns), np.bool_)
+        over_blocks(lambda a, b: _resample_box(box, displacement, out, a, b), rows, backend)
+        return out
+    xp = backend.xp
+    inside = xp.ones((rows, columns), bool)
+    for axis, size in enumerate((rows, columns)):
+        at = xp.arange(size, dtype=np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
+        inside &= at + xp.floor(_CLOSE - displacement[axis]) >= box[2 * axis]
+        inside &= at + xp.ceil(-_CLOSE - displacement[axis]) < box[2 * axis + 1]
+    return inside
+
+
+@njit(cache=True, nogil=True)
+def _resample_box(box, displacement, out, start, stop):  # type: ignore[no-untyped-def]
+    y0, y1, x0, x1 = np.float32(box[0]), np.float32(box[1]), np.float32(box[2]), np.float32(box[3])
+    for y in range(start, stop):
+        row, line = np.float32(y), out[y]
+        for x in range(out.shape[1]):
+            at = -displacement[0, y, x]
+            line[x] = (row + np.floor(at + _CLOSE) >= y0) & (row + np.ceil(at - _CLOSE) < y1)
+        for x in range(out.shape[1]):
+            at, column = -displacement[1, y, x], np.float32(x)
+            line[x] &= (column + np.floor(at + _CLOSE) >= x0) & (column + np.ceil(at - _CLOSE) < x1)
 
 
 def resample_mask(valid: Any, displacement: Any, backend: Backend) -> Any:
@@ -308,25 +281,30 @@ def _matrix(first: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _add_control_points(field, grid, first_y, weight_y, first_x, weight_x, start, stop):  # type: ignore[no-untyped-def]
+    # Along x first: there are far fewer rows of control points than of pixels, and what is left for
+    # the pixels are sums of whole lines.
     last, count = grid.shape[1] - 1, grid.shape[2]
     columns = field.shape[2]
+    top, bottom = max(first_y[start] - 1, 0), min(first_y[stop - 1] + 2, last)
+    wide = np.empty((bottom - top + 1, columns), np.float32)
     line = np.empty(count + 3, np.float32)  # with the values held beyond both ends
     p, q, r, s = weight_x[0], weight_x[1], weight_x[2], weight_x[3]
     for axis in range(2):
-        for y in range(start, stop):
-            at = first_y[y]
-            a, b = grid[axis, max(at - 1, 0)], grid[axis, at]
-            c, d = grid[axis, min(at + 1, last)], grid[axis, min(at + 2, last)]
-            for i in range(count):
-                line[i + 1] = (
-                    weight_y[0, y] * a[i]
-                    + weight_y[1, y] * b[i]
-                    + weight_y[2, y] * c[i]
-                    + weight_y[3, y] * d[i]
-                )
-            line[0] = line[1]
-            line[count + 1 :] = line[count]
-            out = field[axis, y]
+        for j in range(top, bottom + 1):
+            line[0], line[1 : count + 1], line[count + 1 :] = (
+                grid[axis, j, 0],
+                grid[axis, j],
+                grid[axis, j, -1],
+            )
+            out = wide[j - top]
             for x in range(columns):
                 i = first_x[x]
-                out[x] += p[x] * line[i] + q[x] * line[i + 1] + r[x] * line[i + 2] + s[x] * line[i + 3]
+                out[x] = p[x] * line[i] + q[x] * line[i + 1] + r[x] * line[i + 2] + s[x] * line[i + 3]
+        for y in range(start, stop):
+            at = first_y[y] - top
+            a, b = wide[max(at - 1, 0)], wide[at]
+            c, d = wide[min(at + 1, last - top)], wide[min(at + 2, last - top)]
+            e, f, g, h = weight_y[0, y], weight_y[1, y], weight_y[2, y], weight_y[3, y]
+            out = field[axis, y]
+            for x in range(columns):
+                out[x] += e * a[x] + f * b[x] + g * c[x] + h * d[x]
