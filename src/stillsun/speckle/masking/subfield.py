@@ -17,7 +17,8 @@ from stillsun.speckle.masking.tracking import coherent_mean, low_frequencies, tr
 
 # Frames transformed at a time: their spectra stay in the cache until they are gathered.
 _CHUNK = 8
-_PASSES = 2
+# Times that tracking forms the mean anew.
+PASSES = 2
 # Highest frequency that tracking uses, of the diffraction limit, and its reach in arcsec of seeing.
 _TRACK_LIMIT = 0.3
 # Noise is what lies beyond the diffraction limit and beyond this, cycles per pixel.
@@ -89,6 +90,59 @@ class Geometry:
         outside = ((q > _NOISE_Q) & (np.hypot(y, x) > _NOISE_FREQUENCY)).astype(np.float32)
         outside[:, 1:-1] *= 2
         return outside if outside.sum() >= _LEAST_NOISE else np.zeros_like(outside)
+
+
+@dataclass(frozen=True)
+class TrackingPlan:
+    """
+    How the frames of a subfield are tracked.
+
+    Attributes
+    ----------
+    binning : int
+        Pixels summed along each axis.
+    window : numpy.ndarray
+        Window along an axis, (size,) float32.
+    rows, columns : numpy.ndarray
+        Frequencies that tracking uses, see `stillsun.speckle.masking.tracking.low_frequencies`.
+    turns : tuple of numpy.ndarray
+        ``exp(2 pi i f d / size)`` along y and x for each frequency and shift d, complex64.
+    used : int
+        So many frequencies of those in use, the first ones, align to a fraction of a pixel.
+    """
+
+    binning: int
+    window: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    turns: tuple[np.ndarray, np.ndarray]
+    used: int
+
+
+def tracking_plan(geometry: Geometry) -> TrackingPlan:
+    """
+    How subfields of one kind are tracked.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        What the subfields share.
+
+    Returns
+    -------
+    TrackingPlan
+        Binned by two where that loses nothing.
+    """
+    size = geometry.size
+    binning = 2 if size % 4 == 0 and 2 * _TRACK_LIMIT * max(geometry.limits) < 0.4 else 1
+    highest = max(2, int(_TRACK_LIMIT * max(geometry.limits) * size))
+    rows, columns = low_frequencies(size // binning, highest)
+    search = np.arange(-geometry.reach, geometry.reach + 1)
+    turns_y, turns_x = (
+        np.exp(2j * np.pi / size * np.outer(low, search)).astype(np.complex64) for low in (rows, columns)
+    )
+    used = int(np.searchsorted(geometry.frequencies.q, _TRACK_LIMIT))
+    return TrackingPlan(binning, blend(size).astype(np.float32), rows, columns, (turns_y, turns_x), used)
 
 
 @dataclass(frozen=True)
@@ -193,20 +247,10 @@ class Worker:
         self._shifts = shifts
         self._geometry = geometry
         self._method = method
-        size = geometry.size
         self._window = geometry.window.astype(np.float32)
         self._noise_plane = geometry.noise_plane()
         self._noise_total = float(self._noise_plane.sum())
-        self._binning = 2 if size % 4 == 0 and 2 * _TRACK_LIMIT * max(geometry.limits) < 0.4 else 1
-        self._track_window = blend(size).astype(np.float32)
-        highest = max(2, int(_TRACK_LIMIT * max(geometry.limits) * size))
-        self._low_y, self._low_x = low_frequencies(size // self._binning, highest)
-        search = np.arange(-geometry.reach, geometry.reach + 1)
-        self._turns = tuple(
-            np.exp(2j * np.pi / size * np.outer(low, search)).astype(np.complex64)
-            for low in (self._low_y, self._low_x)
-        )
-        self._low = int(np.searchsorted(geometry.frequencies.q, _TRACK_LIMIT))
+        self._tracking = tracking_plan(geometry)
         self._frequencies = geometry.frequencies
 
     def reduce(self, row: int, column: int) -> SubfieldResult:
@@ -253,7 +297,7 @@ class Worker:
         power, mean = np.empty(len(frequency), dtype=np.float32), np.empty(len(frequency), dtype=np.complex64)
         _mean_power(real, imag, power)
         residual = np.empty((count, 2))
-        coherent_mean(real, imag, frequency.y, frequency.x, size, self._low, _PASSES, residual, mean)
+        coherent_mean(real, imag, frequency.y, frequency.x, size, self._tracking.used, PASSES, residual, mean)
         noise = noise_sum / (count * self._noise_total) if self._noise_total else float("nan")
         phases, change = self._method(real, imag, _unit(mean), residual, noise)
         phases = register(phases, mean, frequency.y, frequency.x, size)
@@ -270,8 +314,9 @@ class Worker:
 
     def _track(self, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
         """Total shifts of the frames for this subfield, their mean over the burst removed."""
-        count, binned = len(self._frames), self._geometry.size // self._binning
-        low = np.empty((count, len(self._low_y), len(self._low_x)), dtype=np.complex64)
+        plan = self._tracking
+        count, binned = len(self._frames), self._geometry.size // plan.binning
+        low = np.empty((count, len(plan.rows), len(plan.columns)), dtype=np.complex64)
         tile = np.empty((_CHUNK, binned, binned), dtype=np.float32)
         means = np.empty(_CHUNK)
         for first in range(0, count, _CHUNK):
@@ -284,15 +329,15 @@ class Worker:
                 row,
                 column,
                 self._shifts,
-                self._track_window,
-                self._binning,
+                plan.window,
+                plan.binning,
                 tile,
                 means,
             )
             spectra = scipy.fft.rfft2(tile[: len(part)])
-            low[part] = spectra[:, self._low_y[:, None], self._low_x]
+            low[part] = spectra[:, plan.rows[:, None], plan.columns]
         own = np.empty((count, 2), dtype=np.int64)
-        track(low, *self._turns, _PASSES, own)
+        track(low, *plan.turns, PASSES, own)
         total = self._shifts + own
         mean = total.mean(axis=0)
         whole = np.rint(mean)
