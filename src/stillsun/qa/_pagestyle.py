@@ -30,6 +30,7 @@ th[scope=row] { white-space: nowrap; }
 .note b { margin-right: 6px; }
 .note ul { margin: 4px 0; padding-left: 20px; }
 .todo { color: var(--soft); display: block; }
+.todo::before { content: "→ "; }
 .quiet { border-color: var(--line); background: var(--back); }
 .fine { color: var(--good); }
 figure { margin: 0; }

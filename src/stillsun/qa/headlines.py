@@ -62,7 +62,7 @@ def _telescope_log(products: ChannelProducts) -> Iterator[Headline]:
     if not any(values.any() for values in known.values()):
         reason = next((note for note in store.notes if "telescope log" in note), "")
         yield Headline(
-            "The telescope log tells nothing of this observation: pointing, guider angle, seeing and light "
+            "Telescope log: it tells nothing of this observation; pointing, guider angle, seeing and light "
             f"level are not known{f' ({reason})' if reason else ''}.",
             "Give the log of that time with observation.telescope_log=PATH and run again. Without one, "
             "align.pointing=[x,y] gives the pointing by hand.",
@@ -71,8 +71,8 @@ def _telescope_log(products: ChannelProducts) -> Iterator[Headline]:
     times = products.times
     when = "" if times is None else f", from {utc(times[np.flatnonzero(bursts)[0]])[11:]} UTC on"
     yield Headline(
-        f"The telescope log fails for {int(bursts.sum())} of {len(bursts)} bursts{when}: {_listed(lost)} "
-        "there are not known; the nearest pointing is carried on with the Sun's rotation.",
+        f"Telescope log: it fails for {int(bursts.sum())} of {len(bursts)} bursts{when}; {_listed(lost)} are "
+        "not known there, and the nearest pointing is carried on with the Sun's rotation.",
         "See whether there is a whole log (observation.telescope_log=PATH) and run again, or check the "
         "coordinates of these frames.",
     )
@@ -85,16 +85,19 @@ def _clouds(
     if statistics is None or len(dim) == 0:
         return
     level = products.series("bursts", "light_level")
-    cause = "clouds, or a shutter?"
+    cause = "Clouds, or a shutter?"
     if level is not None and len(level) == len(statistics.mean) and np.isfinite(level[dim]).any():
         fell = np.nanmedian(level[dim]) < fraction * np.nanmedian(level)
-        cause = "clouds: the telescope's light level fell too" if fell else (
-            "not clouds, for the telescope's light level stayed: a shutter?"
-        )  # fmt: skip
+        cause = (
+            "Clouds: the telescope's light level fell, and"
+            if fell
+            else "A shutter? The telescope's light level stayed, but"
+        )
     lowest = percent(statistics.mean[dim].min() / np.nanmedian(statistics.mean), 0)
+    numbers = ranges_text(dim).rpartition(" (")[0]
     yield Headline(
-        f"{len(dim)} of {len(statistics.mean)} frames are darker than {percent(fraction, 0)} of the median "
-        f"({cause}): {ranges_text(dim.tolist())}; the darkest has {lowest}.",
+        f"{cause} {len(dim)} of {len(statistics.mean)} frames {'is' if len(dim) == 1 else 'are'} darker than "
+        f"{percent(fraction, 0)} of the median: number {numbers}, down to {lowest}.",
         "Leave these frames out of photometry, and be careful with their fine structure.",
     )
 
@@ -105,8 +108,8 @@ def _registration(products: ChannelProducts) -> Iterator[Headline]:
         return
     error = float(store.read("uncertainty"))
     yield Headline(
-        f"The channel is not laid onto the reference channel{_reason(store, _NOT_REGISTERED)}: its place is "
-        f"known to some {error:.0f} arcsec only.",
+        f"Registration: the channel is not laid onto the reference channel{_reason(store, _NOT_REGISTERED)}; "
+        f"its place is known to some {error:.0f} arcsec only.",
         "Give target frames of both channels (keys target.directory and target.pattern of the channel), or "
         "see register.png for why they do not match.",
     )
@@ -118,8 +121,8 @@ def _on_the_sun(products: ChannelProducts) -> Iterator[Headline]:
         return
     if store.read("method") == "unknown":
         yield Headline(
-            "Where the telescope pointed is not known: the coordinates of all channels are as if the field "
-            "were at disk centre.",
+            "Pointing: it is not known where the telescope looked; the coordinates of all channels are as if "
+            "the field were at disk centre.",
             "Give the place with align.pointing=[x,y] (helioprojective, arcsec) and run again.",
         )
     if products.options["align"].engine is not AlignEngine.hmi or int(store.read("aligned")):
@@ -127,10 +130,10 @@ def _on_the_sun(products: ChannelProducts) -> Iterator[Headline]:
     error = float(np.nanmedian(store.read("uncertainty")))
     far = f"off by some {error:.0f} arcsec perhaps" if error < 1000 else "anywhere"
     yield Headline(
-        f"No channel is matched to a full-disk image of the Sun{_reason(store, _NOT_ALIGNED)}: the "
+        f"Place on the Sun: not matched to a full-disk image (HMI){_reason(store, _NOT_ALIGNED)}; the "
         f"coordinates are those of the {store.read('method')}, {far}.",
-        "Give an image with align.file=PATH (HMI continuum, within minutes of the data) and run again; "
-        "what is finished stays.",
+        "Give an image with align.file=PATH (continuum, within minutes of the data) and run again; what is "
+        "finished stays.",
     )
 
 
