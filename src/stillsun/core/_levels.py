@@ -55,6 +55,7 @@ class Levels:
             self.filled = xp.where(xp.isfinite(image), image, np.float32(0))
         else:
             self.filled = fill(image, self.valid, self.box, backend)
+        self._binned: dict[int, Any] = {1: self.filled}
         self._levels: dict[int, Any] = {}
 
     def move(self, field: Any, interpolation: str) -> tuple[Any, Any]:
@@ -98,7 +99,7 @@ class Levels:
         Parameters
         ----------
         bins : int
-            Pixels binned into one along each axis.
+            Pixels binned into one along each axis, a power of two.
 
         Returns
         -------
@@ -111,7 +112,7 @@ class Levels:
 
     def _make(self, bins: int) -> Any:
         xp = self._backend.xp
-        image = high_pass(_bin(self.filled, bins, xp), BACKGROUND_SIGMA, self._backend)
+        image = high_pass(self._bin(bins), BACKGROUND_SIGMA, self._backend)
         y0, y1, x0, x1 = (
             -(-self.box[0] // bins),
             self.box[1] // bins,
@@ -119,28 +120,29 @@ class Levels:
             self.box[3] // bins,
         )
         inner = image[y0:y1, x0:x1]
-        rms = float(xp.sqrt(xp.mean(inner * inner, dtype=np.float64))) if inner.size else 0.0
+        power = float(xp.einsum("ij,ij->i", inner, inner).sum(dtype=np.float64))
+        rms = np.sqrt(power / max(inner.size, 1))
         image *= np.float32(1 / rms if rms > 0 else 0)
         # At least one row and column at each side, so that what comes from outside the frame is NaN.
         image[: max(y0, 1)], image[min(y1, image.shape[0] - 1) :] = np.nan, np.nan
         image[:, : max(x0, 1)], image[:, min(x1, image.shape[1] - 1) :] = np.nan, np.nan
         if self._holes:
-            image[_bin(self.valid.astype(np.float32), bins, xp) < 0.999] = np.nan
+            share = self.valid.astype(np.float32)
+            for _ in range(bins.bit_length() - 1):
+                share = _halve(share, xp)
+            image[share < 0.999] = np.nan
         return image
 
+    def _bin(self, bins: int) -> Any:
+        if bins not in self._binned:
+            self._binned[bins] = _halve(self._bin(bins // 2), self._backend.xp)
+        return self._binned[bins]
 
-def _bin(image: Any, bins: int, xp: Any) -> Any:
-    """Mean over blocks; the last row and column are repeated where the size does not divide."""
-    if bins == 1:
-        return image
+
+def _halve(image: Any, xp: Any) -> Any:
+    """Mean over blocks of 2 x 2; the last row and column are repeated where the size is odd."""
     rows, columns = image.shape
-    more = (-rows % bins, -columns % bins)
-    if any(more):
-        image = xp.pad(image, ((0, more[0]), (0, more[1])), mode="edge")
-    total = image[::bins].copy()
-    for k in range(1, bins):
-        total += image[k::bins]
-    mean = total[:, ::bins].copy()
-    for k in range(1, bins):
-        mean += total[:, k::bins]
-    return mean * np.float32(1 / bins**2)
+    if rows % 2 or columns % 2:
+        image = xp.pad(image, ((0, rows % 2), (0, columns % 2)), mode="edge")
+    total = image[::2] + image[1::2]
+    return (total[:, ::2] + total[:, 1::2]) * np.float32(0.25)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend
 
 _OUTLIER = 4.0  # robust standard deviations
@@ -58,16 +59,18 @@ def repair(shifts: Any, measured: Any, limit: float, backend: Backend) -> tuple[
     good = measured & (differs < _OUTLIER * scatter + _SLACK).all(axis=0) & (abs(shifts) <= limit).all(axis=0)
     if not bool(good.any()):
         return xp.zeros_like(shifts), 1.0
-    share = 1 - float(good.sum()) / float(measured.sum())
+    count = int(good.sum())
     fill = _fill_generic if backend.is_gpu else _fill
-    mean = shifts[:, good].mean(axis=1, dtype=np.float64)
-    return fill(xp.where(good, shifts, 0), good, mean.astype(np.float32), backend), share
+    shifts = xp.where(good, shifts, np.float32(0))
+    mean = shifts.sum(axis=(1, 2), dtype=np.float64) / count
+    return fill(shifts, good, mean.astype(np.float32), backend), 1 - count / int(measured.sum())
 
 
 def _fill(shifts: np.ndarray, good: np.ndarray, mean: np.ndarray, backend: Backend) -> np.ndarray:
     lines = [_weights(sigma) for sigma in _NEIGHBOURS]
-    _fill_missing(shifts, good, mean, *lines)
-    return shifts
+    filled, there = shifts.copy(), good.astype(np.float32)
+    over_blocks(lambda a, b: _fill_missing(shifts, there, mean, *lines, filled, a, b), len(good), backend)
+    return filled
 
 
 def _fill_generic(shifts: Any, good: Any, mean: Any, backend: Backend) -> Any:
@@ -83,31 +86,33 @@ def _fill_generic(shifts: Any, good: Any, mean: Any, backend: Backend) -> Any:
 
 
 def _weights(sigma: int) -> np.ndarray:
-    places = np.arange(_REACH * sigma + 1)
+    places = np.arange(-_REACH * sigma, _REACH * sigma + 1)
     line = np.exp(-(places**2) / (2 * sigma**2))
-    return line / (2 * line.sum() - 1)
+    return (line / line.sum()).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
-def _fill_missing(shifts, good, mean, close, wide):  # type: ignore[no-untyped-def]
-    rows, columns = good.shape
-    for y in range(rows):
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _fill_missing(shifts, there, mean, close, wide, filled, start, stop):  # type: ignore[no-untyped-def]
+    rows, columns = there.shape
+    for y in range(start, stop):
         for x in range(columns):
-            if good[y, x]:
+            if there[y, x] > 0:
                 continue
-            shifts[0, y, x], shifts[1, y, x] = mean
+            filled[0, y, x], filled[1, y, x] = mean
             for line in (close, wide):
-                reach = len(line) - 1
-                near = dy = dx = 0.0
+                reach = len(line) // 2
+                first, behind = max(0, x - reach), min(columns, x + reach + 1)
+                near = dy = dx = np.float32(0)
                 for v in range(max(0, y - reach), min(rows, y + reach + 1)):
-                    for u in range(max(0, x - reach), min(columns, x + reach + 1)):
-                        if good[v, u]:
-                            weight = line[abs(v - y)] * line[abs(u - x)]
-                            near += weight
-                            dy += weight * shifts[0, v, u]
-                            dx += weight * shifts[1, v, u]
+                    height = line[v - y + reach]
+                    for u in range(first, behind):
+                        weight = height * line[u - x + reach]
+                        near += weight * there[v, u]
+                        # Shifts are 0 where they are not to be trusted.
+                        dy += weight * shifts[0, v, u]
+                        dx += weight * shifts[1, v, u]
                 if near > _LEAST:
-                    shifts[0, y, x], shifts[1, y, x] = dy / near, dx / near
+                    filled[0, y, x], filled[1, y, x] = dy / near, dx / near
                     break
 
 

@@ -125,7 +125,7 @@ def solve(
     for number, kernel in enumerate(kernels):
         share = 0.0
         if kernel == 0:
-            shifts.append(_whole_frame(image, target, backend))
+            shifts.append(_whole_frame(image, target, len(kernels) == 1, backend))
         else:
             # A gradient reaches a few pixels, correlation a quarter of the tile; both see enough
             # of large tiles in binned frames.
@@ -227,13 +227,13 @@ def _residual(
     return float(backend.xp.sqrt((left[:, measured] ** 2).sum(axis=0).mean()))
 
 
-def _whole_frame(image: Levels, target: Levels, backend: Backend) -> np.ndarray:
-    """Shift of the whole frame: correlation of binned frames, then least squares on finer ones."""
+def _whole_frame(image: Levels, target: Levels, last: bool, backend: Backend) -> np.ndarray:
+    """Shift of the whole frame: correlation of binned frames, then least squares; finer without tiles."""
     rows, columns = image.shape
     bins = next((b for b in (4, 2) if min(rows, columns) >= 64 * b), 1)
     radius = (max(1, rows // bins // 4 + 1), max(1, columns // bins // 4 + 1))
     shift = bins * correlate_frames(image.level(bins), target.level(bins), radius, backend)
-    for level, name in ((bins, "bicubic"), (min(bins, 2), "lanczos4")):
+    for level, name in ((bins, "bicubic"), (min(bins, 2), "lanczos4"))[: 1 + last]:
         for _ in range(_FRAME_STEPS):
             field = Field(image.shape, level, backend)
             field.add([shift], (0,))

@@ -133,7 +133,11 @@ class RunningReference:
             )
         self._backend = backend
         self._window = window
-        self._ring: Any = None  # (window, rows, columns), allocated with the first frame
+        # Allocated with the first frame: (window, rows, columns) of values, 0 where a frame is not valid,
+        # and where it is; (rows, columns), in how many it is.
+        self._ring: Any = None
+        self._there: Any = None
+        self._count: Any = None
         self._order: list[int] = []  # slots of the ring, the oldest first
 
     def current(self) -> Any:
@@ -148,10 +152,12 @@ class RunningReference:
         if not self._order:
             return None
         if self._backend.is_gpu:
-            return _mean_generic([self._ring[slot] for slot in self._order], self._backend.xp)
+            return _mean_generic(self._ring, self._order, self._count, self._backend.xp)
         out = np.empty(self._ring.shape[1:], np.float32)
         order = np.array(self._order)
-        over_blocks(lambda a, b: _mean(self._ring, order, out, a, b), out.shape[0], self._backend)
+        over_blocks(
+            lambda a, b: _mean(self._ring, order, self._count, out, a, b), out.shape[0], self._backend
+        )
         return out
 
     def update(self, corrected: Any, valid: Any) -> None:
@@ -166,7 +172,7 @@ class RunningReference:
             (rows, columns) bool on the backend. A frame without a valid pixel is left out.
         """
         if bool(valid.any()):
-            self._append(self._backend.xp.where(valid, corrected, np.float32(np.nan)))
+            self._append(corrected, valid)
 
     def state(self) -> np.ndarray:
         """
@@ -179,7 +185,12 @@ class RunningReference:
         """
         if not self._order:
             return np.empty((0, 0, 0), np.float32)
-        return np.stack([to_host(self._ring[slot]) for slot in self._order])
+        return np.stack(
+            [
+                np.where(to_host(self._there[slot]), to_host(self._ring[slot]), np.float32(np.nan))
+                for slot in self._order
+            ]
+        )
 
     def restore(self, state: np.ndarray) -> None:
         """
@@ -193,14 +204,25 @@ class RunningReference:
         """
         self._order = []
         for frame in state:
-            self._append(self._backend.asarray(frame, dtype=np.float32))
+            values = self._backend.asarray(frame, dtype=np.float32)
+            self._append(values, self._backend.xp.isfinite(values))
 
-    def _append(self, frame: Any) -> None:
+    def _append(self, frame: Any, valid: Any) -> None:
+        xp = self._backend.xp
         if self._ring is None or self._ring.shape[1:] != frame.shape:
-            self._ring = self._backend.xp.empty((self._window, *frame.shape), np.float32)
-        full = len(self._order) == self._window
-        slot = self._order.pop(0) if full else len(self._order)
+            self._ring = xp.zeros((self._window, *frame.shape), np.float32)
+            self._there = xp.zeros(self._ring.shape, bool)
+        if not self._order:
+            self._count = xp.zeros(frame.shape, np.uint16)
+        if len(self._order) == self._window:
+            slot = self._order.pop(0)
+            self._count -= self._there[slot]
+        else:
+            slot = len(self._order)
         self._ring[slot] = frame
+        self._ring[slot][~valid] = 0
+        self._there[slot] = valid
+        self._count += valid
         self._order.append(slot)
 
 
@@ -227,27 +249,23 @@ def mean_frame(frames: Iterable[np.ndarray]) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
-def _mean_generic(frames: list[Any], xp: Any) -> Any:
-    total, count = xp.zeros(frames[0].shape), xp.zeros(frames[0].shape)
-    for frame in frames:
-        there = frame == frame
-        total += xp.where(there, frame, 0)
-        count += there
+def _mean_generic(ring: Any, order: list[int], count: Any, xp: Any) -> Any:
+    total = xp.zeros(ring.shape[1:])
+    for slot in order:
+        total += ring[slot]
     return xp.where(count > 0, total / xp.maximum(count, 1), np.nan).astype(np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _mean(ring, order, out, start, stop):  # type: ignore[no-untyped-def]
+def _mean(ring, order, count, out, start, stop):  # type: ignore[no-untyped-def]
     columns = out.shape[1]
-    total, count = np.empty(columns), np.empty(columns)
+    total = np.empty(columns)
     for y in range(start, stop):
         total[:] = 0
-        count[:] = 0
         for slot in order:
+            line = ring[slot, y]
             for x in range(columns):
-                value = ring[slot, y, x]
-                there = value == value
-                total[x] += np.float64(value) if there else 0.0
-                count[x] += 1.0 if there else 0.0
+                total[x] += np.float64(line[x])
         for x in range(columns):
-            out[y, x] = total[x] / count[x] if count[x] > 0 else np.nan
+            number = np.float64(count[y, x])
+            out[y, x] = total[x] / number if number > 0 else np.nan
