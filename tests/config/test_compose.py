@@ -63,7 +63,7 @@ def test_every_file_of_the_groups_is_used_above_or_here(observation):
     for group in config_directory().iterdir():
         if group.is_dir() and group.name not in ("channel", "camera", "observation", "experiment"):
             names = {p.stem for p in group.glob("*.yaml")}
-            assert names <= {"default", "kisip", *OPTIONS.get(group.name, [])}, group
+            assert names <= {"default", "kisip", "fits", *OPTIONS.get(group.name, [])}, group
     for path in (config_directory() / "channel").glob("*.yaml"):
         settings = load_settings(
             [
@@ -75,6 +75,19 @@ def test_every_file_of_the_groups_is_used_above_or_here(observation):
         assert settings.channel("NEW").wavelength_nm > 0
     for path in (config_directory() / "experiment").glob("*.yaml"):
         assert load_settings([f"observation_file={observation}", f"experiment={path.stem}"])
+
+
+def test_frames_of_an_earlier_system_need_their_pattern_and_no_raw_ones(observation):
+    chosen = [f"observation_file={observation}", "speckle=fits"]
+    with pytest.raises(ConfigError) as caught:
+        load_settings(chosen)
+    assert "observation.channels.ROSA_GBAND.reconstructed.pattern: must be given" in str(caught.value)
+    names = load_settings([f"observation_file={observation}"]).run.observation.channels
+    given = [f"observation.channels.{name}.reconstructed.pattern=x" for name in names]
+    raw = [f"observation.channels.{name}.data.pattern=null" for name in names]
+    settings = load_settings([*chosen, *given, *raw])
+    assert settings.stages["ROSA_GBAND"]["speckle"].engine is SpeckleEngine.fits
+    assert settings.channel("ROSA_GBAND").reconstructed.turned is None
 
 
 def test_values_arrive_as_plain_objects(observation):

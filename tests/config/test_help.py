@@ -29,7 +29,8 @@ def test_verbs_are_offered(complete, line):
 
 def test_keys_and_choices_are_offered_behind_run_only(complete):
     assert complete("stillsun run destretch.k") == ["destretch.kernels."]
-    assert set(complete("stillsun run speckle=")) == {"speckle=masking", "speckle=kisip", "speckle=none"}
+    engines = ("masking", "kisip", "none", "fits")
+    assert set(complete("stillsun run speckle=")) == {f"speckle={engine}" for engine in engines}
     assert complete("stillsun status ") == []
 
 

@@ -54,7 +54,7 @@ def channel(path, name, sun, target):
         path / f"{name}.calibration.h5",
         0,
         {
-            "dark": np.zeros(SHAPE[name], np.float32),
+            "bad_pixels": np.zeros(SHAPE[name], np.uint8),
             "plate_scale": np.array(SCALE[name]),
             "target": (1000 * (8 + see(target, name))).astype(np.float32),
         },

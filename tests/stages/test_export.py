@@ -80,6 +80,7 @@ class Night:
                 0,
                 {
                     "dark": np.full(CAMERA, 100, np.float32),
+                    "bad_pixels": np.zeros(CAMERA, np.uint8),
                     "gain": np.ones(CAMERA, np.float32),
                     "plate_scale": np.array(SCALE),
                     "dark_frames": np.int64(256),

@@ -52,7 +52,7 @@ def camera_target(name: str) -> np.ndarray:
 
 def write_calibration(path, name, target):
     fields = {
-        "dark": Field(SHAPE[name], "float32", stack=False),
+        "bad_pixels": Field(SHAPE[name], "uint8", stack=False),
         "plate_scale": Field((2,), "float64", stack=False),
     }
     if target is not None:

@@ -186,12 +186,11 @@ def read_image(path: Path) -> np.ndarray:
 def _read(path: Path, *, pixels: bool) -> tuple[fits.Header, tuple[int, int], np.ndarray | None]:
     """Header, shape, and pixels as stored if they are wanted, of the first image of two axes."""
     try:
+        # A file that is too short warns first; the pixels that are missing are an error anyway.
         with (
-            warnings.catch_warnings(),
+            warnings.catch_warnings(action="ignore", category=AstropyUserWarning),
             fits.open(path, do_not_scale_image_data=True, memmap=False) as hdus,
         ):
-            # A file that is too short warns first; the pixels that are missing are an error anyway.
-            warnings.simplefilter("ignore", AstropyUserWarning)
             found = []
             for hdu in hdus:
                 if hdu.is_image and len(hdu.shape) == 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,10 @@ class _Passes:
         with WriteBehind() as writer:
             frames = read_ahead(self._frames.read, numbers)
             for number, (frame, sharpness) in zip(numbers, frames, strict=True):
-                writer.submit(product.write_result, number, sharpness, stream.push(frame), ledger)
+                result = stream.push(frame)
+                if isinstance(reference, _Nothing):
+                    result = replace(result, image=frame)
+                writer.submit(product.write_result, number, sharpness, result, ledger)
                 self._progress(number + 1)
         if ledger == SOLVED:
             self.skip()
