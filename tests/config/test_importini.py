@@ -254,7 +254,8 @@ def test_knox_thompson_goes_to_either_engine(imported, tmp_path):
         ("ROSA_GBAND", {"channelTranslation": "rot90,roll"}, "channelTranslation", Fate.faulty),
         ("ROSA_GBAND", {"createFiducialMaps": "False"}, "targetFilePattern", Fate.dropped),
         ("ZYLA", {"correctPlateScale": "", "createFiducialMaps": ""}, "linegridBase", Fate.dropped),
-        ("ROSA_GBAND", {"dstrFrom": "fits"}, "dstrFrom", Fate.dropped),
+        ("ROSA_GBAND", {"dstrFrom": "fits"}, "dstrFrom", Fate.carried),
+        ("ROSA_GBAND", {"dstrFrom": "tape"}, "dstrFrom", Fate.faulty),
         ("ROSA_GBAND", {"correctTime": "True"}, "correctTime", Fate.remarked),
         ("ROSA_GBAND", {"progress": "False"}, "progress", Fate.remarked),
         ("ROSA_GBAND", {"burstNumbr": "32"}, "burstNumbr", Fate.unknown),
@@ -397,3 +398,12 @@ def test_an_observation_file_is_not_overwritten(imported, tmp_path, capsys):
     assert main(["import-ini", str(tmp_path / "night.ini"), "-o", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert path.read_text() == "mine: 1\n"
+
+
+def test_frames_that_were_reconstructed_already_are_taken_from_where_they_lie(imported, tmp_path):
+    settings = compose(imported(ROSA_GBAND={"dstrFrom": "fits"}), tmp_path)
+    assert settings.stages["ROSA_GBAND"]["speckle"].engine.name == "fits"
+    assert settings.stages["HARDCAM"]["speckle"].engine.name != "fits"
+    files = settings.channel("ROSA_GBAND").reconstructed
+    assert files.directory.endswith("postSpeckle")
+    assert files.pattern == "*.fits"

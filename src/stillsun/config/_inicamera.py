@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Any
 
 from stillsun.config._iniconvert import boolean, kernels, number, text, turns, whole
@@ -167,12 +168,13 @@ class Camera:
         source = section.value("dstrFrom", text)
         if source and source.lower() == "speckle":
             section.note("dstrFrom", Fate.carried, "destretch always follows the reconstruction")
+        elif source and source.lower() == "fits":
+            directory = str(PurePath(section.get("workBase")) / "postSpeckle")
+            self.draft.put(key("speckle", "engine"), "fits")
+            self.draft.put(key("reconstructed"), {"directory": directory, "pattern": "*.fits"})
+            section.note("dstrFrom", Fate.carried, f"speckle.engine: fits, from the files in {directory}")
         elif source:
-            section.note(
-                "dstrFrom",
-                Fate.dropped,
-                "destretch starts from stillsun's own reconstruction, speckle.h5, not from FITS files",
-            )
+            section.note("dstrFrom", Fate.faulty, f"speckle or fits expected, found {source}")
         section.carry("dstrKernel", kernels, key("destretch", "kernels"))
         method = section.value("dstrMethod", _method)
         if method is not None:

@@ -92,7 +92,7 @@ def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, floa
         if "calibration" not in products or "target" not in products["calibration"]
     ]
     if missing:
-        ctx.note(f"not registered, because {' and '.join(missing)} has no target image")
+        ctx.note(f"not registered, because {' and '.join(f'{who} has no target image' for who in missing)}")
         return None
     base: StoreReader = ctx.reference["registration"]
     turned = Orientation.from_text(base.read("orientation"))
