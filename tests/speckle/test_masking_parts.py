@@ -7,6 +7,7 @@ import pytest
 import scipy.fft
 from scipy.special import gamma, kv
 
+from stillsun.core.backend import get_backend
 from stillsun.errors import InputError, ReconstructionError
 from stillsun.speckle.masking.bispectrum import mean_bispectrum, weigh
 from stillsun.speckle.masking.geometry import Mosaic, cut, subfield_lattice, subfield_size, tukey
@@ -25,6 +26,7 @@ from stillsun.speckle.masking.subfield import Geometry
 from stillsun.speckle.masking.tracking import coherent_mean, frame_shifts
 from stillsun.speckle.masking.transfer import seeing_table, telescope_transfer
 
+CPU = get_backend("numpy", threads=1)
 SET = (32, 0.41, 0.39, 0.95, 0.10, 0.10)
 
 
@@ -338,7 +340,7 @@ def test_subfields_put_together_give_the_frame(shape):
     lattice = subfield_lattice(shape, 48, 0.3)
     window = tukey(48, 0.3)
     assert np.all(np.diff(lattice.rows) <= 24)
-    mosaic = Mosaic(lattice, window)
+    mosaic = Mosaic(lattice, window, CPU)
     tile, mean = np.empty((1, 48, 48), np.float32), np.empty(1)
     still = np.zeros((1, 2), np.int64)
     smooth = scene(shape, seed=50, slope=20)
@@ -393,7 +395,7 @@ def test_frames_are_tracked():
     big = scene((300, 300), seed=7)
     moves = rng.integers(-20, 21, (10, 2))
     burst = np.stack([np.roll(big, m, axis=(0, 1))[40:-40, 40:-40] for m in moves])
-    shifts = frame_shifts(np.ascontiguousarray(burst), np.ones(10, np.float32))
+    shifts = frame_shifts(np.ascontiguousarray(burst), np.ones(10, np.float32), CPU)
     difference = shifts + moves
     assert np.abs(difference - np.median(difference, axis=0)).max() <= 4
 
@@ -428,7 +430,7 @@ def test_dead_pixels_are_filled_and_odd_frames_left_out():
     burst[2] = 60_000.0
     burst[5] *= 0.1
     given = burst.copy()
-    prepared = prepare(burst)
+    prepared = prepare(burst, CPU)
     np.testing.assert_array_equal(burst, given)
     np.testing.assert_array_equal(prepared.used, [0, 1, 3, 4, 6, 7])
     assert len(prepared.notes) == 2
@@ -445,7 +447,7 @@ def test_dead_pixels_are_filled_and_odd_frames_left_out():
 def test_nothing_to_reconstruct_is_said(fault):
     value = {"constant": 5.0, "zero": 0.0, "nan": np.nan}[fault]
     with pytest.raises(ReconstructionError, match="too few frames"):
-        prepare(np.full((6, 32, 32), value, np.float32))
+        prepare(np.full((6, 32, 32), value, np.float32), CPU)
 
 
 def test_noise_of_flat_frames_has_its_colour():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
 from numba import njit
 
+from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 
 SMALLEST = 16
@@ -258,17 +260,22 @@ class Mosaic:
         Where the subfields lie.
     window : numpy.ndarray
         The window under which they were reconstructed, (size,) float64; it is divided out.
+    backend : Backend
+        Where the subfields are.
     """
 
-    def __init__(self, lattice: Lattice, window: np.ndarray) -> None:
+    def __init__(self, lattice: Lattice, window: np.ndarray, backend: Backend) -> None:
         self.lattice = lattice
         weight = blend(lattice.size)
         self._weight = weight
+        self._backend = backend
         # The raised cosine lies below the window at the edges, so the quotient stays below 1.
-        self._factor = (weight[:, None] * weight / (window[:, None] * window)).astype(np.float32)
-        self._sum = np.zeros(lattice.shape, dtype=np.float64)
+        factor = weight[:, None] * weight / (window[:, None] * window)
+        self._factor = backend.asarray(factor.astype(np.float32))
+        self._blend = backend.asarray(np.outer(weight, weight))
+        self._sum = backend.xp.zeros(lattice.shape, dtype=np.float64)
 
-    def add(self, i: int, j: int, subfield: np.ndarray, mean: float) -> None:
+    def add(self, i: int, j: int, subfield: Any, mean: float) -> None:
         """
         Add one subfield.
 
@@ -276,23 +283,23 @@ class Mosaic:
         ----------
         i, j : int
             Its place in the lattice.
-        subfield : numpy.ndarray
+        subfield : array
             (size, size) float32, windowed, without its mean.
         mean : float
             Its mean.
         """
         frame, tile = self._overlap(i, j)
-        part = subfield * self._factor
-        self._sum[frame] += part[tile]
-        self._sum[frame] += mean * np.outer(self._weight[tile[0]], self._weight[tile[1]])
+        target = self._sum[frame]
+        target += subfield[tile] * self._factor[tile]
+        target += mean * self._blend[tile]
 
-    def image(self) -> np.ndarray:
+    def image(self) -> Any:
         """
         The frame.
 
         Returns
         -------
-        numpy.ndarray
+        array
             (rows, columns) float32.
         """
         sums = []
@@ -302,7 +309,7 @@ class Mosaic:
                 inside = slice(max(start, 0), min(start + self.lattice.size, length))
                 total[inside] += self._weight[inside.start - start : inside.stop - start]
             sums.append(total)
-        return (self._sum / np.outer(*sums)).astype(np.float32)
+        return (self._sum / self._backend.asarray(np.outer(*sums))).astype(np.float32)
 
     def _overlap(self, i: int, j: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         frame, tile = [], []

@@ -114,7 +114,8 @@ extern "C" __global__ void cut(
 // A warp sums as many elements as it has threads, all threads one after another; each keeps its own.
 template <bool triple>
 static __device__ float3 element_sums(
-    const float2* spectra, const int* u, const int* v, const int* w, int count, int frames, int elements, int begin)
+    const float2* __restrict__ spectra, const int* __restrict__ u, const int* __restrict__ v,
+    const int* __restrict__ w, int count, int frames, int elements, int begin)
 {
     const int lane = threadIdx.x % WARP;
     float3 own = make_float3(0.0f, 0.0f, 0.0f);
@@ -162,8 +163,8 @@ static __device__ void store_element(
 
 // Mean bispectrum <I(u) I(v) I*(u+v)>. Grid (groups of elements, subfields), a thread an element.
 extern "C" __global__ void mean_bispectrum(
-    const float2* spectra,   // (subfields, count, frames)
-    const int* u, const int* v, const int* w,  // (triples): numbered frequencies, w = u + v
+    const float2* __restrict__ spectra,  // (subfields, count, frames)
+    const int* __restrict__ u, const int* __restrict__ v, const int* __restrict__ w,  // (triples): numbers
     float2* phasor,          // (subfields, triples): B / |B|
     float* snr,              // (subfields, triples): |<B>| over its standard error
     int count, int frames, int triples)
@@ -180,8 +181,8 @@ extern "C" __global__ void mean_bispectrum(
 
 // Mean cross-spectra <I(u) I*(u+d)> less the noise's part. Grid and block as for mean_bispectrum.
 extern "C" __global__ void mean_cross_spectra(
-    const float2* spectra,   // (subfields, count, frames)
-    const int* u, const int* w,  // (pairs): numbered frequencies, w = u + d
+    const float2* __restrict__ spectra,  // (subfields, count, frames)
+    const int* __restrict__ u, const int* __restrict__ w,  // (pairs): numbered frequencies
     const float2* leak,      // (pairs): share of the noise in each
     const double* noise,     // (subfields): power of the noise per frequency
     float2* phasor, float* snr,  // (subfields, pairs)

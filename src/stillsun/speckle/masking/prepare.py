@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 from scipy import ndimage
 
+from stillsun.core.backend import Backend, to_host
 from stillsun.errors import InputError, ReconstructionError
 
 LEAST_FRAMES = 3
@@ -26,8 +28,8 @@ class PreparedBurst:
 
     Attributes
     ----------
-    frames : numpy.ndarray
-        (n, rows, columns) float32, contiguous, finite.
+    frames : array
+        (n, rows, columns) float32, contiguous, finite; on the backend, all else on the host.
     used : numpy.ndarray
         Which frames of the burst they are, (n,) int64.
     scale : numpy.ndarray
@@ -38,21 +40,23 @@ class PreparedBurst:
         What was left out or filled.
     """
 
-    frames: np.ndarray
+    frames: Any
     used: np.ndarray
     scale: np.ndarray
     level: float
     notes: tuple[str, ...]
 
 
-def prepare(burst: np.ndarray) -> PreparedBurst:
+def prepare(burst: Any, backend: Backend) -> PreparedBurst:
     """
     Check a burst, leave out its odd frames, fill its dead pixels.
 
     Parameters
     ----------
-    burst : numpy.ndarray
+    burst : array_like
         (frames, rows, columns), any real type.
+    backend : Backend
+        Where to compute.
 
     Returns
     -------
@@ -71,7 +75,8 @@ def prepare(burst: np.ndarray) -> PreparedBurst:
     A pixel is dead if it is not finite in a frame that is kept, or if it never changes while the others
     do. It is filled with the mean of the nearest good pixels along the four directions.
     """
-    frames = np.ascontiguousarray(burst, dtype=np.float32)
+    xp = backend.xp
+    frames = xp.ascontiguousarray(backend.asarray(burst, dtype=np.float32))
     if frames.ndim != 3 or 0 in frames.shape:
         raise InputError("not a burst", expected="(frames, rows, columns)", found=f"shape {frames.shape}")
     if len(frames) < LEAST_FRAMES:
@@ -81,7 +86,7 @@ def prepare(burst: np.ndarray) -> PreparedBurst:
             found=len(frames),
         )
     notes = []
-    used = _like_the_others(frames)
+    used = _like_the_others(frames, backend)
     if len(used) < LEAST_FRAMES:
         raise ReconstructionError(
             "the burst has too few frames that can be used",
@@ -92,8 +97,8 @@ def prepare(burst: np.ndarray) -> PreparedBurst:
     if len(used) < len(frames):
         left_out = np.setdiff1d(np.arange(len(frames)), used)
         notes.append(f"{len(left_out)} frames left out: {', '.join(map(str, left_out))}")
-        frames = frames[used]
-    dead = _dead_pixels(frames)
+        frames = frames[backend.asarray(used)]
+    dead = _dead_pixels(frames, xp)
     count = int(np.count_nonzero(dead))
     if count:
         if count > _MOST_DEAD * dead.size:
@@ -102,17 +107,22 @@ def prepare(burst: np.ndarray) -> PreparedBurst:
                 expected=f"at most {_MOST_DEAD:.0%}",
                 found=f"{count / dead.size:.0%}",
             )
-        frames = frames.copy() if np.shares_memory(frames, burst) else frames
-        _fill(frames, dead)
+        if isinstance(burst, xp.ndarray) and bool(xp.shares_memory(frames, burst)):
+            frames = frames.copy()
+        _fill(frames, dead, backend)
         notes.append(f"{count} dead pixels filled")
-    means = frames.mean(axis=(1, 2), dtype=np.float64)
+    means = to_host(frames.mean(axis=(1, 2), dtype=np.float64))
     return PreparedBurst(frames, used, (1.0 / means).astype(np.float32), float(means.mean()), tuple(notes))
 
 
-def _like_the_others(frames: np.ndarray) -> np.ndarray:
+def _like_the_others(frames: Any, backend: Backend) -> np.ndarray:
     """Numbers of the frames that are finite, have structure, and are like the burst's median."""
     means, contrasts, bad = np.empty((3, len(frames)))
-    _survey(frames, means, contrasts, bad)
+    if backend.is_gpu:
+        for k, frame in enumerate(frames):
+            means[k], contrasts[k], bad[k] = _survey_arrays(frame, backend.xp)
+    else:
+        _survey(frames, means, contrasts, bad)
     with np.errstate(invalid="ignore"):
         usable = (bad <= _MOST_BAD) & (means > 0) & (contrasts > _NO_CONTRAST)
         if not usable.any():
@@ -121,6 +131,17 @@ def _like_the_others(frames: np.ndarray) -> np.ndarray:
         usable &= (means < _ODD_MEAN * mean) & (means * _ODD_MEAN > mean)
         usable &= (contrasts < _ODD_CONTRAST * contrast) & (contrasts * _ODD_CONTRAST > contrast)
     return np.flatnonzero(usable)
+
+
+def _survey_arrays(frame: Any, xp: Any) -> tuple[float, float, float]:
+    """Mean and contrast of what is finite in a frame, and the share of what is not."""
+    finite = xp.isfinite(frame)
+    good = int(xp.count_nonzero(finite))
+    if not good:
+        return 0.0, 0.0, 1.0
+    mean = float(xp.where(finite, frame, np.float32(0)).sum(dtype=np.float64)) / good
+    variance = float((xp.where(finite, frame.astype(np.float64) - mean, 0.0) ** 2).sum()) / good
+    return mean, variance**0.5 / mean if mean > 0 else 0.0, 1.0 - good / finite.size
 
 
 @njit(cache=True, nogil=True)
@@ -152,17 +173,17 @@ def _survey(frames, means, contrasts, bad):  # type: ignore[no-untyped-def]
             contrasts[k] = 0.0
 
 
-def _dead_pixels(frames: np.ndarray) -> np.ndarray:
-    low, high = frames.min(axis=0), frames.max(axis=0)
-    span = high - low
-    dead = ~np.isfinite(span)
+def _dead_pixels(frames: Any, xp: Any) -> np.ndarray:
+    span = frames.max(axis=0) - frames.min(axis=0)
+    dead = ~xp.isfinite(span)
+    still = span == 0
     # In a burst without noise or seeing nothing changes, and nothing is dead for that.
-    if np.count_nonzero(span == 0) < _MOST_DEAD * span.size:
-        dead |= span == 0
-    return np.asarray(dead)
+    if int(xp.count_nonzero(still)) < _MOST_DEAD * span.size:
+        dead |= still
+    return to_host(dead)
 
 
-def _fill(frames: np.ndarray, dead: np.ndarray) -> None:
+def _fill(frames: Any, dead: np.ndarray, backend: Backend) -> None:
     """Fill in place: mean over the directions of the nearest good pixel, weighted by nearness."""
     rows, columns = dead.shape
     y, x = np.nonzero(dead)
@@ -188,11 +209,14 @@ def _fill(frames: np.ndarray, dead: np.ndarray) -> None:
         first_y[lonely], first_x[lonely] = nearest[:, y[lonely], x[lonely]]
         weights[0][lonely] = 1.0
         total[lonely] = 1.0
-    shares = [(w / total).astype(np.float32) for w in weights]
+    put = backend.asarray
+    shares = [put((w / total).astype(np.float32)) for w in weights]
+    places = [(put(down), put(across)) for down, across in neighbours]
+    at = put(y), put(x)
     # A neighbour that was not found points at pixel 0, 0, which may itself not be finite.
     for frame in frames:
-        parts = [
-            np.where(share > 0, frame[at], np.float32(0)) * share
-            for at, share in zip(neighbours, shares, strict=True)
-        ]
-        frame[y, x] = np.sum(parts, axis=0)
+        filled = None
+        for share, place in zip(shares, places, strict=True):
+            part = backend.xp.where(share > 0, frame[place], np.float32(0)) * share
+            filled = part if filled is None else filled + part
+        frame[at] = filled

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.errors import ConfigError
 from stillsun.speckle.engine import Progress, Reconstruction
 from stillsun.speckle.masking.amplitude import object_amplitude
-from stillsun.speckle.masking.assembly import SubfieldKeeper, subfield_image
+from stillsun.speckle.masking.assembly import SubfieldKeeper
+from stillsun.speckle.masking.device import DeviceWorker
 from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
-from stillsun.speckle.masking.methods import METHODS, phase_method
+from stillsun.speckle.masking.host import HostWorker
+from stillsun.speckle.masking.methods import METHODS
 from stillsun.speckle.masking.noise import flat_noise, subfield_noise
 from stillsun.speckle.masking.prepare import PreparedBurst, prepare
 from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
-from stillsun.speckle.masking.subfield import Geometry, SubfieldResult, Worker
+from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
 from stillsun.speckle.masking.tracking import frame_shifts
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,6 @@ _LEAST_FREQUENCIES = 24
 _SMOOTH = 0.25
 # With fewer subfields wholly inside the frame the Fried parameter is taken from all.
 _LEAST_INNER = 4
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 def reconstruct(
@@ -84,8 +80,7 @@ def reconstruct(
         Divide by the transfer function of the telescope too; if not, the image is as a perfect telescope of
         that diameter would show it.
     backend : Backend or str, optional
-        Where to compute. The kernels of this engine run on the CPU: with a GPU backend the burst is
-        brought to the host and all its cores are used.
+        Where to compute; the burst may already be there.
     method : {"triple_correlation", "knox_thompson"}, optional
         Way to the phases.
     subfield_arcsec : float, optional
@@ -133,7 +128,8 @@ def reconstruct(
     phasor averaging (Matson 1991), per subfield.
     Frames are shifted by whole pixels only: interpolation would filter them and make the noise coloured.
 
-    Memory: the burst as float32, and per thread about 12 bytes a frame and subfield pixel.
+    Memory: the burst as float32, and per thread about 12 bytes a frame and subfield pixel. On a GPU the burst
+    and 40 % of its memory for the subfields in work.
     """
     scale_y, scale_x = _plate_scale(plate_scale)
     if method not in METHODS:
@@ -150,8 +146,9 @@ def reconstruct(
         weight_exponent=(weight_exponent + 1, 0, np.inf),
         apodisation=(apodisation + 1, 0, 101),
     )
-    threads = _host_threads(get_backend(backend))
-    prepared = prepare(to_host(burst))
+    backend = get_backend(backend)
+    backend.use()
+    prepared = prepare(burst, backend)
     shape = prepared.frames.shape[1:]
     size = subfield_size(subfield_arcsec, (scale_y, scale_x), shape)
     notes = [*prepared.notes]
@@ -178,60 +175,51 @@ def reconstruct(
     if noise is not None and flats is None:
         notes.append("no noise could be read from the noise frames: it was taken from the data")
     lattice = subfield_lattice(shape, size, geometry.apodised)
-    surface = _surface(prepared, size)
-    worker = Worker(
-        prepared.frames,
-        prepared.scale,
-        surface,
-        frame_shifts(prepared.frames, prepared.scale),
-        geometry,
-        phase_method(
-            method,
-            geometry,
-            snr_keep=snr_keep / 100,
-            weight_exponent=weight_exponent,
-            sweeps=max_iterations,
-        ),
+    surface = _surface(prepared, size, backend)
+    shifts = frame_shifts(prepared.frames, prepared.scale, backend)
+    data = prepared.frames, prepared.scale, surface, shifts, geometry
+    worker = (DeviceWorker if backend.is_gpu else HostWorker)(
+        *data,
+        backend,
+        method,
+        snr_keep=snr_keep / 100,
+        weight_exponent=weight_exponent,
+        sweeps=max_iterations,
     )
     places = list(product(range(lattice.counts[0]), range(lattice.counts[1])))
 
-    def statistics(place: tuple[int, int]) -> SubfieldResult:
-        return worker.reduce(int(lattice.rows[place[0]]), int(lattice.columns[place[1]]))
+    corners = [(int(lattice.rows[i]), int(lattice.columns[j])) for i, j in places]
+    results = []
+    for result in worker.reduce(corners):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(places))
+    noise_power = subfield_noise(results, geometry, flats, prepared.level)
+    fit = _fit(results, noise_power, geometry, lattice, len(prepared.frames))
+    if fit.at_edge:
+        notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
+    transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
+    model = _model(geometry)
+    mosaic = Mosaic(lattice, geometry.window, backend)
+    keeper = SubfieldKeeper(lattice, geometry, to_host(surface)) if keep_subfields else None
 
-    with ThreadPoolExecutor(threads) as pool:
-        results = []
-        for result in _ordered(pool, statistics, places, threads):
-            results.append(result)
-            if progress is not None:
-                progress(len(results), len(places))
-        noise_power = subfield_noise(results, geometry, flats, prepared.level)
-        fit = _fit(results, noise_power, geometry, lattice, len(prepared.frames))
-        if fit.at_edge:
-            notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
-        transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
-        model = _model(geometry)
-        mosaic = Mosaic(lattice, geometry.window)
-        keeper = SubfieldKeeper(lattice, geometry, surface) if keep_subfields else None
+    def amplitude(index: int) -> np.ndarray:
+        return object_amplitude(
+            results[index].power,
+            noise_power[index],
+            transfer,
+            len(prepared.frames),
+            model,
+            noise_filter=noise_filter,
+        )
 
-        def picture(index: int) -> np.ndarray:
-            result = results[index]
-            amplitude = object_amplitude(
-                result.power,
-                noise_power[index],
-                transfer,
-                len(prepared.frames),
-                model,
-                noise_filter=noise_filter,
-            )
-            return subfield_image(amplitude, result, geometry)
-
-        for index, tile in enumerate(_ordered(pool, picture, range(len(places)), threads)):
-            mosaic.add(*places[index], tile, results[index].level)
-            if keeper is not None:
-                keeper.add(*places[index], tile, results[index].level)
+    for place, result, tile in zip(places, results, worker.images(amplitude, results), strict=True):
+        mosaic.add(*place, tile, result.level)
+        if keeper is not None:
+            keeper.add(*place, to_host(tile), result.level)
     for note in notes:
         log.info("speckle: %s", note)
-    image = (mosaic.image() + surface) * np.float32(prepared.level)
+    image = to_host((mosaic.image() + surface) * np.float32(prepared.level))
     subfields = None if keeper is None else keeper.finish(results, fit, model, prepared.level)
     outcome = _outcome(image, results, fit, prepared, lattice, diameter, len(burst))
     return replace(outcome, subfields=subfields, notes=tuple(notes))
@@ -261,7 +249,7 @@ def _outcome(
     )
 
 
-def _surface(prepared: PreparedBurst, size: int) -> np.ndarray:
+def _surface(prepared: PreparedBurst, size: int, backend: Backend) -> Any:
     """
     Burst mean, smoothed until no seeing is left in it.
 
@@ -269,12 +257,12 @@ def _surface(prepared: PreparedBurst, size: int) -> np.ndarray:
     image: gradients of a limb or a spot do not leak through the window, and the scale of the subfield
     itself, where amplitudes are poorest, comes from the mean image.
     """
-    mean = np.zeros(prepared.frames.shape[1:])
+    mean = backend.xp.zeros(prepared.frames.shape[1:], dtype=np.float64)
     for frame, factor in zip(prepared.frames, prepared.scale, strict=True):
         mean += frame * factor
-    return ndimage.gaussian_filter(mean / len(prepared.frames), _SMOOTH * size, mode="reflect").astype(
-        np.float32
-    )
+    mean /= len(prepared.frames)
+    smooth = backend.ndimage.gaussian_filter(mean, _SMOOTH * size, mode="reflect")
+    return smooth.astype(np.float32)
 
 
 def _model(geometry: Geometry) -> Any:
@@ -294,19 +282,6 @@ def _fit(
     return _model(geometry).fit(power - noise, coherent, trusted)
 
 
-def _ordered(
-    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
-) -> Iterator[_Result]:
-    """Results in the order of the items, at most a few in flight."""
-    pending: list[Any] = []
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) >= 4 * threads:
-            yield pending.pop(0).result()
-    for future in pending:
-        yield future.result()
-
-
 def _plate_scale(value: float | tuple[float, float]) -> tuple[float, float]:
     try:
         x, y = (float(v) for v in np.broadcast_to(np.asarray(value, dtype=np.float64), 2))
@@ -324,7 +299,3 @@ def _check(**ranges: tuple[float, float, float]) -> None:
     ]
     if findings:
         raise ConfigError(findings=findings)
-
-
-def _host_threads(backend: Backend) -> int:
-    return get_backend("numpy").threads if backend.is_gpu else backend.threads

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.fft
 from numba import njit
 
+from stillsun.core.backend import Backend, to_host
 from stillsun.speckle.masking.geometry import blend, cut
+from stillsun.speckle.masking.launch import cut_subfields
 
 # Side of the central part that is used for the frame's own shift.
 _CENTRE = 512
@@ -14,16 +18,18 @@ _COARSE = 192
 _REACH = 64
 
 
-def frame_shifts(burst: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def frame_shifts(burst: Any, scale: np.ndarray, backend: Backend) -> np.ndarray:
     """
     Coarse shift of each frame against the tracked mean of the burst.
 
     Parameters
     ----------
-    burst : numpy.ndarray
-        (frames, rows, columns) float32.
+    burst : array
+        (frames, rows, columns) float32, on the backend.
     scale : numpy.ndarray
         Factor of each frame, (frames,) float32.
+    backend : Backend
+        Where to compute.
 
     Returns
     -------
@@ -36,33 +42,45 @@ def frame_shifts(burst: np.ndarray, scale: np.ndarray) -> np.ndarray:
     -----
     Windowed cross-correlation with the sharpest frame, then twice with the tracked mean.
     """
+    xp, fft = backend.xp, backend.fft
     count, rows, columns = burst.shape
     binning = 4 if min(rows, columns) >= _COARSE else 2
     size = min(_CENTRE, rows, columns) // binning // 2 * 2
-    side = size * binning
-    binned = np.empty((count, size, size), dtype=np.float32)
-    start = (rows - side) // 2, (columns - side) // 2
-    still = np.zeros((count, 2), dtype=np.int64)
-    window = blend(side).astype(np.float32)
-    nothing = np.zeros((rows, columns), dtype=np.float32)
-    cut(burst, scale, nothing, np.arange(count), *start, still, window, binning, binned, np.empty(count))
-    spectra = scipy.fft.rfft2(binned)
-    reference = spectra[np.argmax(binned.var(axis=(1, 2)))]
+    binned = _centre(burst, scale, size, binning, backend)
+    spectra = fft.rfft2(binned)
+    reference = spectra[int(binned.var(axis=(1, 2)).argmax())]
     reach = min(_REACH // binning, size // 4)
-    fy = scipy.fft.fftfreq(size)
-    fx = scipy.fft.rfftfreq(size)
-    near = np.r_[0 : reach + 1, size - reach : size]
-    shifts = np.zeros((count, 2), dtype=np.int64)
+    fy = backend.asarray(scipy.fft.fftfreq(size))[:, None]
+    fx = backend.asarray(scipy.fft.rfftfreq(size))
+    near = backend.asarray(np.r_[0 : reach + 1, size - reach : size])
     for _ in range(3):
-        total = np.zeros_like(reference)
-        for k in range(count):
-            plane = scipy.fft.irfft2(np.conj(spectra[k]) * reference, s=(size, size))[near[:, None], near]
-            y, x = np.divmod(plane.argmax(), near.size)
-            shifts[k] = [(near[v] + reach) % size - reach for v in (y, x)]
-            ramp = np.exp(-2j * np.pi * (fy[:, None] * shifts[k, 0] + fx * shifts[k, 1]))
-            total += spectra[k] * ramp.astype(np.complex64)
-        reference = total / count
-    return binning * (shifts - np.rint(shifts.mean(axis=0)).astype(np.int64))
+        planes = fft.irfft2(spectra.conj() * reference, s=(size, size))[:, near[:, None], near]
+        peak = planes.reshape(count, -1).argmax(axis=1)
+        shifts = (near[xp.stack([peak // len(near), peak % len(near)], axis=1)] + reach) % size - reach
+        reference = xp.zeros_like(reference)
+        for spectrum, shift in zip(spectra, shifts, strict=True):
+            reference += spectrum * xp.exp(-2j * np.pi * (fy * shift[0] + fx * shift[1])).astype(np.complex64)
+        reference /= np.float32(count)
+    found = to_host(shifts).astype(np.int64)
+    return binning * (found - np.rint(found.mean(axis=0)).astype(np.int64))
+
+
+def _centre(burst: Any, scale: np.ndarray, size: int, binning: int, backend: Backend) -> Any:
+    """Central part of each frame, windowed and binned, (frames, size, size) float32."""
+    count, rows, columns = burst.shape
+    side = size * binning
+    corner = np.array([(rows - side) // 2, (columns - side) // 2])
+    window = blend(side).astype(np.float32)
+    if backend.is_gpu:
+        still = backend.xp.zeros((count, 2), dtype=np.int32)
+        first = backend.asarray(corner[None], dtype=np.int32)
+        put = backend.asarray(scale), None, first, still, backend.asarray(window)
+        return cut_subfields(burst, *put, binning, backend)[0][0]
+    binned = np.empty((count, size, size), dtype=np.float32)
+    nothing = np.zeros((rows, columns), dtype=np.float32)
+    still = np.zeros((count, 2), dtype=np.int64)
+    cut(burst, scale, nothing, np.arange(count), *corner, still, window, binning, binned, np.empty(count))
+    return binned
 
 
 def low_frequencies(size: int, highest: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,205 @@
+"""The subfields of a burst on a device, many at once; the CPU takes them one by one (`subfield`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from stillsun.core.backend import Backend, to_host
+from stillsun.speckle.masking.device_methods import METHODS
+from stillsun.speckle.masking.device_tracking import (
+    coherent_means,
+    half_planes,
+    register_subfields,
+    track_subfields,
+)
+from stillsun.speckle.masking.host import on_threads
+from stillsun.speckle.masking.launch import cut_subfields
+from stillsun.speckle.masking.subfield import PASSES, Geometry, SubfieldResult, tracking_plan
+
+# Share of the device's memory that the subfields in work may take, beside the burst.
+_MEMORY_SHARE = 0.4
+
+
+class DeviceWorker:
+    """
+    Reduces the subfields of one burst on a device.
+
+    Parameters
+    ----------
+    frames : array
+        (n, rows, columns) float32 on the device.
+    scale : numpy.ndarray
+        Factor of each, (n,) float32.
+    surface : array
+        What is subtracted from the scaled frames, (rows, columns) float32 on the device.
+    shifts : numpy.ndarray
+        Shift of each, (n, 2) int64.
+    geometry : Geometry
+        What the subfields share.
+    backend : Backend
+        The device.
+    method : str
+        Way to the phases, one of `stillsun.speckle.masking.methods.METHODS`.
+    snr_keep, weight_exponent, sweeps
+        As for `stillsun.speckle.masking.methods.phase_method`.
+
+    Notes
+    -----
+    As many subfields as fit into 40 % of the device's memory are in work at a time.
+    """
+
+    def __init__(
+        self,
+        frames: Any,
+        scale: np.ndarray,
+        surface: Any,
+        shifts: np.ndarray,
+        geometry: Geometry,
+        backend: Backend,
+        method: str,
+        *,
+        snr_keep: float,
+        weight_exponent: float,
+        sweeps: int,
+    ) -> None:
+        put = backend.asarray
+        self._backend = backend
+        self._frames, self._scale, self._surface = frames, put(scale), surface
+        self._shifts = put(shifts)
+        self._geometry = geometry
+        self._method = METHODS[method](geometry, snr_keep, weight_exponent, sweeps, backend)
+        self._window = put(geometry.window.astype(np.float32))
+        plane = geometry.noise_plane()
+        self._noise_plane, self._noise_total = put(plane), float(plane.sum())
+        f = geometry.frequencies
+        self._rows, self._columns = put(f.y), put(f.x)
+        plan = tracking_plan(geometry)
+        self._tracking = plan
+        self._track_window = put(plan.window)
+        self._turns_y, self._turns_x = (put(turn) for turn in plan.turns)
+        self._low_rows = put(plan.rows % (geometry.size // plan.binning))[:, None]
+        self._low_columns = put(plan.columns)[None, :]
+
+    def reduce(self, corners: Sequence[tuple[int, int]]) -> Iterator[SubfieldResult]:
+        """
+        All statistics of subfields.
+
+        Parameters
+        ----------
+        corners : sequence of tuple of int
+            First row and column of each, which may lie outside the frame.
+
+        Yields
+        ------
+        SubfieldResult
+            In order, on the host.
+        """
+        for part in _batches(corners, self._batch()):
+            yield from self._reduce(np.array(part, dtype=np.int32))
+
+    def images(
+        self, amplitude: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
+    ) -> Iterator[Any]:
+        """
+        Images of subfields; see `stillsun.speckle.masking.assembly.subfield_image`.
+
+        Parameters
+        ----------
+        amplitude : callable
+            Object amplitudes, (m,), of the subfield of a number.
+        results : sequence of SubfieldResult
+            Their phases, and what is left of the tracking.
+
+        Yields
+        ------
+        array
+            (size, size) float32 on the device, windowed, without its mean.
+        """
+        xp, size = self._backend.xp, self._geometry.size
+        amplitudes = on_threads(amplitude, range(len(results)), self._backend)
+        pairs = zip(amplitudes, results, strict=True)
+        for part in _batches(pairs, self._batch()):
+            stacked = np.stack([amplitude for amplitude, _ in part])
+            values = self._backend.asarray(stacked) * self._stack(part, lambda result: result.phases)
+            offset = self._stack(part, lambda result: result.offset)
+            wave = xp.stack([self._rows, self._columns]).astype(np.float64)
+            values = (values * xp.exp((2j * np.pi / size) * (offset @ wave))).astype(np.complex64)
+            planes = half_planes(values, self._rows, self._columns, size, xp)
+            yield from self._backend.fft.irfft2(planes, s=(size, size), norm="ortho")
+
+    def _stack(self, part: Sequence[Any], pick: Callable[[SubfieldResult], np.ndarray]) -> Any:
+        return self._backend.asarray(np.stack([pick(result) for _, result in part]))
+
+    def _batch(self) -> int:
+        frames, size, count = len(self._frames), self._geometry.size, len(self._geometry.frequencies)
+        # Pixels, spectra, their squares and the work of the transform; spectra in use and turned copies.
+        pixels = frames * (4 * size**2 + 20 * size * (size // 2 + 1))
+        own = pixels + 48 * frames * count + self._method.bytes_per_subfield
+        return max(1, int(_MEMORY_SHARE * self._backend.memory / own))
+
+    def _reduce(self, first: np.ndarray) -> Iterator[SubfieldResult]:
+        xp, size = self._backend.xp, self._geometry.size
+        corners = self._backend.asarray(first)
+        shifts, offset = self._track(corners)
+        tiles, levels = cut_subfields(
+            self._frames,
+            self._scale,
+            self._surface,
+            corners,
+            shifts.astype(np.int32),
+            self._window,
+            1,
+            self._backend,
+        )
+        planes = self._backend.fft.rfft2(tiles, norm="ortho")
+        noise = xp.full(len(first), np.nan)
+        if self._noise_total:
+            outside = (planes.real**2 + planes.imag**2) * self._noise_plane
+            noise = outside.sum(axis=(1, 2, 3), dtype=np.float64) / (len(self._frames) * self._noise_total)
+        spectra = xp.ascontiguousarray(planes[:, :, self._rows, self._columns].transpose(0, 2, 1))
+        power = (spectra.real**2 + spectra.imag**2).sum(axis=2) / np.float32(len(self._frames))
+        residual, mean = coherent_means(
+            spectra, self._rows, self._columns, size, self._tracking.used, PASSES, xp
+        )
+        length = xp.abs(mean)
+        start = xp.where(length > 0, mean / xp.where(length > 0, length, np.float32(1)), np.complex64(1))
+        phases, change = self._method(spectra, start.astype(np.complex64), residual, noise)
+        phases = register_subfields(phases, mean, self._rows, self._columns, size, self._backend)
+        found = [
+            to_host(a) for a in (power, mean, noise, phases, change, shifts, offset, levels.mean(axis=1))
+        ]
+        for power_, mean_, noise_, phases_, change_, shifts_, offset_, level in zip(*found, strict=True):
+            yield SubfieldResult(
+                power_, mean_, float(noise_), phases_, float(change_), shifts_, offset_, float(level)
+            )
+
+    def _track(self, corners: Any) -> tuple[Any, Any]:
+        """Total shifts of the frames for each subfield, their mean over the burst removed."""
+        xp = self._backend.xp
+        tiles, _ = cut_subfields(
+            self._frames,
+            self._scale,
+            None,
+            corners,
+            self._shifts.astype(np.int32),
+            self._track_window,
+            self._tracking.binning,
+            self._backend,
+        )
+        spectra = self._backend.fft.rfft2(tiles)
+        low = spectra[:, :, self._low_rows, self._low_columns]
+        own = track_subfields(low, self._turns_y, self._turns_x, PASSES, xp)
+        total = self._shifts + own
+        mean = total.mean(axis=1)
+        whole = xp.rint(mean)
+        return total - whole.astype(np.int64)[:, None], mean - whole
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
