@@ -48,11 +48,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--r0", type=float, dest="r0_m", metavar="M", help="Fried parameter at 500 nm, metres (default 0.10)")
     add(
         "--cloud",
-        type=_from_to,
+        type=_numbers(2),
         metavar="FROM,TO",
         help="a cloud dims the Sun between these seconds after the trigger",
     )
     add("--cloud-transmission", type=float, help="share of the light that it lets through (default 0.4)")
+    add(
+        "--relock",
+        type=_numbers(3),
+        metavar="S,X,Y",
+        help="S seconds after the trigger the field of all channels jumps by X, Y arcsec",
+    )
+    add(
+        "--drift",
+        type=_numbers(2),
+        dest="drift_arcsec",
+        metavar="X,Y",
+        help="the other channels wander by so many arcsec against the first one",
+    )
     add("--ao-modes", type=int, help="Zernike modes corrected by adaptive optics (default 0)")
     add("--flow", type=float, dest="flow_km_s", metavar="KM/S", help="largest solar flow (default 1)")
     add("--scene-speed", type=float, metavar="FACTOR", help="how much faster than real the Sun evolves")
@@ -61,9 +74,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, help="threads (default: all cores)")
 
 
-def _from_to(text: str) -> tuple[float, float]:
-    come, go = (float(part) for part in text.split(","))
-    return come, go
+def _numbers(count: int) -> Callable[[str], tuple[float, ...]]:
+    def convert(text: str) -> tuple[float, ...]:
+        values = tuple(float(part) for part in text.split(","))
+        if len(values) != count:
+            raise ValueError
+        return values
+
+    convert.__name__ = f"{count} numbers"
+    return convert
 
 
 def run(options: argparse.Namespace, progress: Callable[[int, int], None] | None = None) -> None:

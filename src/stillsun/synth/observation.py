@@ -160,7 +160,8 @@ class _Simulation:
         """Side of the upright square of sky that a channel's scene needs, arcsec."""
         imager = self.imagers[setup.name]
         sides = np.abs(setup.jacobian(self.settings.crota2_deg)) @ [len(imager.columns), len(imager.rows)]
-        return float(sides.max() + 2 * np.hypot(*setup.offset_arcsec))
+        ways = (setup.offset_arcsec, self.settings.drift_arcsec, (self.settings.relock or (0, 0, 0))[1:])
+        return float(sides.max() + 2 * sum(np.hypot(*way) for way in ways))
 
     def _make_scene(self) -> Scene:
         s = self.settings
@@ -296,15 +297,22 @@ class _Simulation:
 
     def _scene_for(self, setup: ChannelSetup, seconds: float) -> np.ndarray:
         imager = self.imagers[setup.name]
-        corner, jacobian = self._placement(setup, self.settings.crota2_deg)
+        corner, jacobian = self._placement(setup, self.settings.crota2_deg, seconds)
         now = self.settings.scene_speed * seconds
         return self.scene.image(corner, jacobian, imager.rows, imager.columns, now, setup.look)
 
-    def _placement(self, setup: ChannelSetup, crota2: float) -> tuple[np.ndarray, np.ndarray]:
-        """Sky position of the chip's first pixel, and the step from pixel to pixel."""
+    def _placement(
+        self, setup: ChannelSetup, crota2: float, seconds: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sky position of the chip's first pixel, and the step from pixel to pixel; None: before the data."""
+        s, offset = self.settings, np.array(setup.offset_arcsec)
+        if seconds is not None and setup is not s.channels[0]:
+            offset += np.array(s.drift_arcsec) * (seconds / self.seconds)
+        if seconds is not None and s.relock is not None and seconds >= s.relock[0]:
+            offset += s.relock[1:]
         jacobian = setup.jacobian(crota2)
         middle = (np.array(setup.shape[::-1]) - 1) / 2
-        return rotation(crota2) @ setup.offset_arcsec - jacobian @ middle, jacobian
+        return rotation(crota2) @ offset - jacobian @ middle, jacobian
 
     def _flats(self, setup: ChannelSetup, count: int) -> Iterator[np.ndarray]:
         """The Sun out of focus while the telescope wanders over it."""

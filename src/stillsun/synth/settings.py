@@ -78,6 +78,13 @@ class SimulationSettings:
         Seconds after the trigger at which a cloud comes and goes.
     cloud_transmission : float
         Share of the light that the cloud lets through.
+    relock : (float, float, float) or None
+        Seconds after the trigger at which the adaptive optics lose their lock and find another, and by how
+        much the field of every channel lies further from then on, (x, y) in the telescope's frame, arcsec.
+        Neither the telescope log nor a burst that is half over knows of it.
+    drift_arcsec : (float, float)
+        By how much the fields of the other channels wander against that of the reference channel until
+        the end of the sequence, (x, y) in the telescope's frame; slides are taken before.
     start : datetime
         UTC of the trigger pulse.
     latitude_deg, longitude_deg : float
@@ -117,6 +124,8 @@ class SimulationSettings:
     read_noise: float = 10.0
     cloud: tuple[float, float] | None = None
     cloud_transmission: float = 0.4
+    relock: tuple[float, float, float] | None = None
+    drift_arcsec: tuple[float, float] = (0.0, 0.0)
     start: datetime = datetime(2025, 9, 3, 14, 21, 52)
     latitude_deg: float = -11.3
     longitude_deg: float = 17.6
