@@ -9,7 +9,7 @@ from numba import njit
 
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend
-from stillsun.core.tiles import Axis, Lattice
+from stillsun.core.tiles import Axis, Lattice, whole
 
 #: Width of the Gaussian window as a share of the kernel. The sums of a correlation window (a quarter of
 #: the kernel) and half as much of the neighbours': narrower follows noise where the contrast is low.
@@ -88,7 +88,7 @@ def refine_frame(image: Any, reference: Any, backend: Backend) -> np.ndarray:
     """
     rows, columns = image.shape
     weights = np.ones(rows, np.float32), np.ones(columns, np.float32)
-    points = Lattice(image.shape, Axis(rows, rows, 0, 1), Axis(columns, columns, 0, 1))
+    points = whole(image.shape)
     measure = _sums_generic if backend.is_gpu else _sums_numba
     sums = measure(image, reference, points, ((0, weights[0]), (0, weights[1])), backend)
     yy, yx, xx, ey, ex, _ = (float(s) for s in sums[:, 0, 0])

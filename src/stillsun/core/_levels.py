@@ -127,22 +127,26 @@ class Levels:
         image[: max(y0, 1)], image[min(y1, image.shape[0] - 1) :] = np.nan, np.nan
         image[:, : max(x0, 1)], image[:, min(x1, image.shape[1] - 1) :] = np.nan, np.nan
         if self._holes:
-            share = self.valid.astype(np.float32)
-            for _ in range(bins.bit_length() - 1):
-                share = _halve(share, xp)
-            image[share < 0.999] = np.nan
+            image[~self._whole(bins)] = np.nan
         return image
 
     def _bin(self, bins: int) -> Any:
         if bins not in self._binned:
-            self._binned[bins] = _halve(self._bin(bins // 2), self._backend.xp)
+            xp = self._backend.xp
+            self._binned[bins] = _join_blocks(self._bin(bins // 2), xp.add, xp) * np.float32(0.25)
         return self._binned[bins]
 
+    def _whole(self, bins: int) -> Any:
+        """Binned pixels of which each part is valid."""
+        if bins == 1:
+            return self.valid
+        return _join_blocks(self._whole(bins // 2), self._backend.xp.logical_and, self._backend.xp)
 
-def _halve(image: Any, xp: Any) -> Any:
-    """Mean over blocks of 2 x 2; the last row and column are repeated where the size is odd."""
+
+def _join_blocks(image: Any, join: Any, xp: Any) -> Any:
+    """Join the pixels of blocks of 2 x 2; the last row and column are repeated where the size is odd."""
     rows, columns = image.shape
     if rows % 2 or columns % 2:
         image = xp.pad(image, ((0, rows % 2), (0, columns % 2)), mode="edge")
-    total = image[::2] + image[1::2]
-    return (total[:, ::2] + total[:, 1::2]) * np.float32(0.25)
+    pairs = join(image[::2], image[1::2])
+    return join(pairs[:, ::2], pairs[:, 1::2])

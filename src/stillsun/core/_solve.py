@@ -13,7 +13,7 @@ from stillsun.core._levels import Levels
 from stillsun.core._repair import repair
 from stillsun.core.backend import Backend, to_host
 from stillsun.core.correlate import correlate_frames, correlate_tiles
-from stillsun.core.tiles import Lattice, lattice
+from stillsun.core.tiles import lattice, whole
 from stillsun.core.warp import add_control_points, resample
 from stillsun.errors import InputError
 
@@ -85,13 +85,13 @@ class Field:
         kernels : sequence of int
             All kernels; more than shifts are allowed.
         """
-        parts: list[tuple[Any, Lattice]] = []
-        for shift, kernel in list(zip(shifts, kernels, strict=False))[self._added :]:
-            if kernel == 0:
-                whole = self._backend.asarray(shift, dtype=np.float32)[:, None, None]
-                self.values += whole / np.float32(self._bins)
-            else:
-                parts.append((shift, lattice(self._shape, kernel)))
+        new = list(zip(shifts, kernels, strict=False))[self._added :]
+        parts = [
+            (shift, lattice(self._shape, kernel))
+            if kernel
+            else (np.reshape(shift, (2, 1, 1)), whole(self._shape))
+            for shift, kernel in new
+        ]
         self._added = len(shifts)
         add_control_points(self.values, parts, self._bins, self._backend)
 

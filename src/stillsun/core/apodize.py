@@ -95,25 +95,67 @@ def fill(image: Any, valid: Any, box: tuple[int, int, int, int], backend: Backen
     """
     xp = backend.xp
     y0, y1, x0, x1 = box
-    inner = _without_holes(image[y0:y1, x0:x1], valid[y0:y1, x0:x1], xp)
+    inner = _without_holes(image[y0:y1, x0:x1], valid[y0:y1, x0:x1], backend)
     if (y0, x0) == (0, 0) and (y1, x1) == image.shape:
         return inner
     rows, columns = image.shape
     return xp.pad(inner, ((y0, rows - y1), (x0, columns - x1)), mode="edge")
 
 
-def _without_holes(image: Any, good: Any, xp: Any) -> Any:
+def _without_holes(image: Any, good: Any, backend: Backend) -> Any:
     """Fill holes with the mean of what is valid in the smallest block around them that has something."""
+    xp = backend.xp
     if bool(good.all()):
         return image
+    values, some = (_coarser_generic if backend.is_gpu else _coarser_numba)(image, good, backend)
+    values = _without_holes(values, some, backend)
+    if backend.is_gpu:
+        rows, columns = image.shape
+        around = xp.repeat(xp.repeat(values, 2, axis=0), 2, axis=1)[:rows, :columns]
+        return xp.where(good, image, around)
+    out = np.empty_like(image)
+    over_blocks(lambda a, b: _fill_from(image, good, values, out, a, b), len(image), backend)
+    return out
+
+
+def _coarser_generic(image: Any, good: Any, backend: Backend) -> tuple[Any, Any]:
+    """Mean of what is valid in each block of 2 x 2, and where there is something."""
+    xp = backend.xp
     rows, columns = image.shape
     more = ((0, rows % 2), (0, columns % 2))
     weight = xp.pad(good.astype(np.float32), more)
     values = xp.pad(xp.where(good, image, 0), more)
     weight, values = (a[::2, ::2] + a[1::2, ::2] + a[::2, 1::2] + a[1::2, 1::2] for a in (weight, values))
-    values = _without_holes(values / xp.maximum(weight, 1), weight > 0, xp)
-    around = xp.repeat(xp.repeat(values, 2, axis=0), 2, axis=1)[:rows, :columns]
-    return xp.where(good, image, around)
+    return values / xp.maximum(weight, 1), weight > 0
+
+
+def _coarser_numba(image: Any, good: Any, backend: Backend) -> tuple[Any, Any]:
+    shape = tuple(-(-size // 2) for size in image.shape)
+    values, some = np.empty(shape, np.float32), np.empty(shape, np.bool_)
+    over_blocks(lambda a, b: _coarser(image, good, values, some, a, b), shape[0], backend)
+    return values, some
+
+
+@njit(cache=True, nogil=True)
+def _coarser(image, good, values, some, start, stop):  # type: ignore[no-untyped-def]
+    rows, columns = image.shape
+    for y in range(start, stop):
+        for x in range(values.shape[1]):
+            total, count = np.float32(0), 0
+            for v in range(2 * y, min(2 * y + 2, rows)):
+                for u in range(2 * x, min(2 * x + 2, columns)):
+                    if good[v, u]:
+                        total += image[v, u]
+                        count += 1
+            values[y, x] = total / np.float32(max(count, 1))
+            some[y, x] = count > 0
+
+
+@njit(cache=True, nogil=True)
+def _fill_from(image, good, coarser, out, start, stop):  # type: ignore[no-untyped-def]
+    for y in range(start, stop):
+        for x in range(image.shape[1]):
+            out[y, x] = image[y, x] if good[y, x] else coarser[y // 2, x // 2]
 
 
 def high_pass(image: Any, sigma: float, backend: Backend) -> Any:
@@ -138,14 +180,15 @@ def high_pass(image: Any, sigma: float, backend: Backend) -> Any:
         return image - backend.ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=_REACH)
     reach = int(_REACH * sigma + 0.5)
     weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).astype(np.float32)[reach:]
+    weights = np.pad(weights / weights.sum(), (0, -reach % 3)).astype(np.float32)[reach:]
     out = np.empty_like(image)
     over_blocks(lambda a, b: _high_pass(image, weights, out, a, b), image.shape[0], backend)
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def _high_pass(image, weights, out, start, stop):  # type: ignore[no-untyped-def]
+    # Three pairs of neighbours at a time: a line that is summed up is less often read and written.
     rows, columns = image.shape
     reach = len(weights) - 1
     line = np.empty(columns + 2 * reach, np.float32)
@@ -153,16 +196,22 @@ def _high_pass(image, weights, out, start, stop):  # type: ignore[no-untyped-def
     for y in range(start, stop):
         for x in range(columns):
             middle[x] = weights[0] * image[y, x]
-        for k in range(1, reach + 1):
-            above, below = image[max(y - k, 0)], image[min(y + k, rows - 1)]
+        for k in range(1, reach, 3):
+            u, v, w = weights[k], weights[k + 1], weights[k + 2]
+            a, b = image[max(y - k, 0)], image[min(y + k, rows - 1)]
+            c, d = image[max(y - k - 1, 0)], image[min(y + k + 1, rows - 1)]
+            e, f = image[max(y - k - 2, 0)], image[min(y + k + 2, rows - 1)]
             for x in range(columns):
-                middle[x] += weights[k] * (above[x] + below[x])
+                middle[x] += u * (a[x] + b[x]) + v * (c[x] + d[x]) + w * (e[x] + f[x])
         line[:reach] = line[reach]
         line[reach + columns :] = line[reach + columns - 1]
         target = out[y]
         for x in range(columns):
             target[x] = image[y, x] - weights[0] * middle[x]
-        for k in range(1, reach + 1):
-            before, behind = line[reach - k : reach - k + columns], line[reach + k : reach + k + columns]
+        for k in range(1, reach, 3):
+            u, v, w = weights[k], weights[k + 1], weights[k + 2]
+            a, b = line[reach - k :], line[reach + k :]
+            c, d = line[reach - k - 1 :], line[reach + k + 1 :]
+            e, f = line[reach - k - 2 :], line[reach + k + 2 :]
             for x in range(columns):
-                target[x] -= weights[k] * (before[x] + behind[x])
+                target[x] -= u * (a[x] + b[x]) + v * (c[x] + d[x]) + w * (e[x] + f[x])

@@ -180,6 +180,23 @@ def lattice(shape: tuple[int, int], kernel: int) -> Lattice:
     return Lattice((rows, columns), _axis(rows, kernel), _axis(columns, kernel))
 
 
+def whole(shape: tuple[int, int]) -> Lattice:
+    """
+    One control point for the whole frame.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+
+    Returns
+    -------
+    Lattice
+        A single tile, whose value holds everywhere.
+    """
+    return Lattice(shape, Axis(shape[0], 1, 0, 1), Axis(shape[1], 1, 0, 1))
+
+
 def alignment(kernel: int) -> int:
     """
     To what multiple of pixels the tiles of a kernel are aligned: so far the frame may be binned.

@@ -26,6 +26,7 @@ each step, as the destretch does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from numba import njit
 from stillsun.core._taps import INTERPOLATIONS, PHASES, row_kernel, weight_table
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend
-from stillsun.core.tiles import Lattice
+from stillsun.core.tiles import Axis, Lattice
 from stillsun.errors import ConfigError, InputError
 
 _BLOCK_BYTES = 500_000
@@ -253,9 +254,8 @@ def add_control_points(field: Any, parts: Sequence[tuple[Any, Lattice]], bins: i
     rows, columns = field.shape[1:]
     terms = []
     for grid, points in parts:
-        at_y = points.y.at(bins * np.arange(rows) + (bins - 1) / 2)
-        at_x = points.x.at(bins * np.arange(columns) + (bins - 1) / 2)
-        terms.append((backend.asarray(grid, dtype=np.float32) / np.float32(bins), *at_y, *at_x))
+        places = *_places(points.y, rows, bins), *_places(points.x, columns, bins)
+        terms.append((backend.asarray(grid, dtype=np.float32) / np.float32(bins), *places))
     if backend.is_gpu:
         for grid, *at in terms:
             along_y = backend.asarray(_matrix(at[0], at[1], grid.shape[1]))
@@ -269,6 +269,11 @@ def add_control_points(field: Any, parts: Sequence[tuple[Any, Lattice]], bins: i
 
     # Rows that stay in the cache while all parts are added.
     over_blocks(work, rows, backend, max(1, _BLOCK_BYTES // (8 * columns)))
+
+
+@lru_cache(maxsize=64)
+def _places(axis: Axis, size: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    return axis.at(bins * np.arange(size) + (bins - 1) / 2)
 
 
 def _matrix(first: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
