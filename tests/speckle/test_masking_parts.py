@@ -18,7 +18,7 @@ from stillsun.speckle.masking.knox_thompson import (
     cross_spectra,
     mean_cross_spectra,
 )
-from stillsun.speckle.masking.noise import flat_noise
+from stillsun.speckle.masking.noise import FlatFrames, flat_noise
 from stillsun.speckle.masking.phases import register, solve
 from stillsun.speckle.masking.prepare import prepare
 from stillsun.speckle.masking.screens import simulate_table
@@ -469,6 +469,9 @@ def test_noise_of_flat_frames_has_its_colour():
     moving = flat_noise(8000 * sun * pattern + 80 * white, (130, 140), geometry)
     assert moving.power.max() <= 3.01 * moving.beyond
     assert moving.beyond == pytest.approx(0.01**2 * np.mean(geometry.window**2) ** 2, rel=0.1)
+    kept = FlatFrames(8000 * pattern + 80 * smooth)
+    np.testing.assert_array_equal(kept.noise((130, 140), geometry).power, noise.power)
+    assert kept.noise((130, 140), geometry) is kept.noise((130, 140), geometry)
     assert flat_noise(np.ones((12, 130, 140)), (130, 140), geometry) is None
     with pytest.raises(InputError, match="do not match"):
         flat_noise(np.ones((4, 20, 20)), (130, 140), geometry)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from stillsun import __version__
 from stillsun.core.backend import get_backend
 from stillsun.errors import ConfigError, InputError, StillsunError
@@ -35,6 +33,7 @@ from stillsun.speckle.initfiles import (
     read_parameters,
 )
 from stillsun.speckle.masking import reconstruct
+from stillsun.speckle.masking.noise import FlatFrames
 from stillsun.speckle.mpi import MARK
 from stillsun.speckle.outputs import remove_outputs
 
@@ -121,8 +120,8 @@ class _Job:
         return range(self.file.first, self.file.last + 1)
 
     @cached_property
-    def noise(self) -> np.ndarray:
-        return read_burst(self.file.noise, self._shape, self.props.header_offset)
+    def noise(self) -> FlatFrames:
+        return FlatFrames(read_burst(self.file.noise, self._shape, self.props.header_offset))
 
     def burst_path(self, burst: int) -> Path:
         return _numbered(self.file.burst_base, burst)

@@ -18,6 +18,7 @@ from stillsun.io.store import StoreWriter
 from stillsun.speckle.engine import Reconstruction
 from stillsun.speckle.masking import reconstruct
 from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
+from stillsun.speckle.masking.noise import FlatFrames
 from stillsun.speckle.stack import tile_aligned_mean, tile_centres
 from stillsun.stages._beside import read_ahead
 from stillsun.stages._burstfiles import BurstFiles
@@ -114,7 +115,7 @@ def _engine(
         plate_scale=(scale_x, scale_y),
         wavelength=ctx.settings.wavelength_nm,
         diameter=ctx.observation.telescope.diameter_mm,
-        noise=ctx.inputs["calibration"].read("noise"),
+        noise=FlatFrames(ctx.inputs["calibration"].read("noise")),
         deconvolve=config.deconvolve,
         backend=ctx.backend,
         method=config.method.value,

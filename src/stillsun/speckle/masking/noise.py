@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
+from stillsun.core.backend import to_host
 from stillsun.errors import InputError
 from stillsun.speckle.masking.geometry import cut, subfield_lattice
 from stillsun.speckle.masking.prepare import LEAST_FRAMES
@@ -39,6 +41,46 @@ class FlatNoise:
     power: np.ndarray
     beyond: float
     level: float
+
+
+class FlatFrames:
+    """
+    Flat frames whose noise is measured once for all bursts of a sequence.
+
+    Parameters
+    ----------
+    frames : array_like
+        (frames, rows, columns), calibrated.
+    """
+
+    def __init__(self, frames: Any) -> None:
+        self._frames = frames
+        self._measured: dict[Geometry, FlatNoise | None] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(frames, rows, columns)."""
+        return np.shape(self._frames)
+
+    def noise(self, shape: tuple[int, ...], geometry: Geometry) -> FlatNoise | None:
+        """
+        Their noise; see `flat_noise`.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Rows and columns of the data.
+        geometry : Geometry
+            What the subfields share.
+
+        Returns
+        -------
+        FlatNoise or None
+            Kept for the next burst.
+        """
+        if geometry not in self._measured:
+            self._measured[geometry] = flat_noise(to_host(self._frames), shape, geometry)
+        return self._measured[geometry]
 
 
 def flat_noise(frames: np.ndarray, shape: tuple[int, ...], geometry: Geometry) -> FlatNoise | None:

@@ -18,7 +18,7 @@ from stillsun.speckle.masking.device import DeviceWorker
 from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
 from stillsun.speckle.masking.host import HostWorker
 from stillsun.speckle.masking.methods import METHODS
-from stillsun.speckle.masking.noise import flat_noise, subfield_noise
+from stillsun.speckle.masking.noise import FlatFrames, subfield_noise
 from stillsun.speckle.masking.prepare import PreparedBurst, prepare
 from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
 from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
@@ -73,9 +73,10 @@ def reconstruct(
         Nanometres.
     diameter : float, optional
         Telescope diameter, millimetres.
-    noise : array_like, optional
+    noise : array_like or FlatFrames, optional
         Burst of calibrated flat frames, (frames, rows, columns), for the shape of the noise's power. Without
-        it, or if its frames are all alike, the noise is taken as white.
+        it, or if its frames are all alike, the noise is taken as white. For many bursts give
+        `stillsun.speckle.masking.noise.FlatFrames`, which measure their noise once.
     deconvolve : bool, optional
         Divide by the transfer function of the telescope too; if not, the image is as a perfect telescope of
         that diameter would show it.
@@ -171,7 +172,9 @@ def reconstruct(
             found=len(geometry.frequencies),
             remedy="Raise subfield_arcsec or phase_limit; check plate scale, wavelength and diameter",
         )
-    flats = None if noise is None else flat_noise(to_host(noise), shape, geometry)
+    flats = None
+    if noise is not None:
+        flats = (noise if isinstance(noise, FlatFrames) else FlatFrames(noise)).noise(shape, geometry)
     if noise is not None and flats is None:
         notes.append("no noise could be read from the noise frames: it was taken from the data")
     lattice = subfield_lattice(shape, size, geometry.apodised)
