@@ -63,6 +63,7 @@ def reduce(simulated: Path, work: Path, *overrides: str) -> int:
             f"observation_file={simulated / 'observation.yaml'}",
             f"observation.work_dir={work}",
             "backend=numpy",
+            "movie.goes_download=false",
             *overrides,
         ]
     )

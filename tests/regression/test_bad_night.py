@@ -11,7 +11,7 @@ import pytest
 import yaml
 from tests.regression.conftest import reduce
 
-from stillsun.sky import download
+from stillsun.sky import _archive, download
 from stillsun.synth.observation import simulate
 from stillsun.synth.settings import SimulationSettings
 
@@ -53,7 +53,7 @@ def page(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(download, "_fetch", unreachable)
-        patch.setattr(download.clock, "sleep", lambda seconds: None)
+        patch.setattr(_archive.time, "sleep", lambda seconds: None)
         cache = f"align.cache={out / 'cache'}"
         assert reduce(out, out / "work", "align=hmi", cache, STAGES, "report.picture_size=160") == 0
     return out / "work" / "report" / "index.html"

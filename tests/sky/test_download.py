@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stillsun.errors import InputError
-from stillsun.sky import download
+from stillsun.sky import _archive
 from stillsun.sky.download import default_cache, fulldisk_near
 
 TIME = 1756909313.6
@@ -76,7 +76,7 @@ def test_second_attempt_may_succeed(tmp_path):
 
 
 def test_without_network_support_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "_NEEDED", ("no_such_library",))
+    monkeypatch.setattr(_archive, "NEEDED", ("no_such_library",))
     with pytest.raises(InputError, match=r"stillsun\[hmi\]"):
         fulldisk_near(TIME, tmp_path, pause=0.0)
 

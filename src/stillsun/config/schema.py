@@ -462,6 +462,17 @@ class MovieConfig:
     goes_file: str | None = opt(
         None, "GOES X-ray flux of the day (NetCDF: sci_xrsf-l2-avg1m_*.nc), drawn below the images"
     )
+    goes_download: bool = opt(
+        True, "download the X-ray flux where goes_file is not given (needs the extra hmi, and network)"
+    )
+    frame_pictures: bool = opt(False, "also every frame of the movies as PNG, in context_movies/MOVIE/")
+    contact_sheet: int = opt(
+        0,
+        "also a PNG with so many frames of each movie, evenly over the sequence; 0: none",
+        unit="frames",
+        ge=0,
+        le=400,
+    )
 
 
 @dataclass

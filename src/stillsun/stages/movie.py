@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stillsun.config.schema import MovieConfig
 from stillsun.core.orient import Orientation
+from stillsun.errors import InputError
 from stillsun.io.goes import XrayFlux, read_goes
 from stillsun.io.store import StoreReader
 from stillsun.qa.film import Film
 from stillsun.qa.metrics import frame_statistics, inner_field
 from stillsun.qa.placement import System, placement
 from stillsun.qa.products import ChannelProducts
+from stillsun.qa.scaling import fit
 from stillsun.qa.series import AFTER_COLOUR, Line, Panel
+from stillsun.qa.stills import write_picture, write_sheet
 from stillsun.qa.video import encoder_missing, write_video
 from stillsun.qa.view import View, common_raster, frame_raster
+from stillsun.sky.download import default_cache
+from stillsun.sky.xrays import xray_flux
 from stillsun.stages.base import ObservationContext, Stage
 
 Progress = Callable[[int, int], None]
 
 TOGETHER = "all_channels"
+_SHEET = "_sheet.png"
+# Longest side of a frame on it.
+_SHEET_PIXELS = 300
 # Frames of the series from which the common grey scale is taken.
 _SAMPLE = 25
 # Side by side, images are so much smaller.
@@ -68,43 +78,56 @@ def run(ctx: ObservationContext) -> list[Path] | None:
     Returns
     -------
     list of Path or None
-        The movies; None where there is no encoder.
+        The movies, then the pictures that were asked for; None where there is no encoder.
     """
-    if encoder_missing():
+    encodes = not encoder_missing()
+    if not encodes:
         ctx.note(
             "no movies: the encoder is not installed; get it with pip install 'stillsun[movie]' "
             "and run the same command again"
         )
-        return None
     directory = ctx.directory / "context_movies"
     series = [s for name in ctx.channels for s in _series(ctx, name)]
     together = [s for s in series if s.name == s.products.name]
     makes = [s.name for s in series]
-    if ctx.config.together and len(together) > 1:
+    if encodes and ctx.config.together and len(together) > 1:
         makes.append(TOGETHER)
-    for old in directory.glob("*.mp4"):
-        # One of an earlier run would pass for the result of this one.
-        if old.stem not in makes:
-            old.unlink()
+    _remove_old(directory, makes)
+    if not encodes and not any(s.config.frame_pictures or s.config.contact_sheet for s in series):
+        return None
     flux = _flux(ctx, series)
     written: list[Path] = []
     levels: dict[str, np.ndarray] = {}
-
-    def progress(done: int, total: int) -> None:
-        ctx.progress(100 * len(written) + 100 * done // total, 100 * len(makes))
-
-    for one in series:
-        light = frame_statistics(one.frames, lambda done, total: progress(done, 2 * total)).mean
+    for number, one in enumerate(series):
+        progress = partial(_progress, ctx, number, len(makes))
+        light = frame_statistics(one.frames, partial(_halfway, progress)).mean
         levels[one.name] = light / np.nanmedian(light)
         pictures = _pictures(one, levels[one.name], flux, progress)
-        written.append(write_video(directory / f"{one.name}.mp4", pictures, one.config.frame_rate))
+        written += _write(one, directory, pictures, encodes)
     if TOGETHER in makes:
+        progress = partial(_progress, ctx, len(series), len(makes))
         film = _together(ctx, together, levels, flux, progress)
         if film is not None:
             written.append(write_video(directory / f"{TOGETHER}.mp4", film, ctx.config.frame_rate))
         else:
             (directory / f"{TOGETHER}.mp4").unlink(missing_ok=True)
-    return written
+    return written if encodes else None
+
+
+def _progress(ctx: ObservationContext, before: int, movies: int, done: int, total: int) -> None:
+    ctx.progress(100 * before + 100 * done // total, 100 * movies)
+
+
+def _halfway(progress: Progress, done: int, total: int) -> None:
+    progress(done, 2 * total)
+
+
+def _remove_old(directory: Path, makes: Sequence[str]) -> None:
+    """What an earlier run made would pass for the result of this one."""
+    for old in [p for p in directory.glob("*.mp4") if p.stem not in makes]:
+        old.unlink()
+    for old in [*directory.glob(f"*{_SHEET}"), *directory.glob("*/[0-9]*.png")]:
+        old.unlink()
 
 
 def _series(ctx: ObservationContext, name: str) -> Iterator[_Series]:
@@ -122,13 +145,53 @@ def _series(ctx: ObservationContext, name: str) -> Iterator[_Series]:
 
 
 def _flux(ctx: ObservationContext, series: Sequence[_Series]) -> XrayFlux | None:
-    if ctx.config.goes_file is None:
-        ctx.note("no X-ray flux in the movies: movie.goes_file is not given")
+    given = ctx.config.goes_file
+    if not series or (given is None and not ctx.config.goes_download):
+        ctx.note("no X-ray flux in the movies: movie.goes_file is not given, nor a download wanted")
         return None
-    flux = read_goes(Path(ctx.config.goes_file))
+    try:
+        times = np.concatenate([s.times for s in series])
+        flux = xray_flux(times, default_cache()) if given is None else read_goes(Path(given))
+    except InputError as error:
+        if given is not None:
+            raise
+        ctx.note(f"no X-ray flux in the movies: {error}")
+        return None
     if not any(np.isfinite(flux.at(s.times)[1]).any() for s in series):
-        ctx.note(f"no X-ray flux in the movies: {ctx.config.goes_file} says nothing of these times")
+        ctx.note(f"no X-ray flux in the movies: {given or 'the archive'} says nothing of these times")
     return flux
+
+
+def _write(one: _Series, directory: Path, pictures: Iterator[np.ndarray], encodes: bool) -> list[Path]:
+    """The movie of a series, and the pictures that are asked for."""
+    written: list[Path] = []
+    kept: list[Path] = []
+    if one.config.frame_pictures:
+        pictures = _keeping(pictures, directory / one.name, kept)
+    if encodes:
+        written.append(write_video(directory / f"{one.name}.mp4", pictures, one.config.frame_rate))
+    elif one.config.frame_pictures:
+        deque(pictures, maxlen=0)
+    if one.config.contact_sheet:
+        kept.append(_sheet(one, directory / f"{one.name}{_SHEET}"))
+    return written + kept
+
+
+def _keeping(pictures: Iterator[np.ndarray], directory: Path, kept: list[Path]) -> Iterator[np.ndarray]:
+    """Pictures that go by, each into a file of its own too."""
+    for number, picture in enumerate(pictures):
+        kept.append(write_picture(directory / f"{number:05d}.png", picture))
+        yield picture
+
+
+def _sheet(one: _Series, path: Path) -> Path:
+    rows = one.frames.rows
+    numbers = np.unique(np.linspace(0, rows - 1, min(rows, one.config.contact_sheet)).round().astype(int))
+    frames = [fit(one.read(int(n)), _SHEET_PIXELS) for n in numbers]
+    # Binned by a whole number, or enlarged by one.
+    step = one.shape[0] // frames[0].shape[0] or one.shape[0] / frames[0].shape[0]
+    titles = [one.products.stamp(int(n)) for n in numbers]
+    return write_sheet(path, frames, titles, [step * s for s in one.products.scale], _limits(one))
 
 
 def _pictures(
@@ -226,7 +289,7 @@ def _limits(one: _Series) -> tuple[float, float]:
 
 STAGE = Stage(
     name="movie",
-    version=3,
+    version=4,
     run=run,
     optional=("calibration", "bursts", "speckle", "destretch", "registration", "pointing"),
     observation=("channels",),

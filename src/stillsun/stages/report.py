@@ -160,7 +160,8 @@ def _checklist(checks: Mapping[str, Sequence[Check]]) -> Section:
 
 def _movies(ctx: ObservationContext) -> Section:
     section = Section("Movies")
-    files = sorted((ctx.directory / "context_movies").glob("*.mp4"))
+    directory = ctx.directory / "context_movies"
+    files = [*sorted(directory.glob("*.mp4")), *sorted(directory.glob("*_sheet.png"))]
     if files:
         section.links([(f.name, f"../context_movies/{f.name}") for f in files])
     else:
