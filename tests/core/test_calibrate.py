@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from stillsun.core import _rawkernels
+from stillsun.core import calibrate as calibrate_module
+from stillsun.core._streamed import store_streamed
 from stillsun.core.backend import get_backend
 from stillsun.core.badpixels import DEAD, HOT, fill_table, find_bad_pixels
 from stillsun.core.batch import RawBlock, decode, frames_per_batch, raw_block
@@ -194,6 +196,33 @@ def test_result_does_not_depend_on_how_the_frames_are_cut(frames, rng):
     ]
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("lead", [0, 1, 15])
+def test_a_large_result_is_the_same_as_a_small_one(frames, rng, monkeypatch, lead):
+    """Stores past the caches need an aligned place; what lies before and behind is left alone."""
+    bad = rng.random(SHAPE) < 0.05
+    correction = make_correction(rng.normal(300, 20, SHAPE), rng.normal(1, 0.1, SHAPE), bad, backend="numpy")
+    blocks = [
+        encoded(frames[:5], swapped=True, flip=0x8000),
+        *(raw_block(frame[None]) for frame in frames[5:]),
+    ]
+    expected = correct_frames(blocks, correction)
+    monkeypatch.setattr(calibrate_module, "_STREAMED_BYTES", 0)
+    room = np.full(expected.size + 32, -7.0, dtype=np.float32)
+    inside = slice(lead, lead + expected.size)
+    correct_frames(blocks, correction, room[inside].reshape(expected.shape))
+    np.testing.assert_array_equal(room[inside].reshape(expected.shape), expected)
+    assert (np.delete(room, inside) == -7).all()
+
+
+@pytest.mark.parametrize("size", [0, 3, 16, 17, 95])
+@pytest.mark.parametrize("lead", [0, 1, 9, 15])
+def test_vectors_are_copied_whole_at_any_place(size, lead):
+    source = np.arange(1, size + 1, dtype=np.float32)
+    room = np.zeros(size + 40, dtype=np.float32)
+    store_streamed(source, room[lead : lead + size])
+    np.testing.assert_array_equal(room, np.pad(source, (lead, 40 - lead)))
 
 
 def test_result_goes_where_it_is_told(frames):

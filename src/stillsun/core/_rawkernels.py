@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-# Rows whose sums, dark and gain stay in the second-level cache while all frames pass.
+from stillsun.core._streamed import store_streamed
+
+# Rows whose sums, dark, gain and result stay in the second-level cache while all frames pass.
 ROWS = 32
 # Of so many rows one is looked at to judge a frame as a whole.
 SAMPLED = 8
@@ -24,6 +26,7 @@ def correct(
     dark: Any,
     gain: Any,
     out: Any,
+    streamed: bool,
 ) -> None:
     """
     Raw words to ``(raw - dark) * gain``.
@@ -39,10 +42,13 @@ def correct(
     dark, gain : numpy.ndarray
         (rows, columns) float32.
     out : numpy.ndarray
-        (frames of all buffers, rows, columns) float32, written.
+        (frames of all buffers, rows, columns) float32, C-contiguous, written.
+    streamed : bool
+        The result is so large that it is not worth a place in the caches.
     """
     total, rows, columns = out.shape
     frames = total // len(buffers)
+    space = np.empty((ROWS if streamed else 0, columns), dtype=np.float32)
     # 32-bit integers throughout: anything wider halves the vector width.
     mask = np.int32(flip)
     for begin in range(0, rows, ROWS):
@@ -52,7 +58,7 @@ def correct(
             for row in range(begin, end):
                 start = first + number % frames * frame_stride + row * row_stride
                 source = words[start : start + columns]
-                target = out[number, row]
+                target = space[row - begin] if streamed else out[number, row]
                 offset = dark[row]
                 factor = gain[row]
                 if swapped:
@@ -64,6 +70,8 @@ def correct(
                     for column in range(columns):
                         word = np.int32(source[column]) ^ mask
                         target[column] = (np.float32(np.int32(word)) - offset[column]) * factor[column]
+            if streamed:
+                store_streamed(space[: end - begin].reshape(-1), out[number, begin:end].reshape(-1))
 
 
 @njit(nogil=True, cache=True)

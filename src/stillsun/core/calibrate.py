@@ -15,8 +15,11 @@ from stillsun.core.badpixels import fill_table
 from stillsun.core.batch import RawBlock, decode, frames_per_batch, grouped
 from stillsun.errors import InputError
 
-# Files of one frame are taken so many at a time, so that dark and gain are fetched once for them.
-_GROUP = 4
+# Files of one frame are taken so many at a time, so that dark and gain are fetched once for them; the
+# loop is compiled for each of these numbers.
+_GROUPS = (16, 4, 1)
+# A larger result is no longer in the caches when somebody reads it.
+_STREAMED_BYTES = 64 * 2**20
 
 
 def gain_table(flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
@@ -196,20 +199,24 @@ def correct_frames(blocks: Iterable[RawBlock], correction: Correction, out: Any 
     if out.shape != (count, *correction.shape) or out.dtype != np.float32:
         raise ValueError(f"out must be float32 {(count, *correction.shape)}, not {out.dtype} {out.shape}")
     share = -(-count // backend.threads)
-    piece = min(share, frames_per_batch(correction.shape, 6))
-    groups = list(grouped(blocks, piece, _GROUP if share >= _GROUP else 1))
+    # Of one size, so that no thread waits for another.
+    piece = -(-share // -(-share // frames_per_batch(correction.shape, 6)))
+    groups = list(grouped(blocks, piece, next(size for size in _GROUPS if size <= share)))
     ends = np.cumsum([sum(block.shape[0] for block in group) for group in groups]).tolist()
-    correct = _correct_arrays if backend.is_gpu else _correct_compiled
+    streamed = out.nbytes > _STREAMED_BYTES
 
     def work(begin: int, end: int) -> None:
         for group, start, stop in zip(groups[begin:end], [0, *ends][begin:end], ends[begin:end], strict=True):
-            correct(group, correction, out[start:stop])
+            if backend.is_gpu:
+                _correct_arrays(group, correction, out[start:stop])
+            else:
+                _correct_compiled(group, correction, out[start:stop], streamed)
 
     over_blocks(work, len(groups), backend, 1)
     return out
 
 
-def _correct_compiled(group: list[RawBlock], correction: Correction, out: np.ndarray) -> None:
+def _correct_compiled(group: list[RawBlock], correction: Correction, out: np.ndarray, streamed: bool) -> None:
     block = group[0]
     _rawkernels.correct(
         tuple(member.words for member in group),
@@ -221,6 +228,7 @@ def _correct_compiled(group: list[RawBlock], correction: Correction, out: np.nda
         correction.dark,
         correction.gain,
         out,
+        streamed,
     )
     _fill(correction, out)
 
