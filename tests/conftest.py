@@ -43,6 +43,22 @@ def real_frame(real_frame_path):
     return read
 
 
+@pytest.fixture(params=["stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
+def gpu(request):
+    """A GPU backend: the device that is not there, then a real one, skipped visibly without."""
+    from tests.fakes.device import device
+
+    from stillsun import get_backend
+    from stillsun.errors import ConfigError
+
+    if request.param == "stand-in":
+        return device()
+    try:
+        return get_backend("cupy")
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
 def fakes():
     """The module of the stand-in for the external program."""

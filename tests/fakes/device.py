@@ -29,6 +29,10 @@ SHARED_BYTES = 96 * 1024
 _C_TYPES = {"float": "f4", "double": "f8", "int": "i4", "float2": "c8", "int2": "i4"}
 
 
+# What was asked of arrays and modules so far: (module or "ndarray", name).
+USED: set[tuple[str, str]] = set()
+
+
 class DeviceArray:
     """
     An array in the memory of the device that is not there.
@@ -66,6 +70,7 @@ class DeviceArray:
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self._values, name)
+        USED.add(("ndarray", name))
         return _guarded(found) if callable(found) and not isinstance(found, type) else _wrapped(found)
 
     def __setattr__(self, name, value):
@@ -197,12 +202,11 @@ class Namespace:
 
     def __init__(self, module, **own):
         self._module = module
-        self.used = set()
         self.__dict__.update(own)
 
     def __getattr__(self, name):
         found = getattr(self._module, name)
-        self.used.add(name)
+        USED.add((self._module.__name__, name))
         if not callable(found) or isinstance(found, type):
             return found
         return _guarded(found)
