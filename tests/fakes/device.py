@@ -9,6 +9,8 @@ the same source by the host's compiler and run thread by thread, see `cuda_on_ho
 from __future__ import annotations
 
 import ctypes
+import importlib
+import inspect
 import re
 import shutil
 import subprocess
@@ -29,8 +31,8 @@ SHARED_BYTES = 96 * 1024
 _C_TYPES = {"float": "f4", "double": "f8", "int": "i4", "float2": "c8", "int2": "i4"}
 
 
-# What was asked of arrays and modules so far: (module or "ndarray", name).
-USED: set[tuple[str, str]] = set()
+# What was asked of arrays and modules so far: (module or "ndarray", name, keyword or "").
+USED: set[tuple[str, str, str]] = set()
 
 
 class DeviceArray:
@@ -70,8 +72,8 @@ class DeviceArray:
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self._values, name)
-        USED.add(("ndarray", name))
-        return _guarded(found) if callable(found) and not isinstance(found, type) else _wrapped(found)
+        USED.add(("ndarray", name, ""))
+        return _guarded(found, "ndarray") if callable(found) else _wrapped(found)
 
     def __setattr__(self, name, value):
         if name == "_values":
@@ -165,11 +167,19 @@ def _key(key):
     return found if isinstance(key, tuple) else found[0]
 
 
-def _guarded(function):
+def _guarded(function, home):
     def call(*args, **kwargs):
+        USED.update((home, function.__name__, keyword) for keyword in kwargs)
         return _wrapped(function(*map(_host, args), **{k: _host(v) for k, v in kwargs.items()}))
 
     return call
+
+
+class _Grid:
+    """Of indices of `numpy.ogrid`."""
+
+    def __getitem__(self, key):
+        return _wrapped(np.ogrid[key])
 
 
 def _created(function):
@@ -206,10 +216,10 @@ class Namespace:
 
     def __getattr__(self, name):
         found = getattr(self._module, name)
-        USED.add((self._module.__name__, name))
+        USED.add((self._module.__name__, name, ""))
         if not callable(found) or isinstance(found, type):
             return found
-        return _guarded(found)
+        return _guarded(found, self._module.__name__)
 
 
 @cache
@@ -358,6 +368,7 @@ def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
         array=_created(np.array),
         ascontiguousarray=_created(np.ascontiguousarray),
         ndarray=DeviceArray,
+        ogrid=_Grid(),
         RawModule=partial(RawModule, order=order),
         cuda=SimpleNamespace(),
     )
@@ -372,3 +383,36 @@ def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
         memory=memory,
         shared_memory=shared_memory,
     )
+
+
+def missing_from(cupy):
+    """
+    What was asked of the device that is not there, and CuPy has not.
+
+    Parameters
+    ----------
+    cupy : module
+        CuPy; it can be imported without a device.
+
+    Returns
+    -------
+    set of str
+        Names, with the keyword that the function does not take.
+    """
+    homes = {
+        "ndarray": cupy.ndarray,
+        "numpy": cupy,
+        "scipy.fft": importlib.import_module("cupyx.scipy.fft"),
+        "scipy.ndimage": importlib.import_module("cupyx.scipy.ndimage"),
+    }
+    missing = set()
+    for home, name, keyword in USED:
+        function = getattr(homes[home], name, None)
+        if function is None:
+            missing.add(f"{home}.{name}")
+        # Compiled methods do not tell their arguments; element-wise functions all take the same.
+        elif keyword and inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters
+            if keyword not in parameters and "kwargs" not in parameters:
+                missing.add(f"{home}.{name}({keyword}=)")
+    return missing

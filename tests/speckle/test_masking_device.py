@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.fakes.device import device
+from tests.fakes.device import device, missing_from
 
 import stillsun.speckle.masking
 from stillsun import get_backend, reconstruct
@@ -258,3 +258,10 @@ def test_memory_bounds_the_subfields_in_work(burst):
         for memory in (1, 2**30)
     ]
     np.testing.assert_array_equal(*images)
+
+
+@pytest.mark.parametrize("method", ["triple_correlation", "knox_thompson"])
+def test_cupy_has_what_is_used(burst, method):
+    cupy = pytest.importorskip("cupy", reason="pip install 'stillsun[gpu]'")
+    reconstruct(burst, 0.048, 430.5, backend=device(), subfield_arcsec=1.2, method=method, max_iterations=0)
+    assert not missing_from(cupy)
