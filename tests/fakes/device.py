@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -344,6 +345,36 @@ class RawKernel:
         return np.ctypeslib.as_ctypes_type(kind)(value)
 
 
+class Stream:
+    """
+    In place of `cupy.cuda.Stream`: a block of the thread that enters it.
+
+    Parameters
+    ----------
+    non_blocking : bool, optional
+        Must be asked for, else the work of other streams is waited for.
+    """
+
+    def __init__(self, *, non_blocking=False):
+        assert non_blocking
+        self._thread = None
+        self.synchronized = True
+
+    def __enter__(self):
+        assert self._thread is None, "two threads in one stream"
+        self._thread = threading.get_ident()
+        self.synchronized = False
+
+    def __exit__(self, *_error):
+        assert self._thread == threading.get_ident()
+        assert self.synchronized, "left before its work was done"
+        self._thread = None
+
+    def synchronize(self):
+        """All work is done."""
+        self.synchronized = True
+
+
 def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
     """
     A backend in CuPy's place.
@@ -370,7 +401,7 @@ def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
         ndarray=DeviceArray,
         ogrid=_Grid(),
         RawModule=partial(RawModule, order=order),
-        cuda=SimpleNamespace(),
+        cuda=SimpleNamespace(Stream=Stream),
     )
     return Backend(
         "cupy",

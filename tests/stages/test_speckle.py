@@ -60,6 +60,7 @@ class Work:
         monkeypatch.setattr("stillsun.io.bursts.open_source", self._open_source)
         self.calibration_digest = "calibration-1"
         self.noise = np.ones((FRAMES, ROWS, COLUMNS), dtype=np.float32)
+        self.backend = get_backend("numpy", threads=2)
         self.notes: list[str] = []
         self.progress: list[tuple[int, int]] = []
 
@@ -114,7 +115,7 @@ class Work:
                 ),
                 config=config,
                 observation=self.observation,
-                backend=get_backend("numpy", threads=2),
+                backend=self.backend,
                 inputs=readers,
                 reference={},
                 is_reference=True,
@@ -187,6 +188,15 @@ def test_none_gives_the_mean_of_frames_that_do_not_move(work, raw):
     assert work.progress[-1] == (BURSTS, BURSTS)
     assert not work.paths.speckle_bursts.exists()
     assert not work.paths.speckle_output.exists()
+
+
+def test_bursts_are_read_beside_a_gpu_at_work(work, gpu):
+    """Calibrated by another thread in a stream of its own, complete when it hands them over."""
+    expected = work.run(SpeckleConfig(engine=SpeckleEngine.none), "cpu")
+    work.backend = gpu
+    found = work.run(SpeckleConfig(engine=SpeckleEngine.none), "gpu")
+    np.testing.assert_allclose(found["image"], expected["image"], rtol=1e-5)
+    np.testing.assert_array_equal(found["shifts"], expected["shifts"])
 
 
 def test_rows_that_are_done_are_not_done_again(work, raw, monkeypatch):

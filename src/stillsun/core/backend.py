@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -62,6 +63,17 @@ class Backend:
         if self.number:
             self.xp.cuda.Device(self.number).use()
 
+    def side_stream(self) -> AbstractContextManager[Any]:
+        """
+        A block, entered in another thread, whose work runs beside that of this one and is done at its end.
+
+        Returns
+        -------
+        context manager
+            To be entered as often as needed, by one thread at a time; on the CPU it does nothing.
+        """
+        return _SideStream(self) if self.is_gpu else nullcontext()
+
     def kernels(self, package: str, name: str) -> Any:
         """
         CUDA kernels of a source file, compiled for the device when one is first called.
@@ -103,6 +115,22 @@ class Backend:
     def __reduce__(self) -> tuple[Any, ...]:
         # Modules do not pickle; a backend is rebuilt from its name where it arrives.
         return _rebuild, (self.name, self.threads, self.number)
+
+
+class _SideStream:
+    """One CUDA stream for all entries: memory that is freed in it serves the next one again."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._stream = backend.xp.cuda.Stream(non_blocking=True)
+
+    def __enter__(self) -> None:
+        self._backend.use()
+        self._stream.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.synchronize()
+        self._stream.__exit__(*error)
 
 
 def _rebuild(name: str, threads: int, number: int) -> Backend:

@@ -96,7 +96,13 @@ def _in_memory(reader: BurstReader, bursts: Sequence[int]) -> Iterator[Any]:
     """Calibrated bursts; while one is reconstructed, the next is read and calibrated in one more thread."""
     correction = replace(reader.correction, backend=replace(reader.correction.backend, threads=1))
     beside = BurstReader(reader.source, correction, reader.first, reader.frames)
-    return read_ahead(beside.read, bursts, depth=1)
+    stream = correction.backend.side_stream()
+
+    def read(burst: int) -> Any:
+        with stream:
+            return beside.read(burst)
+
+    return read_ahead(read, bursts, depth=1)
 
 
 def _engine(
