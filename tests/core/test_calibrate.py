@@ -16,7 +16,6 @@ from stillsun.core.batch import RawBlock, decode, frames_per_batch, raw_block
 from stillsun.core.calibrate import (
     correct_frames,
     correct_image,
-    crop_correction,
     gain_table,
     make_correction,
 )
@@ -242,9 +241,7 @@ def test_part_of_the_field_is_the_same_as_a_part_of_the_result(frames, rng):
     correction = make_correction(rng.normal(300, 20, SHAPE), rng.normal(1, 0.1, SHAPE), bad, backend="numpy")
     whole = correct_frames([raw_block(frames)], correction)
     rows, columns = slice(5, 30), slice(9, 31)
-    part = correct_frames(
-        [raw_block(frames).window(rows, columns)], crop_correction(correction, rows, columns)
-    )
+    part = correct_frames([raw_block(frames).window(rows, columns)], correction.crop(rows, columns))
     np.testing.assert_array_equal(part, whole[:, rows, columns])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stillsun.core.backend import get_backend
 from stillsun.core.batch import raw_block
-from stillsun.core.statistics import average_frames
+from stillsun.core.statistics import average_frames, pooled
 from stillsun.errors import InputError
 
 SHAPE = (37, 41)
@@ -73,3 +73,19 @@ def test_plain_arrays_and_compiled_loops_agree(frames):
     np.testing.assert_array_equal(plain.mean, compiled.mean)
     np.testing.assert_allclose(plain.levels, compiled.levels)
     assert plain.outliers == compiled.outliers == (12,)
+
+
+def test_sequences_are_pooled_without_what_changed_between_them(frames):
+    first, second = frames[:30], frames[30:] + np.uint16(500)
+    second[7] += 900
+    parts = [_average(values)[0] for values in (first, second)]
+    both = pooled(parts)
+    rest = np.delete(second, 7, axis=0)
+    together = np.concatenate([first, rest]).astype(np.float64)
+    assert both.frames == 89
+    assert both.outliers == (37,)
+    assert both.levels.size == 90
+    np.testing.assert_allclose(both.mean, together.mean(axis=0))
+    within = (29 * first.var(axis=0, ddof=1) + 58 * rest.var(axis=0, ddof=1)) / 87
+    np.testing.assert_allclose(both.variance, within, rtol=1e-9)
+    assert pooled(parts[:1]) is parts[0]

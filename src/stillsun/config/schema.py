@@ -99,6 +99,13 @@ class Turn(Enum):
     flip = "flip"
 
 
+class Combine(Enum):
+    """What becomes of several sequences of darks, or of flats."""
+
+    mean = "mean"
+    interpolate = "interpolate"
+
+
 class SpeckleEngine(Enum):
     """Ways from a burst to one image."""
 
@@ -297,6 +304,11 @@ class ObservationConfig:
 class CalibrateConfig:
     """Darks and flats to calibration images."""
 
+    combine: Combine = opt(
+        Combine.mean,
+        "darks and flats of several sequences, as from before and after the data: one mean of all, or each "
+        "sequence for itself, interpolated to the time of every burst",
+    )
     dead_fraction: float = opt(
         0.2, "a pixel whose flat is below this share of the median is dead", ge=0, le=1
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from stillsun.core import _rawkernels
 from stillsun.core._threads import over_blocks
-from stillsun.core.backend import Backend, get_backend
+from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.badpixels import fill_table
 from stillsun.core.batch import RawBlock, decode, frames_per_batch, grouped
 from stillsun.errors import InputError
@@ -20,6 +20,8 @@ from stillsun.errors import InputError
 _GROUPS = (16, 4, 1)
 # A larger result is no longer in the caches when somebody reads it.
 _STREAMED_BYTES = 64 * 2**20
+LEAST_RESPONSE = 1e-6
+"""Of a smaller response the gain would be one that float32 or the eye cannot bear: it is set to zero."""
 
 
 def gain_table(flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
@@ -41,6 +43,37 @@ def gain_table(flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
     InputError
         If the flats are not brighter than the darks.
     """
+    signal, level = _signal(flat, dark)
+    gain = np.zeros(signal.shape, dtype=np.float64)
+    np.divide(level, signal, out=gain, where=signal > LEAST_RESPONSE * level)
+    return gain.astype(np.float32)
+
+
+def response_table(flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
+    """
+    Response of each pixel, the inverse of the gain: ``(flat - dark) / median(flat - dark)``.
+
+    Parameters
+    ----------
+    flat, dark : numpy.ndarray
+        (rows, columns) mean flat and mean dark, DN.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) float32; zero where the flat is not above the dark.
+
+    Raises
+    ------
+    InputError
+        If the flats are not brighter than the darks.
+    """
+    signal, level = _signal(flat, dark)
+    return np.where(signal > LEAST_RESPONSE * level, signal / level, 0.0).astype(np.float32)
+
+
+def _signal(flat: np.ndarray, dark: np.ndarray) -> tuple[np.ndarray, float]:
+    """Flat less dark, and its median."""
     signal = np.asarray(flat, dtype=np.float64) - np.asarray(dark, dtype=np.float64)
     level = float(np.median(signal))
     if not level > 0:
@@ -50,10 +83,7 @@ def gain_table(flat: np.ndarray, dark: np.ndarray) -> np.ndarray:
             found=f"{level:.1f} DN",
             remedy="Check that the patterns of dark and flat are not swapped and the shutter was open",
         )
-    gain = np.zeros(signal.shape, dtype=np.float64)
-    np.divide(level, signal, out=gain, where=signal > 0)
-    # A pixel a hair above the dark would get a gain that float32 or the eye cannot bear.
-    return np.where(gain < 1e6, gain, 0.0).astype(np.float32)
+    return signal, level
 
 
 @dataclass(frozen=True)
@@ -87,6 +117,42 @@ class Correction:
         """Rows and columns."""
         rows, columns = self.dark.shape
         return int(rows), int(columns)
+
+    def at(self, seconds: float) -> Correction:
+        """
+        Correction for a time: the same for all.
+
+        Parameters
+        ----------
+        seconds : float
+            Unix seconds UTC; `stillsun.core.drifting.DriftingCorrection` looks at it.
+
+        Returns
+        -------
+        Correction
+            This one.
+        """
+        return self
+
+    def crop(self, rows: slice, columns: slice) -> Correction:
+        """
+        The correction of a part of the frames.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            Part, as for `RawBlock.window`.
+
+        Returns
+        -------
+        Correction
+            Bad pixels are filled from neighbours within the part.
+        """
+        host = np.zeros(self.shape, dtype=np.uint8)
+        host.reshape(-1)[to_host(self.bad)] = 1
+        return make_correction(
+            self.dark[rows, columns], self.gain[rows, columns], host[rows, columns], backend=self.backend
+        )
 
 
 def make_correction(
@@ -125,33 +191,6 @@ def make_correction(
         backend.asarray(neighbours),
         backend.asarray(weights),
         backend,
-    )
-
-
-def crop_correction(correction: Correction, rows: slice, columns: slice) -> Correction:
-    """
-    The correction of a part of the frames.
-
-    Parameters
-    ----------
-    correction : Correction
-        Of whole frames.
-    rows, columns : slice
-        Part, as for `RawBlock.window`.
-
-    Returns
-    -------
-    Correction
-        Bad pixels are filled from neighbours within the part.
-    """
-    host = np.zeros(correction.shape, dtype=np.uint8)
-    bad = correction.bad.get() if correction.backend.is_gpu else correction.bad
-    host.reshape(-1)[bad] = 1
-    return make_correction(
-        correction.dark[rows, columns],
-        correction.gain[rows, columns],
-        host[rows, columns],
-        backend=correction.backend,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,38 @@ class FrameStatistics:
     levels: np.ndarray
     outliers: tuple[int, ...] = ()
     saturated: tuple[int, ...] = ()
+
+
+def pooled(parts: Sequence[FrameStatistics]) -> FrameStatistics:
+    """
+    Statistics of several sequences as one.
+
+    Parameters
+    ----------
+    parts : sequence of FrameStatistics
+        Of the sequences, in order.
+
+    Returns
+    -------
+    FrameStatistics
+        Mean over all frames; the variance is that within the sequences, so that what changed between them
+        is no noise. Frames left out are counted over all.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    frames = sum(part.frames for part in parts)
+    mean = sum(part.frames / frames * part.mean for part in parts)
+    within = max(sum(part.frames - 1 for part in parts), 1)
+    variance = sum((part.frames - 1) / within * part.variance for part in parts)
+    firsts = np.cumsum([0, *(part.levels.size for part in parts[:-1])]).tolist()
+    outliers, saturated = (
+        tuple(
+            first + frame for first, part in zip(firsts, parts, strict=True) for frame in getattr(part, name)
+        )
+        for name in ("outliers", "saturated")
+    )
+    levels = np.concatenate([part.levels for part in parts])
+    return FrameStatistics(frames, np.asarray(mean), np.asarray(variance), levels, outliers, saturated)
 
 
 def frame_statistics(

@@ -14,7 +14,9 @@ import numpy as np
 from stillsun.config.schema import ChannelConfig, ObservationConfig
 from stillsun.core.backend import Backend, to_host
 from stillsun.core.batch import frames_per_batch
-from stillsun.core.calibrate import Correction, correct_frames, crop_correction, make_correction
+from stillsun.core.bursts import unix_seconds
+from stillsun.core.calibrate import Correction, correct_frames, make_correction
+from stillsun.core.drifting import DriftingCorrection, make_drifting
 from stillsun.errors import InputError
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
@@ -34,8 +36,9 @@ class BurstReader:
     ----------
     source : FrameSource
         Raw frames.
-    correction : Correction
-        Dark, gain and bad pixels, on the backend that computes.
+    correction : Correction or DriftingCorrection
+        Dark, gain and bad pixels, on the backend that computes; where it changes in time, that of the
+        burst's middle is taken.
     first : numpy.ndarray
         (bursts,) first frame of each burst.
     frames : int
@@ -47,7 +50,13 @@ class BurstReader:
         If the frames do not fit the calibration, or the bursts reach behind the frames.
     """
 
-    def __init__(self, source: FrameSource, correction: Correction, first: np.ndarray, frames: int) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        correction: Correction | DriftingCorrection,
+        first: np.ndarray,
+        frames: int,
+    ) -> None:
         if source.shape[1:] != correction.shape:
             raise InputError(
                 "frames and calibration differ in shape",
@@ -98,7 +107,25 @@ class BurstReader:
         if burst + 1 < len(self):
             following = int(self.first[burst + 1])
             self.source.read_ahead(following, following + self.frames)
-        return correct_frames(self.source.blocks(start, start + self.frames), self.correction, out)
+        correction = self.correction.at(self.middle(burst))
+        return correct_frames(self.source.blocks(start, start + self.frames), correction, out)
+
+    def middle(self, burst: int) -> float:
+        """
+        Time for which a burst is calibrated.
+
+        Parameters
+        ----------
+        burst : int
+            Number of the burst.
+
+        Returns
+        -------
+        float
+            Middle between the start of its first and of its last frame, Unix seconds UTC.
+        """
+        start = int(self.first[burst])
+        return float(unix_seconds(self.source.start_times[[start, start + self.frames - 1]]).mean())
 
     def window(self, rows: slice, columns: slice) -> WindowReader:
         """
@@ -133,7 +160,7 @@ class WindowReader:
         self._reader = reader
         self._rows = rows
         self._columns = columns
-        self._correction = crop_correction(reader.correction, rows, columns)
+        self._correction = reader.correction.crop(rows, columns)
 
     def read(self, burst: int, out: Any = None) -> Any:
         """
@@ -153,9 +180,39 @@ class WindowReader:
         """
         start = int(self._reader.first[burst])
         blocks = self._reader.source.blocks(start, start + self._reader.frames)
-        return correct_frames(
-            (block.window(self._rows, self._columns) for block in blocks), self._correction, out
+        correction = self._correction.at(self._reader.middle(burst))
+        return correct_frames((block.window(self._rows, self._columns) for block in blocks), correction, out)
+
+
+def stored_correction(
+    calibration: StoreReader, *, backend: Backend | str | None = None
+) -> Correction | DriftingCorrection:
+    """
+    The correction that a calibration product holds.
+
+    Parameters
+    ----------
+    calibration : StoreReader
+        Product of the stage calibrate.
+    backend : Backend or str, optional
+        Where to calibrate.
+
+    Returns
+    -------
+    Correction or DriftingCorrection
+        The latter where the sequences of darks and flats are interpolated in time.
+    """
+    bad = calibration.read("bad_pixels")
+    if "dark_times" in calibration:
+        return make_drifting(
+            calibration.read("dark_sequences"),
+            calibration.read("dark_times"),
+            calibration.read("flat_responses"),
+            calibration.read("flat_times"),
+            bad,
+            backend=backend,
         )
+    return make_correction(calibration.read("dark"), calibration.read("gain"), bad, backend=backend)
 
 
 def open_bursts(
@@ -187,12 +244,9 @@ def open_bursts(
     BurstReader
         The bursts.
     """
-    correction = make_correction(
-        calibration.read("dark"), calibration.read("gain"), calibration.read("bad_pixels"), backend=backend
-    )
     return BurstReader(
         open_source(observation, settings, "data"),
-        correction,
+        stored_correction(calibration, backend=backend),
         bursts.read("first_frame"),
         int(bursts.attributes["frames_per_burst"]),
     )
@@ -235,7 +289,7 @@ def write_bursts(
         nonlocal done
         if not hasattr(own, "buffer"):
             own.buffer = backend.xp.empty((piece, *reader.shape[1:]), dtype=np.float32)
-        _write_burst(reader, burst, path, serial, own.buffer, offset)
+        _write_burst(reader, burst, path, serial.at(reader.middle(burst)), own.buffer, offset)
         with counting:
             done += 1
             if progress is not None:

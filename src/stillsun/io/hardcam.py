@@ -56,6 +56,35 @@ def spool_number(path: Path) -> int:
     return int(match[1][::-1])
 
 
+def directory_time(directory: Path) -> np.datetime64:
+    """
+    When a sequence was taken, by the name that the observers gave its directory.
+
+    Parameters
+    ----------
+    directory : Path
+        For instance ``250903_ZYLA/DBJ_data_141613_observation``: the time in its own name, the date in
+        that of a directory above it.
+
+    Returns
+    -------
+    numpy.datetime64
+        When its first file was written, a few seconds late, by the clock of the camera's computer; NaT
+        where the names tell no time.
+    """
+    clock = re.search(r"(?<!\d)([01]\d|2[0-3])([0-5]\d)([0-5]\d)(?!\d)", directory.name)
+    for part in [above.name for above in directory.parents] if clock else []:
+        date = re.search(r"(?<!\d)(?:20)?(\d\d)(0[1-9]|1[0-2])([0-3]\d)(?!\d)", part)
+        if clock and date:
+            try:
+                return np.datetime64(
+                    f"20{date[1]}-{date[2]}-{date[3]}T{clock[1]}:{clock[2]}:{clock[3]}", "us"
+                )
+            except ValueError:
+                continue
+    return np.datetime64("NaT", "us")
+
+
 def open_hardcam(
     files: Sequence[Path],
     shape: tuple[int, int],

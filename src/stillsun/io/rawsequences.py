@@ -22,7 +22,7 @@ from astropy.io import fits
 
 from stillsun.errors import InputError
 from stillsun.io._fitsscan import scan_file
-from stillsun.io.hardcam import OVERSCAN, open_hardcam, spool_number
+from stillsun.io.hardcam import OVERSCAN, directory_time, open_hardcam, spool_number
 from stillsun.io.rosa import open_rosa
 from stillsun.io.source import WORD
 
@@ -332,7 +332,7 @@ def _hardcam(root: Path, files: list[Path], unreadable: list[tuple[Path, str]]) 
         frames=len(good),
         shape=None if shapes is None else shapes[0],
         file_shape=None if shapes is None else shapes[1],
-        start=_directory_time(directory),
+        start=directory_time(directory),
         end=np.datetime64("NaT"),
         exposure_s=float("nan"),
         packed=False,
@@ -364,18 +364,6 @@ def _spool_shapes(file: Path, size: int) -> tuple[tuple[int, int], tuple[int, in
         if empty and image[-1].any() and image[:, -1].any():
             found.append(((rows - OVERSCAN[0], columns - OVERSCAN[1]), (rows, columns)))
     return found[0] if len(found) == 1 else None
-
-
-def _directory_time(directory: Path) -> np.datetime64:
-    """Time in the names of a HARDcam directory and those above it; NaT where there is none."""
-    clock = re.search(r"(?<!\d)([01]\d|2[0-3])([0-5]\d)([0-5]\d)(?!\d)", directory.name)
-    if clock is None:
-        return np.datetime64("NaT")
-    for part in [p.name for p in directory.parents]:
-        date = re.search(r"(?<!\d)(?:20)?(\d\d)(0[1-9]|1[0-2])([0-3]\d)(?!\d)", part)
-        if date:
-            return _time(f"20{date[1]}-{date[2]}-{date[3]}T{clock[1]}:{clock[2]}:{clock[3]}")
-    return np.datetime64("NaT")
 
 
 def _time(text: str) -> np.datetime64:

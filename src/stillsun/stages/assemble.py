@@ -9,10 +9,9 @@ import numpy as np
 from stillsun.config.schema import AssembleConfig
 from stillsun.core.backend import to_host
 from stillsun.core.bursts import BurstIndex, burst_times, find_bursts, unix_seconds
-from stillsun.core.calibrate import make_correction
 from stillsun.core.quality import frame_quality
 from stillsun.errors import InputError
-from stillsun.io.bursts import BurstReader
+from stillsun.io.bursts import BurstReader, stored_correction
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
 from stillsun.io.store import StoreWriter
@@ -49,13 +48,7 @@ def run(ctx: StageContext) -> None:
     index = find_bursts(source.start_times, config.frames_per_burst, max_gap=config.max_gap)
     for finding in index.findings:
         ctx.note(f"data: {finding}")
-    calibration = ctx.inputs["calibration"]
-    correction = make_correction(
-        calibration.read("dark"),
-        calibration.read("gain"),
-        calibration.read("bad_pixels"),
-        backend=ctx.backend,
-    )
+    correction = stored_correction(ctx.inputs["calibration"], backend=ctx.backend)
     reader = BurstReader(source, correction, index.first, index.frames)
     window = reader.window(*_centre(reader.shape[1:]))
     columns = _table(ctx, source, index)
@@ -91,7 +84,7 @@ def run(ctx: StageContext) -> None:
 def _write_sample(store: StoreWriter, reader: BurstReader, burst: int, best: int) -> None:
     """What the camera saw, to be shown beside what is made of it; one frame is held at a time."""
     numbers = int(reader.first[burst]) + np.arange(reader.frames)
-    frames = BurstReader(reader.source, reader.correction, numbers, 1)
+    frames = BurstReader(reader.source, reader.correction.at(reader.middle(burst)), numbers, 1)
     total = np.zeros(reader.shape[1:])
     for number in range(reader.frames):
         frame = to_host(frames.read(number)[0])

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 import numpy as np
 
-from stillsun.config.schema import CalibrateConfig
+from stillsun.config.schema import CalibrateConfig, Combine
 from stillsun.core.badpixels import DEAD, HOT, UNSTABLE, find_bad_pixels, find_unstable_pixels
 from stillsun.core.batch import RawBlock
-from stillsun.core.calibrate import Correction, correct_frames, correct_image, gain_table, make_correction
+from stillsun.core.calibrate import (
+    Correction,
+    correct_frames,
+    correct_image,
+    gain_table,
+    make_correction,
+    response_table,
+)
+from stillsun.core.drifting import between, make_drifting
 from stillsun.core.linegrid import measure_line_grid
-from stillsun.core.statistics import FrameStatistics, average_frames
+from stillsun.core.statistics import FrameStatistics
 from stillsun.errors import InputError
 from stillsun.io.inventory import find_files, open_source
-from stillsun.io.source import FrameSource, ranges_text, sequence_edges
+from stillsun.io.source import FrameSource
+from stillsun.stages._averages import Average, average_roles
 from stillsun.stages.base import Field, Stage, StageContext
 
 _FIDUCIALS = ("target", "linegrid")
@@ -52,7 +60,8 @@ def run(ctx: StageContext) -> None:
             ctx.note(f"{role}: {finding}")
     _check_exposures(ctx, sources)
 
-    means = _average(ctx, sources)
+    averages = average_roles(ctx, sources)
+    means = {role: average.whole for role, average in averages.items()}
     dark, flat = means["dark"], means["flat"]
     gain = gain_table(flat.mean, dark.mean)
     bad = find_bad_pixels(
@@ -60,8 +69,12 @@ def run(ctx: StageContext) -> None:
     ) | find_unstable_pixels(
         dark.mean, flat.mean, dark.variance, flat.variance, unstable_sigma=config.unstable_sigma
     )
+    drift = _drift(averages) if config.combine is Combine.interpolate else {}
+    if drift:
+        bad[(drift["flat_responses"] == 0).any(axis=0)] |= DEAD
     _note_pixels(ctx, bad, flat)
     correction = make_correction(dark.mean, gain, bad, backend=ctx.backend)
+    first = make_drifting(**drift, bad_pixels=bad, backend=ctx.backend).first if drift else correction
 
     images = {
         "dark": dark.mean,
@@ -72,11 +85,13 @@ def run(ctx: StageContext) -> None:
         "bad_pixels": bad,
         **{role: correct_image(means[role].mean, correction) for role in _FIDUCIALS if role in means},
     }
-    noise = _noise(sources["flat"], flat, config.noise_frames, correction)
+    # The noise is made of the first flats, which the first sequence of flats makes even.
+    noise = _noise(sources["flat"], flat, config.noise_frames, first)
     scale, scatter, origin = _plate_scale(ctx, images.get("linegrid"))
     shape = sources["dark"].shape[1:]
-    with ctx.create(1, _fields(shape, list(images), len(noise)), {}) as store:
-        for name, image in images.items():
+    fields = {**_fields(shape, list(images), len(noise)), **_drift_fields(drift)}
+    with ctx.create(1, fields, {}) as store:
+        for name, image in {**images, **drift}.items():
             store.write(name, image)
         store.write("noise", noise)
         store.write("plate_scale", scale)
@@ -88,47 +103,20 @@ def run(ctx: StageContext) -> None:
         store.mark(0)
 
 
-def _average(ctx: StageContext, sources: Mapping[str, FrameSource]) -> dict[str, FrameStatistics]:
-    total = sum(source.shape[0] for source in sources.values())
-    done = 0
-    means = {}
-    for role, source in sources.items():
-        before = done
-
-        def progress(count: int, _: int, before: int = before) -> None:
-            ctx.progress(before + count, total)
-
-        try:
-            means[role] = average_frames(
-                source.blocks,
-                source.shape[0],
-                saturation=ctx.settings.camera.saturation,
-                saturated_fraction=ctx.config.saturated_fraction,
-                outlier_sigma=ctx.config.outlier_sigma,
-                backend=ctx.backend,
-                progress=progress,
-            )
-        except InputError as error:
-            raise InputError(
-                f"{role}: {error.message}",
-                file=error.file or source.files[0].parent,
-                expected=error.expected,
-                found=error.found,
-                remedy=error.remedy,
-            ) from error
-        _note_frames(ctx, role, source, means[role])
-        done += source.shape[0]
-    return means
-
-
-def _note_frames(ctx: StageContext, role: str, source: FrameSource, mean: FrameStatistics) -> None:
-    for frames, why in ((mean.outliers, "their light lies off"), (mean.saturated, "they are saturated")):
-        if frames:
-            ctx.note(f"{role}: frames {ranges_text(frames)} are left out, for {why}")
-    edges = sequence_edges(source)
-    if len(edges) > 2:
-        levels = ", ".join(f"{np.median(mean.levels[start:stop]):.1f}" for start, stop in pairwise(edges))
-        ctx.note(f"{role}: {len(edges) - 1} sequences are combined; their levels are {levels} DN")
+def _drift(averages: Mapping[str, Average]) -> dict[str, np.ndarray]:
+    """What `stillsun.core.drifting.make_drifting` takes, as it is stored."""
+    dark, flat = averages["dark"], averages["flat"]
+    darks = np.array([part.mean for part in dark.parts])
+    responses = [
+        response_table(part.mean, between(darks, dark.times, time))
+        for part, time in zip(flat.parts, flat.times, strict=True)
+    ]
+    return {
+        "dark_sequences": darks.astype(np.float32),
+        "dark_times": dark.times,
+        "flat_responses": np.array(responses),
+        "flat_times": flat.times,
+    }
 
 
 def _noise(flats: FrameSource, mean: FrameStatistics, frames: int, correction: Correction) -> np.ndarray:
@@ -222,11 +210,23 @@ def _fields(shape: tuple[int, int], images: list[str], noise: int) -> dict[str, 
     }
 
 
+_DRIFT = {
+    "dark_sequences": ("float32", "DN", "mean dark of each sequence, where they are interpolated"),
+    "dark_times": ("float64", "s", "Unix time, UTC: middle of each sequence of darks"),
+    "flat_responses": ("float32", "", "flat less dark over its median, of each sequence of flats"),
+    "flat_times": ("float64", "s", "Unix time, UTC: middle of each sequence of flats"),
+}
+
+
+def _drift_fields(drift: Mapping[str, np.ndarray]) -> dict[str, Field]:
+    return {name: Field(values.shape, *_DRIFT[name], stack=False) for name, values in drift.items()}
+
+
 STAGE = Stage(
     name="calibrate",
     version=2,
     run=run,
     writes="calibration",
     raw=("dark", "flat", "target", "linegrid"),
-    settings=("camera", "exposure_ms", "plate_scale"),
+    settings=("camera", "exposure_ms", "plate_scale", "clock_offset_h"),
 )
