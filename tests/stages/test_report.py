@@ -81,7 +81,8 @@ def test_what_is_missing_is_said_first(full):
     # The small night has no registration; nothing else is missing, and nothing was noted.
     first = " ".join(full[-1].sections[0].split())
     said = "A: The channel was not registered to the reference channel."
-    assert first == f"What to know first Not on this page {said}"
+    fine = "Nothing failed, and no condition of the checklist is broken."
+    assert first == f"What to know first {fine} Not on this page {said}"
 
 
 def test_failures_come_first(tmp_path):
@@ -102,7 +103,7 @@ def test_an_incomplete_channel_says_why(tmp_path):
     night = Night()
     night.telescope_log = False
     nights = {"FEW": (night, ("bursts", "speckle")), "NONE": (Night(), ())}
-    stale = tmp_path / "report" / "FEW_before_after.png"
+    stale = tmp_path / "report" / "FEW_before_after.jpg"
     stale.parent.mkdir()
     stale.touch()
     files, _, page = _make(tmp_path, nights)
@@ -140,7 +141,7 @@ def test_comparison_shows_both_sides_of_destretch(tmp_path):
     night.seeing_blur[:] = 0.8
     night.seeing_blur[4], night.motion[4] = 0.7, (2, -3)
     files, _, page = _make(tmp_path, {"A": (night, EVERYTHING)}, ReportConfig(picture_size=200))
-    assert files[1].name == "A_before_after.png"
+    assert files[1].name == "A_before_after.jpg"
     drawn = matplotlib.image.imread(files[1])[..., 0]
     middle_x, middle_y = drawn.shape[1] // 2, drawn.shape[0] // 2
     # Below: means over frames; motion washes out the one before destretch only.

@@ -34,6 +34,7 @@ th[scope=row] { white-space: nowrap; }
 .quiet { border-color: var(--line); background: var(--back); }
 .fine { color: var(--good); }
 figure { margin: 0; }
+.scroll + figure { margin-top: 16px; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 13px; margin-top: 4px; max-width: 90ch; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(190px, 100%), 1fr)); gap: 14px; }

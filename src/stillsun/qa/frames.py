@@ -167,7 +167,7 @@ def _compare(
         [f"{span}: before destretch, contrast {percent(old)}", f"After destretch, contrast {percent(new)}"],
     ]
     figure = grid_figure([single, mean], titles, products.scale, limits, size=min(size, _GRID))
-    report.files[f"{products.name}_before_after.png"] = encode(figure, "png")
+    report.files[f"{products.name}_before_after.jpg"] = encode(figure, "jpg")
     return old, new
 
 

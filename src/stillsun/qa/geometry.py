@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ _GEOMETRY = {
         "match_accepted": "Match believed (1: yes)",
     },
 }
+# Of errors and figures of merit, three digits are enough.
+_ROUGH = ("uncertainty", "error", "scatter", "residual", "correlation", "significance", "ratio", "null")
 _JPEG_QUALITY = 80
 
 
@@ -143,14 +146,15 @@ def _small_values(store: StoreReader | None, labels: Mapping[str, str]) -> list[
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             continue
         unit = f" {store.unit(name)}" if store.unit(name) else ""
+        show = partial(_show, digits=3 if any(word in name for word in _ROUGH) else 6)
         if store.describe(name).stack and len(value):
             changes = len(value) > 1 and (value != value[0]).any()
-            text = f"{_show(value[0])} … {_show(value[-1])}" if changes else _show(value[0])
+            text = f"{show(value[0])} … {show(value[-1])}" if changes else show(value[0])
         else:
-            text = _show(value)
+            text = show(value)
         rows.append((label, f"{text}{unit}"))
     return rows
 
 
-def _show(value: np.ndarray) -> str:
-    return ", ".join(v if isinstance(v, str) else f"{v:.6g}" for v in np.ravel(value).tolist())
+def _show(value: np.ndarray, digits: int) -> str:
+    return ", ".join(v if isinstance(v, str) else f"{v:.{digits}g}" for v in np.ravel(value).tolist())

@@ -56,7 +56,7 @@ class ChannelReport:
     headlines : list of Headline
         What a person must know first.
     files : dict
-        Name of a picture beside the page to its content (PNG).
+        Name of a picture beside the page to its content (JPEG).
     """
 
     section: Section

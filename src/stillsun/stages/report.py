@@ -73,7 +73,7 @@ def run(ctx: ObservationContext) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     for name in reports:
         # One of an earlier run would pass for the result of this one.
-        (directory / f"{name}_before_after.png").unlink(missing_ok=True)
+        (directory / f"{name}_before_after.jpg").unlink(missing_ok=True)
     written = [_write(directory / "index.html", page.html().encode())]
     for report in reports.values():
         written += [_write(directory / name, data) for name, data in report.files.items()]
@@ -100,6 +100,8 @@ def _first(
     for where, broken in _together(wrong):
         lines = [(check.words(), check.remedy) for check in broken]
         section.note(f"{where}: not to be trusted as it is", lines, kind="failed")
+    if not section.parts:
+        section.words("Nothing failed, and no condition of the checklist is broken.", "fine")
     told = [(f"{where}: {line}", "") for where, lines in _together(others) for line in lines]
     if told:
         section.note("Noted by the stages", told, kind="quiet", shown=5)
@@ -107,8 +109,6 @@ def _first(
     if missing:
         absent = [(f"{where}: {line}", "") for where, lines in missing for line in lines]
         section.note("Not on this page", absent, kind="quiet", shown=4)
-    if not section.parts:
-        section.words("Nothing failed, and nothing was refused, dropped, retried or assumed.", "fine")
     return section
 
 
