@@ -175,6 +175,7 @@ def solar(path, truth, image, disk_path, *, reference=None, motion=None, frames=
                 "image": stack,
                 "valid": np.ones(stack.shape, np.uint8),
                 "shifts_0": np.zeros((5, 2), np.float32) if motion is None else motion,
+                "shifts_64": np.zeros((5, 2, 3, 3), np.float32),
                 "sharpness_after": np.ones(5),
             },
             {"kernels": [0, 64]},

@@ -39,17 +39,17 @@ def see(sun, name, moved=(0.0, 0.0)):
     return ndimage.map_coordinates(sun, [y / STEP + 250, x / STEP + 250], order=3)
 
 
-def put(path, rows, values):
+def put(path, rows, values, attributes=None):
     fields = {
         k: Field(np.shape(v)[1:] if rows else np.shape(v), np.asarray(v).dtype.name, stack=rows > 0)
         for k, v in values.items()
     }
-    with create_store(path, Layout(rows, fields), "x") as store:
+    with create_store(path, Layout(rows, fields, attributes or {}), "x") as store:
         for name, value in values.items():
             store.write(name, value)
 
 
-def channel(path, name, sun, target):
+def channel(path, name, sun, target, held=None):
     put(
         path / f"{name}.calibration.h5",
         0,
@@ -65,7 +65,12 @@ def channel(path, name, sun, target):
     put(
         path / f"{name}.destretch.h5",
         FRAMES,
-        {"image": images, "valid": np.ones(images.shape, np.uint8)},
+        {
+            "image": images,
+            "valid": np.ones(images.shape, np.uint8),
+            "shifts_0": np.zeros((FRAMES, 2)) if held is None else held[:, ::-1] / SCALE[name][::-1],
+        },
+        {"kernels": [0]},
     )
 
 
@@ -129,6 +134,25 @@ def test_drift_is_measured_and_applied_when_asked(night, track):
     else:
         # A translation that grows means a reference pixel that goes the other way.
         np.testing.assert_allclose(moved[-1] - moved[0], -DRIFT / SCALE["S"], atol=0.3)
+
+
+def test_drift_that_destretch_took_out_is_found_in_its_shifts(night):
+    path, target = night
+    share = np.linspace(0.0, 1.0, FRAMES)[:, None]
+    # A lock that jumps moves both fields; this one is seen by a frame of one channel earlier.
+    jump = np.where(np.arange(FRAMES)[:, None] >= 5, (0.9, 0.4), (0.0, 0.0))
+    early = np.where(np.arange(FRAMES)[:, None] >= 4, (0.9, 0.4), (0.0, 0.0))
+    channel(path, "R", pattern(1), target, held=jump)
+    register(path, "R")
+    turn = np.radians(-ROTATION)
+    back = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    channel(path, "S", pattern(9), target, held=(early + share * 2 * DRIFT) @ back.T)
+    product, ctx = register(path, "S")
+    seconds = TIMES[-1] - TIMES[0]
+    np.testing.assert_allclose(product.read("held_rate") * seconds, 2 * DRIFT, atol=0.02)
+    assert (product.read("held_rate_error") * seconds < 0.1).all()
+    assert "drift_rate" not in product
+    assert any("wandered against the reference" in n and "in CRPIX" in n for n in ctx.notes)
 
 
 def test_what_cannot_be_measured_is_said(night):

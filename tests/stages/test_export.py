@@ -112,7 +112,9 @@ class Night:
                 {
                     "image": self.oriented,
                     "residual_px": np.full(frames, 0.2),
-                    "shifts_0": np.tile(MOTION[::-1], (frames, 1)),
+                    # A field moves by what all kernels say of it together.
+                    "shifts_0": np.tile(MOTION[::-1] - 0.4, (frames, 1)),
+                    **{f"shifts_{k}": np.full((frames, 2, 3, 3), 0.1) for k in (128, 64, 32, 12)},
                 },
             ),
         }
@@ -542,9 +544,7 @@ def test_pixels_that_are_not_finite_are_refused(tmp_path):
     night = Night(tmp_path, frames=2)
     bad = night.oriented.copy()
     bad[1, 3, 4] = np.nan
-    night._store(
-        "destretch", 2, {"image": bad, "residual_px": np.zeros(2), "shifts_0": np.zeros((2, 2))}, "masking"
-    )
+    night._store("destretch", 2, night.stores["destretch"][1] | {"image": bad}, "masking")
     with pytest.raises(InputError, match=r"00001\.fits.*finite"):
         night.export()
     assert len(list((tmp_path / "ROSA_GBAND" / "splineDestretch").glob("*.fits"))) == 1

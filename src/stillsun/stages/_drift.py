@@ -1,4 +1,4 @@
-"""How a channel wanders against the reference channel, measured on the science images themselves."""
+"""How a channel wanders against the reference channel: in the science images, and in destretch's shifts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import theilslopes
 
 from stillsun.core.lay import Offset, lay_on, remaining_offset
 from stillsun.errors import InputError
 from stillsun.io.store import Field, StoreReader
+from stillsun.sky.wcs import rotation
+from stillsun.stages._motion import field_motion
 from stillsun.stages.base import StageContext
 
 # Pairs of frames that are compared, and the fewest of them that make a drift.
@@ -17,6 +20,7 @@ _PAIRS = 12
 _FEWEST = 3
 # Frames of a pair may lie this far apart in time, in cadences of the slower channel.
 _APART = 1.5
+_ONE_SIGMA = 0.6827
 
 FIELDS = {
     "drift_time": Field((), "float64", "s", "unix seconds that drift_offset belongs to", stack=False),
@@ -27,6 +31,87 @@ FIELDS = {
     "drift_pairs": Field((), "int64", "", "pairs of frames that could be compared", stack=False),
     "drift_applied": Field((), "uint8", "", "1: the coordinates follow the drift", stack=False),
 }
+
+
+HELD_FIELDS = {
+    "held_rate": Field(
+        (2,), "float64", "arcsec/s", "drift that destretch took out of the images, (x, y)", stack=False
+    ),
+    "held_rate_error": Field((2,), "float64", "arcsec/s", "standard error", stack=False),
+}
+
+
+@dataclass(frozen=True)
+class HeldDrift:
+    """
+    Drift of a channel against the reference that destretch took out, for it holds either field.
+
+    Attributes
+    ----------
+    rate, rate_error : numpy.ndarray, shape (2,)
+        Change of the channel's translation (x, y) and its error, arcsec per second.
+    seconds : float
+        Length of the sequence.
+    """
+
+    rate: np.ndarray
+    rate_error: np.ndarray
+    seconds: float
+
+    def values(self) -> dict[str, Any]:
+        """
+        What the product keeps.
+
+        Returns
+        -------
+        dict
+            Values by name, as in `HELD_FIELDS`.
+        """
+        return {"held_rate": self.rate, "held_rate_error": self.rate_error}
+
+
+def held_drift(
+    ctx: StageContext,
+    scale: tuple[float, float],
+    reference_scale: tuple[float, float],
+    rotation_deg: float,
+) -> HeldDrift | None:
+    """
+    Drift between the channels in the shifts by which destretch brought their frames to rest.
+
+    What moves both fields, as the telescope or a lock that jumps does, cancels.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the stage register, for a channel that is not the reference.
+    scale, reference_scale : tuple of float
+        Plate scales (x, y) of the oriented frames, arcsec per pixel.
+    rotation_deg : float
+        Rotation of the channel on the reference.
+
+    Returns
+    -------
+    HeldDrift or None
+        None where there are too few frames of both channels.
+    """
+    if not all({"bursts", "destretch"} <= set(p) for p in (ctx.inputs, ctx.reference)):
+        return None
+    own, other = ctx.inputs["bursts"].read("time_avg"), ctx.reference["bursts"].read("time_avg")
+    rows, near = _beside(own, other, np.arange(len(own)))
+    moved = field_motion(ctx.inputs["destretch"])[rows] * scale @ rotation(rotation_deg).T
+    moved = moved - field_motion(ctx.reference["destretch"])[near] * reference_scale
+    good = np.isfinite(moved).all(axis=1)
+    if good.sum() < _FEWEST:
+        return None
+    time = own[rows][good]
+    # Robust, for a jump that lies between the frames of a pair is no drift (Sen 1968).
+    lines = [theilslopes(values, time, alpha=_ONE_SIGMA) for values in moved[good].T]
+    return HeldDrift(
+        np.array([line.slope for line in lines]),
+        np.array([(line.high_slope - line.low_slope) / 2 for line in lines]),
+        float(time[-1] - time[0]),
+    )
 
 
 @dataclass(frozen=True)
@@ -134,14 +219,17 @@ def measure_drift(
 def _pairs(own: StoreReader, other: StoreReader) -> list[tuple[int, int, float]]:
     """Frames of both channels that belong together: own, of the reference, time."""
     one, two = own.read("time_avg"), other.read("time_avg")
-    cadence = max((float(np.median(np.diff(t))) for t in (one, two) if len(t) > 1), default=np.inf)
     rows = np.unique(np.linspace(0, len(one) - 1, min(_PAIRS, len(one))).round().astype(int))
-    near = [int(np.argmin(np.abs(two - one[row]))) for row in rows]
-    return [
-        (int(row), n, float(one[row]))
-        for row, n in zip(rows, near, strict=True)
-        if abs(two[n] - one[row]) <= _APART * cadence
-    ]
+    rows, near = _beside(one, two, rows)
+    return [(int(row), int(n), float(one[row])) for row, n in zip(rows, near, strict=True)]
+
+
+def _beside(one: np.ndarray, two: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the rows that have a frame of the reference channel beside them, and its number."""
+    cadence = max((float(np.median(np.diff(t))) for t in (one, two) if len(t) > 1), default=np.inf)
+    near = np.array([np.argmin(np.abs(two - one[row])) for row in rows], dtype=int)
+    good = np.abs(two[near] - one[rows]) <= _APART * cadence
+    return rows[good], near[good]
 
 
 def _frame(store: StoreReader, row: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from stillsun.core.orient import Orientation
 from stillsun.io.store import StoreReader
+from stillsun.stages._destretched import shift_names
 from stillsun.stages.base import StageContext
 
 
@@ -21,12 +22,12 @@ def field_motion(destretch: StoreReader) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (n, 2)
-        (x, y) in pixels of the oriented frame: content of the frame moved by so much. It is the shift of
-        the first kernel, averaged over its tiles.
+        (x, y) in pixels of the oriented frame: content of the frame moved by so much. It is the sum over
+        the kernels of the shift of each, averaged over its tiles.
     """
-    kernel = next(int(k) for k in np.atleast_1d(destretch.attributes["kernels"]))
-    shifts = np.asarray(destretch.read(f"shifts_{kernel}"), dtype=np.float64)
-    return shifts.reshape(*shifts.shape[:2], -1).mean(axis=-1)[:, ::-1]
+    names = shift_names([int(k) for k in np.atleast_1d(destretch.attributes["kernels"])])
+    shifts = [np.asarray(destretch.read(name), dtype=np.float64) for name in names]
+    return np.sum([s.reshape(*s.shape[:2], -1).mean(axis=-1)[:, ::-1] for s in shifts], axis=0)
 
 
 def plate_scale(ctx: StageContext) -> tuple[float, float]:

@@ -74,6 +74,10 @@ def run(ctx: StageContext) -> None:
         values.update(_values(match, scale))
         if match is not None and not match.accepted:
             ctx.note(f"not registered, the match of the targets fails: {'; '.join(match.faults)}")
+        held = _held(ctx, scale, values)
+        if held is not None:
+            fields |= _drift.HELD_FIELDS
+            values |= held.values()
         drift = _wandering(ctx, scale, values)
         if drift is not None:
             fields |= _drift.FIELDS
@@ -147,6 +151,23 @@ def _draw(
     )
 
 
+def _held(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.HeldDrift | None:
+    """Drift that destretch took out of the images; reported where it matters."""
+    if "registration" not in ctx.reference:
+        return None
+    reference_scale = _pair(ctx.reference["registration"].read("plate_scale"))
+    held = _drift.held_drift(ctx, scale, reference_scale, values["rotation_deg"])
+    if held is not None:
+        total, error = (v * held.seconds / max(scale) for v in (held.rate, held.rate_error))
+        if np.hypot(*total) > max(_NOTED_PX, _NOTED_SIGMA * np.hypot(*error)):
+            ctx.note(
+                f"the field wandered against the reference channel's by ({total[0]:+.2f}, {total[1]:+.2f}) ± "
+                f"({error[0]:.2f}, {error[1]:.2f}) px in {held.seconds:.0f} s; destretch holds it, so that "
+                "the coordinates of destretched frames stay, and the frames before it have it in CRPIX"
+            )
+    return held
+
+
 def _wandering(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.Drift | None:
     """Offset and drift of the science images against the registration; reported, if measurable."""
     if "registration" not in ctx.reference:
@@ -207,7 +228,7 @@ def _values(match: Similarity | None, scale: tuple[float, float]) -> dict[str, A
 
 STAGE = Stage(
     name="register",
-    version=2,
+    version=3,
     run=run,
     writes="registration",
     reads=("calibration",),
