@@ -177,11 +177,9 @@ class SeeingModel:
             scene = self._scene(total, strength)
             models = PchipInterpolator(self.strengths, np.sqrt(self._model_ratios(scene)), axis=0)(fine)
             inside = self._fit_range(ratio)
-            best = int(_misfit(ratio, models, inside).argmin())
+            best = int(_nearest(ratio[None], models, inside)[0])
             strength = float(fine[best])
-            local = np.full(len(power), np.nan)
-            for number in np.flatnonzero(share):
-                local[number] = fine[_misfit(ratios[number], models, inside).argmin()]
+            local = np.where(share > 0, fine[_nearest(ratios, models, inside)], np.nan)
             trusted = _alike(local, trusted)
         smooth = self._smear(scene)
         return SeeingFit(
@@ -257,9 +255,11 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.clip(above / np.maximum(below, 1e-12 * max(float(below.max()), 1e-30)), 0.0, 1.0)
 
 
-def _misfit(ratio: np.ndarray, models: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Sum of squares between the square roots of a ratio (rings,) and the models (k, rings): (k,)."""
-    return np.asarray(((models[:, inside] - np.sqrt(ratio[inside])) ** 2).sum(axis=1))
+def _nearest(ratios: np.ndarray, models: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """For each ratio (n, rings) the number of the model (k, rings) next to its root, least squares: (n,)."""
+    known, wanted = models[:, inside], np.sqrt(ratios[:, inside])
+    # The square of the ratio's own root is the same for all models.
+    return np.asarray(((known**2).sum(axis=1) - 2 * wanted @ known.T).argmin(axis=1))
 
 
 def _alike(local: np.ndarray, trusted: np.ndarray) -> np.ndarray:
