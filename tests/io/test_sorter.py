@@ -18,7 +18,7 @@ from stillsun.io.rawsequences import find_sequences
 from stillsun.io.rosa import open_rosa
 from stillsun.io.sorter import Role, Sureness, role_of_name, sort_sequences
 from stillsun.synth.observation import simulate
-from stillsun.synth.rawfiles import write_rosa, write_spool
+from stillsun.synth.rawfiles import spool_name, write_rosa, write_spool
 from stillsun.synth.settings import SimulationSettings
 
 ROLES = {"data", "dark", "flat", "target", "linegrid"}
@@ -213,7 +213,8 @@ def test_compressed_files(raw):
 def test_windowed_read_outs_are_told_by_their_overscan(tmp_path):
     rng = np.random.default_rng(1)
     for name, shape in (("a", (120, 200)), ("b", (96, 96))):
-        write_spool(tmp_path / name, rng.integers(90, 110, (2, *shape), dtype=np.uint16))
+        frames = rng.integers(90, 110, (2, *shape), dtype=np.uint16)
+        write_spool(tmp_path / name, frames, start=datetime(2025, 9, 3), seconds=float)
     found = {s.name: s.shape for s in find_sequences(tmp_path).sequences}
     assert found == {"a": (120, 200), "b": (96, 96)}
 
@@ -253,6 +254,39 @@ def test_hardcam_alone_starts_when_its_directory_says(raw, tmp_path):
     channel = load_settings([f"observation_file={path}"]).run.observation.channels["HARDCAM"]
     assert channel.start == "2025-09-03T14:21:54.000"
     assert "CHECK: from the directory's name" in path.read_text()
+
+
+def _filament_run(directory, groups=3, missing=()):
+    """Spool files of groups of 64 frames, one group a minute, in a directory that tells the date and time."""
+    frames = np.full((64 * groups, 24, 30), 3000, np.uint16)
+    write_spool(
+        directory,
+        frames,
+        start=datetime(2025, 9, 3, 16, 0, 0),
+        seconds=lambda number: 60.2 * (number // 64) + 0.03 * (number % 64),
+    )
+    for number in missing:
+        (directory / spool_name(number)).unlink()
+
+
+@pytest.mark.parametrize(("groups", "clear"), [(4, True), (2, False)])
+def test_groups_are_proposed_where_they_are_clear_and_asked_for_otherwise(tmp_path, groups, clear):
+    raw = tmp_path / "raw" / "250903_ZYLA"
+    _filament_run(raw / "DBJ_data_160002_observation", groups, missing=(7,))
+    path = tmp_path / "night.yaml"
+    assert main(["sort", str(raw), "-o", str(path)]) == 0
+    text = path.read_text()
+    assert f"{groups} groups of 64 frames every 60.2 s" in text
+    assert ("group_frames: 64" in text) == ("group_interval_s: 60.2" in text) == clear
+    assert ("triggered in groups" in text) != clear
+    # A copy may have lost the times.
+    for file in (raw / "DBJ_data_160002_observation").iterdir():
+        os.utime(file, (1.7e9, 1.7e9))
+    path.unlink()
+    assert main(["sort", str(raw), "-o", str(path)]) == 0
+    text = path.read_text()
+    assert "group_frames: 64" not in text
+    assert "the files' times show none" in text
 
 
 def test_nothing_to_sort(tmp_path, capsys):

@@ -81,13 +81,18 @@ def test_spool_files_least_significant_digit_first(tmp_path):
         "0000000000", "1000000000", "9000000000", "0100000000", "3210000000",
     ]  # fmt: skip
     written = frames(12, (10, 14))
-    write_spool(tmp_path, written)
+    write_spool(
+        tmp_path, written, start=datetime(2025, 9, 3, 14, 21, 52), seconds=lambda number: 0.5 * number
+    )
     names = sorted((f.name for f in tmp_path.iterdir()), key=lambda name: name[:10][::-1])
     for name, frame in zip(names, written, strict=True):
         raw = np.fromfile(tmp_path / name, dtype=np.uint16).reshape(12, 26)
         np.testing.assert_array_equal(raw[:10, :14], frame)
         assert not raw[10:].any()
         assert not raw[:, 14:].any()
+    # 2025-09-03T14:21:54 UTC, two seconds after the first exposure.
+    times = [(tmp_path / name).stat().st_mtime for name in names]
+    np.testing.assert_allclose(times, 1756909314 + 0.5 * np.arange(len(names)), atol=1e-3)
 
 
 def test_noise_of_the_detector():

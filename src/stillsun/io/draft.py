@@ -180,6 +180,7 @@ def _channel(
     ]
     if sequence.camera == HARDCAM:
         _start(draft, here, tree, sequence, reference)
+        _groups(draft, here, tree, sequence, reference)
     elif _simultaneous(sequence, reference) and (hours := _hours(sequence, reference)):
         tree["clock_offset_h"] = float(hours)
         draft.comments[*here, "clock_offset_h"] = [
@@ -246,6 +247,23 @@ def _start(
         return
     tree["start"] = str(start.astype("datetime64[ms]"))
     draft.comments[*here, "start"] = [said]
+
+
+def _groups(
+    draft: _Draft, here: Key, tree: dict[str, Any], sequence: RawSequence, reference: RawSequence
+) -> None:
+    """Filaments are observed in groups of frames; where it cannot be seen, it is asked."""
+    cadence = sequence.cadence
+    if cadence is not None and cadence.clear:
+        tree["group_frames"] = cadence.frames
+        tree["group_interval_s"] = round(cadence.interval_s, 1)
+        draft.comments[*here, "group_frames"] = [f"CHECK: {cadence}."]
+    elif cadence is not None or reference.camera == HARDCAM:
+        seen = "the files' times show none" if cadence is None else str(cadence)
+        draft.comments[*here, "start"].append(
+            f"CHECK: was it triggered in groups (64 frames, then a pause)? {seen}. "
+            "If so, set group_frames and group_interval_s."
+        )
 
 
 def _files(

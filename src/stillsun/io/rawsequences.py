@@ -22,6 +22,7 @@ from astropy.io import fits
 
 from stillsun.errors import InputError
 from stillsun.io._fitsscan import scan_file
+from stillsun.io.cadence import Cadence, find_cadence
 from stillsun.io.hardcam import OVERSCAN, directory_time, open_hardcam, spool_number
 from stillsun.io.rosa import open_rosa
 from stillsun.io.source import WORD
@@ -71,6 +72,8 @@ class RawSequence:
         Compressed by fpack.
     notes : tuple of str
         Oddities.
+    cadence : Cadence or None
+        Groups of frames with pauses between them, of HARDcam.
     """
 
     name: str
@@ -87,6 +90,7 @@ class RawSequence:
     exposure_s: float
     packed: bool
     notes: tuple[str, ...] = ()
+    cadence: Cadence | None = None
 
     @property
     def seconds(self) -> float:
@@ -308,7 +312,8 @@ def _packed_sample(file: Path, count: int) -> np.ndarray:
 
 def _hardcam(root: Path, files: list[Path], unreadable: list[tuple[Path, str]]) -> RawSequence | None:
     files = sorted(files, key=spool_number)
-    sizes = np.array([file.stat().st_size for file in files])
+    told = [file.stat() for file in files]
+    sizes = np.array([entry.st_size for entry in told])
     values, counts = np.unique(sizes, return_counts=True)
     size = int(values[np.argmax(counts)])
     for file, found in zip(files, sizes, strict=True):
@@ -317,9 +322,12 @@ def _hardcam(root: Path, files: list[Path], unreadable: list[tuple[Path, str]]) 
     good = [file for file, found in zip(files, sizes, strict=True) if found == size]
     shapes = _spool_shapes(good[0], size)
     numbers = np.array([spool_number(file) for file in good])
+    cadence = find_cadence(numbers, [entry.st_mtime for entry in told if entry.st_size == size])
     missing = int(numbers[-1]) + 1 - len(good)
     directory = files[0].parent
     notes = [f"{missing} files are missing or of another size"] if missing else []
+    if cadence is not None:
+        notes.append(str(cadence))
     if shapes is None:
         notes.append(f"the size of the frames cannot be told from {size} bytes")
     return RawSequence(
@@ -337,6 +345,7 @@ def _hardcam(root: Path, files: list[Path], unreadable: list[tuple[Path, str]]) 
         exposure_s=float("nan"),
         packed=False,
         notes=tuple(notes),
+        cadence=cadence,
     )
 
 

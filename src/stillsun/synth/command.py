@@ -66,6 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="X,Y",
         help="the other channels wander by so many arcsec against the first one",
     )
+    add(
+        "--hardcam-groups",
+        type=_numbers(2),
+        metavar="FRAMES,SECONDS",
+        help="HARDcam takes so many frames in one go and waits, as on filaments: 64,60",
+    )
     add("--ao-modes", type=int, help="Zernike modes corrected by adaptive optics (default 0)")
     add("--flow", type=float, dest="flow_km_s", metavar="KM/S", help="largest solar flow (default 1)")
     add("--scene-speed", type=float, metavar="FACTOR", help="how much faster than real the Sun evolves")

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
@@ -136,11 +137,13 @@ class _Simulation:
         self.done = 0
 
     def write(self) -> None:
+        s = self.settings
         raw = self.partial / _RAW
         raw.mkdir(parents=True)
         truths = [self._write_channel(setup, raw) for setup in self.settings.channels]
         log = f"dcss_{self.settings.start:%Y%m%d}.txt"
-        self.telescope.write_log(raw / log, self.seconds)
+        last = max(s.frame_seconds(c, s.frame_count(c)) for c in s.channels)
+        self.telescope.write_log(raw / log, max(self.seconds, last))
         time = self.settings.start + timedelta(seconds=round(self.seconds / 2))
         fulldisk = write_fulldisk(
             self.partial / "hmi",
@@ -242,7 +245,12 @@ class _Simulation:
                     kind=role if role in ("dark", "flat") else "",
                 )
             else:
-                write_spool(raw / spool_directory(s, role), frames)
+                write_spool(
+                    raw / spool_directory(s, role),
+                    frames,
+                    start=sequence_start(s, setup, role),
+                    seconds=partial(s.frame_seconds, setup),
+                )
         return truth
 
     def _read_out(
@@ -264,7 +272,7 @@ class _Simulation:
         colour = (setup.wavelength_nm * 1e-9 / _REFERENCE_M) ** 1.2
         for begin in range(0, count, length):
             numbers = range(begin, min(begin + length, count))
-            middle = first + (begin + length / 2) * setup.interval_ms / 1000
+            middle = first + s.frame_seconds(setup, begin) + length / 2 * setup.interval_ms / 1000
             prepared = imager.prepare(self._scene_for(setup, middle))
             if len(numbers) == length:
                 truth.image.append(imager.ideal(prepared))
@@ -272,7 +280,7 @@ class _Simulation:
             def frame(
                 number: int, prepared: PreparedScene = prepared
             ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-                seconds = first + (number * setup.interval_ms + setup.exposure_ms / 2) / 1000
+                seconds = first + s.frame_seconds(setup, number) + setup.exposure_ms / 2000
                 r0 = self.telescope.fried_parameter(seconds)
                 light = self.telescope.light_level(seconds) / 4.0
                 image, shifts = imager.expose(prepared, self.atmosphere, seconds, (s.r0_m / r0) ** (5 / 6))

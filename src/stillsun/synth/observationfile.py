@@ -137,6 +137,9 @@ def _channel(settings: SimulationSettings, setup: ChannelSetup) -> dict[str, Any
         start = settings.start + timedelta(seconds=first_exposure(settings, setup))
         channel["frame_interval_ms"] = setup.interval_ms
         channel["start"] = start.isoformat(timespec="milliseconds")
+        if settings.hardcam_groups is not None:
+            frames, interval = settings.hardcam_groups
+            channel |= {"group_frames": int(frames), "group_interval_s": float(interval)}
     if setup.clock_offset_hours:
         channel["clock_offset_h"] = setup.clock_offset_hours
     for role in ROLES:

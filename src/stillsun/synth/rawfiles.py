@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+import os
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 _BLOCK = 2880
 # Rows and columns that HARDcam's files have beyond the image.
 OVERSCAN = (2, 12)
+_WRITTEN_AFTER_S = 2.0
 
 
 def rosa_name(computer: str, start: datetime, number: int, kind: str = "") -> str:
@@ -114,9 +116,18 @@ def write_rosa(
     return files
 
 
-def write_spool(directory: Path, frames: Iterable[np.ndarray]) -> list[Path]:
+def write_spool(
+    directory: Path,
+    frames: Iterable[np.ndarray],
+    *,
+    start: datetime,
+    seconds: Callable[[int], float],
+) -> list[Path]:
     """
     Write a HARDcam sequence: one headerless file a frame, with overscan of zeros.
+
+    The files' modification times are those at which the camera would have written them, two seconds after
+    the exposure; nothing else tells a time.
 
     Parameters
     ----------
@@ -124,6 +135,10 @@ def write_spool(directory: Path, frames: Iterable[np.ndarray]) -> list[Path]:
         Where the files go.
     frames : iterable of numpy.ndarray, uint16
         The frames.
+    start : datetime
+        UTC of the first exposure.
+    seconds : callable
+        Start of an exposure after the first, seconds, from the number of the frame.
 
     Returns
     -------
@@ -131,6 +146,7 @@ def write_spool(directory: Path, frames: Iterable[np.ndarray]) -> list[Path]:
         The files.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    begin = start.replace(tzinfo=UTC).timestamp() + _WRITTEN_AFTER_S
     files = []
     padded = np.zeros(0, dtype=np.uint16)
     for number, frame in enumerate(frames):
@@ -139,6 +155,7 @@ def write_spool(directory: Path, frames: Iterable[np.ndarray]) -> list[Path]:
         padded[: frame.shape[0], : frame.shape[1]] = frame
         files.append(directory / spool_name(number))
         files[-1].write_bytes(padded.tobytes())
+        os.utime(files[-1], (begin + seconds(number),) * 2)
     return files
 
 

@@ -54,6 +54,9 @@ class SimulationSettings:
         How much faster than real the Sun evolves and flows.
     bursts, frames_per_burst : int
         Length of the sequence of the reference channel.
+    hardcam_groups : (int, float) or None
+        HARDcam takes so many frames in one go, and the next ones so many seconds after the first, as on
+        filaments; None: without a pause.
     dark_frames, flat_frames, fiducial_frames : int
         Frames of the dark, flat, and of the target and line-grid sequences.
     frames_per_file : int
@@ -110,6 +113,7 @@ class SimulationSettings:
     scene_speed: float = 1.0
     bursts: int = 12
     frames_per_burst: int = 32
+    hardcam_groups: tuple[float, float] | None = None
     dark_frames: int = 64
     flat_frames: int = 64
     fiducial_frames: int = 16
@@ -154,6 +158,14 @@ class SimulationSettings:
             findings.append(f"cloud={self.cloud}: must go after it has come")
         if not 0 < self.cloud_transmission <= 1:
             findings.append(f"cloud_transmission={self.cloud_transmission}: must be between 0 and 1")
+        if self.hardcam_groups is not None:
+            frames, seconds = self.hardcam_groups
+            if any(
+                frames * c.interval_ms > 1000 * seconds or frames < 1 for c in self.channels if not c.is_rosa
+            ):
+                findings.append(
+                    f"hardcam_groups={frames:g},{seconds:g}: the frames do not fit into the seconds"
+                )
         if not self.channels:
             findings.append("channels: at least one is needed")
         if findings:
@@ -247,6 +259,27 @@ class SimulationSettings:
         """
         duration = self.bursts * self.frames_per_burst * self.channels[0].interval_ms
         return max(self.burst_length(setup), int(duration / setup.interval_ms + 1e-9))
+
+    def frame_seconds(self, setup: ChannelSetup, number: int) -> float:
+        """
+        When a data frame of a channel is taken.
+
+        Parameters
+        ----------
+        setup : ChannelSetup
+            The channel.
+        number : int
+            Number of the frame, from 0.
+
+        Returns
+        -------
+        float
+            Start of its exposure after that of the first one, seconds.
+        """
+        if setup.is_rosa or self.hardcam_groups is None:
+            return number * setup.interval_ms / 1000
+        group, within = divmod(number, int(self.hardcam_groups[0]))
+        return group * self.hardcam_groups[1] + within * setup.interval_ms / 1000
 
 
 _PRESETS: dict[Size, dict[str, Any]] = {
