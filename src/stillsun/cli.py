@@ -264,6 +264,13 @@ def _complete(arguments: list[str]) -> int:
         if len(f"{line}|".split()) == 2:
             print("\n".join(_VERBS))
         return 0
+    key, given, begun = line.rpartition(" ")[2].partition("=")
+    from stillsun.config.keys import value_choices
+
+    # Hydra knows a key's present value only.
+    if verb and given and "query=" in arguments[-1] and (choices := value_choices(key)):
+        print("\n".join(f"{key}={choice}" for choice in choices if choice.startswith(begun)))
+        return 0
     return _run(arguments)
 
 

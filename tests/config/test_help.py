@@ -27,6 +27,20 @@ def test_verbs_are_offered(complete, line):
     assert complete(line) == list(VERBS)
 
 
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("destretch.reference=", ["running", "fixed", "two_pass"]),
+        ("destretch.reference=f", ["fixed"]),
+        ("observation.channels.ROSA_CAK.destretch.interpolation=bi", ["bilinear", "bicubic"]),
+        ("align.verify=", ["true", "false"]),
+    ],
+)
+def test_values_of_a_key_are_offered_as_they_are_written(complete, word, values):
+    key = word.partition("=")[0]
+    assert complete(f"stillsun run {word}") == [f"{key}={value}" for value in values]
+
+
 def test_keys_and_choices_are_offered_behind_run_only(complete):
     assert complete("stillsun run destretch.k") == ["destretch.kernels."]
     engines = ("masking", "kisip", "none", "fits")

@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from pathlib import Path
 
-from stillsun.config.checks import schema_fields
+from stillsun.config.keys import schema_fields
 from stillsun.config.reference import reference_markdown
 from stillsun.config.schema import RunConfig
 

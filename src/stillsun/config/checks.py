@@ -8,48 +8,19 @@ and what is allowed.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from functools import cache
 from typing import Any
 
+from stillsun.config.keys import STAGE_SCHEMAS, find_key, schema_fields, strip_optional, suggest
 from stillsun.config.schema import (
     REQUIRED,
     AlignEngine,
     ChannelConfig,
     RunConfig,
     SpeckleEngine,
-    StageName,
 )
-
-# Stages whose options a channel may override.
-STAGE_SCHEMAS: dict[str, Any] = {
-    name: hint
-    for name, hint in typing.get_type_hints(RunConfig).items()
-    if name in StageName.__members__ and dataclasses.is_dataclass(hint)
-}
-
-
-@cache
-def schema_fields(schema: type) -> dict[str, tuple[Any, Mapping[str, Any]]]:
-    """
-    Fields of a dataclass of the schema.
-
-    Parameters
-    ----------
-    schema : type
-        Dataclass.
-
-    Returns
-    -------
-    dict
-        Name to (type, metadata).
-    """
-    hints = typing.get_type_hints(schema)
-    return {f.name: (hints[f.name], f.metadata) for f in dataclasses.fields(schema)}
 
 
 def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
@@ -74,7 +45,7 @@ def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Ite
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in fields:
-            yield f"{key}: unknown key; {_suggest(str(name), fields)}"
+            yield f"{key}: unknown key; {suggest(str(name), fields)}"
             continue
         hint, limits = fields[name]
         yield from check_value(key, value, hint, limits)
@@ -108,7 +79,7 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
         return
     if isinstance(value, str) and "${" in value:
         return
-    inner, optional = _strip_optional(hint)
+    inner, optional = strip_optional(hint)
     if value is None:
         if not optional:
             yield f"{key}: a value is needed, found null"
@@ -185,29 +156,11 @@ def check_key(key: str, value: Any) -> Iterator[str]:
     str
         One finding each.
     """
-    hint: Any = RunConfig
-    limits: Mapping[str, Any] = {}
-    parts = key.split(".")
-    inside_channel = False
-    for index, part in enumerate(parts):
-        here, _ = _strip_optional(hint)
-        if typing.get_origin(here) is dict:
-            if inside_channel:
-                # A stage's keys below a channel.
-                hint, limits = STAGE_SCHEMAS[parts[index - 1]], {}
-                here = hint
-            else:
-                hint, limits = typing.get_args(here)[1], {}
-                inside_channel = hint is ChannelConfig
-                continue
-        if not dataclasses.is_dataclass(here):
-            yield f"{key}: {'.'.join(parts[:index])} has no keys below it"
-            return
-        fields = schema_fields(typing.cast(type, here))
-        if part not in fields:
-            yield f"{key}: unknown key; {_suggest(part, fields)}"
-            return
-        hint, limits = fields[part]
+    try:
+        hint, limits = find_key(key)
+    except KeyError as error:
+        yield str(error.args[0])
+        return
     yield from check_value(key, value, hint, limits)
 
 
@@ -284,19 +237,6 @@ def _check_stages(name: str, settings: ChannelConfig, options: Mapping[str, Any]
 def _selected(config: RunConfig) -> list[str]:
     every = list(config.observation.channels)
     return [c for c in every if c in config.channels] or every
-
-
-def _strip_optional(hint: Any) -> tuple[Any, bool]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        rest = [a for a in typing.get_args(hint) if a is not type(None)]
-        return rest[0], True
-    return hint, False
-
-
-def _suggest(name: str, allowed: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}allowed: {', '.join(allowed)}"
 
 
 def _unit(limits: Mapping[str, Any]) -> str:

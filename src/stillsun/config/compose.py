@@ -15,7 +15,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stillsun.config.checks import STAGE_SCHEMAS, check_key, check_run, check_tree
+from stillsun.config.checks import check_key, check_run, check_tree
+from stillsun.config.keys import STAGE_SCHEMAS
 from stillsun.config.schema import ObservationConfig, RunConfig, StageName
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError

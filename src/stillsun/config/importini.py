@@ -18,7 +18,7 @@ from stillsun.config._inicamera import CAMERA_KEYWORDS, Camera
 from stillsun.config._iniconvert import boolean, number, text, whole
 from stillsun.config._iniplaces import place_files, place_results
 from stillsun.config._inivalues import Draft, Entry, Fate, Section
-from stillsun.config.checks import schema_fields
+from stillsun.config.keys import schema_fields
 from stillsun.config.schema import ChannelConfig, ObservationConfig
 from stillsun.errors import ConfigError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from stillsun.config.checks import STAGE_SCHEMAS, schema_fields
+from stillsun.config.keys import STAGE_SCHEMAS, schema_fields
 from stillsun.config.schema import REQUIRED, RunConfig
 
 _HEAD = """\
