@@ -133,3 +133,23 @@ def test_register_and_align_again_change_nothing(observation, aligned):
         assert reduce(observation, aligned, "stages=[register,align]", "force=[register,align]", *again) == 0
     now = {k: v[0] for k, v in products(aligned).items()}
     assert now == left
+
+
+def test_a_channel_alone_is_reduced_without_the_reference_and_registered_once_that_is_there(
+    simulated, tmp_path
+):
+    work = tmp_path / "work"
+    alone, reference = "channels=[HARDCAM]", "channels=[ROSA_GBAND]"
+    assert reduce(simulated, work, TO_EXPORT, "speckle=none", alone) == 0
+    assert "the reference channel is not reduced; reduce it" in notes(work)
+    assert "the reference channel has no pointing" in notes(work)
+    (first, *_) = headers(work, "HARDCAM")
+    assert first["CSYER1"] > 20
+    assert "CHANNEL-REG" not in first.values()
+    assert reduce(simulated, work, TO_EXPORT, "speckle=none", reference) == 0
+    left = {k: v for k, v in products(work).items() if "ROSA_GBAND" in k}
+    assert reduce(simulated, work, TO_EXPORT, "speckle=none", alone) == 0
+    (first, *_) = headers(work, "HARDCAM")
+    assert "CHANNEL-REG" in first.values()
+    # What the reference channel has is read, not made.
+    assert {k: v for k, v in products(work).items() if "ROSA_GBAND" in k} == left

@@ -167,6 +167,11 @@ def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace,
     plan = Plan()
     for stage in stages.values():
         channels = [""] if stage.whole else settings.channels
+        if not stage.whole and settings.reference not in channels:
+            # A run without the reference channel goes by what is left of an earlier one.
+            found = space.find(stage, settings.reference, None)
+            if found is not None:
+                plan.tasks.append(Task(stage, settings.reference, found[1], Action.take, found[0]))
         for channel in channels:
             own = stage if stage.whole else stage_of_channel(stage, settings.stages[channel])
             task = _task(plan, settings, own, channel, space, backend, chosen, forced)
@@ -194,7 +199,8 @@ def _task(
     remade = False
     for product, source in input_tasks(plan, settings, stage, channel).items():
         if source is None:
-            if product.partition(":")[2] not in stage.optional:
+            owner, _, name = product.partition(":")
+            if name not in stage.optional and (owner in settings.channels or not owner):
                 plan.findings.append(_missing(settings, stage, channel, product, chosen))
             continue
         inputs[product] = source.digest

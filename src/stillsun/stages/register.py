@@ -90,6 +90,11 @@ def run(ctx: StageContext) -> None:
 
 
 def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, float]) -> Similarity | None:
+    if "registration" not in ctx.reference:
+        ctx.note(
+            "not registered, because the reference channel is not reduced; reduce it and run this again"
+        )
+        return None
     missing = [
         who
         for who, products in (("this channel", ctx.inputs), ("the reference channel", ctx.reference))
@@ -171,7 +176,7 @@ def _held(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any])
 def _wandering(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.Drift | None:
     """Offset and drift of the science images against the registration; reported, if measurable."""
     if "registration" not in ctx.reference:
-        return None
+        return None  # said already
     found = _drift.measure_drift(
         ctx,
         scale,
