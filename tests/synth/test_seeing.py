@@ -195,3 +195,22 @@ def test_adaptive_optics_correct_most_where_they_are_locked():
 def test_pixels_too_large_are_refused():
     with pytest.raises(ConfigError, match="too large"):
         Imager((64, 64), np.eye(2) * 0.15, (0, 0), WAVELENGTH)
+
+
+def test_nearer_field_points_change_nothing_but_what_the_field_differs_in():
+    scene_of = {}
+    for step in (32, 64):
+        camera = Imager(SHAPE, JACOBIAN, (0, 0), WAVELENGTH, step=step)
+        rng = np.random.default_rng(4)
+        whole = rng.random((SHAPE[0] + 400, SHAPE[1] + 400))
+        scene = camera.prepare(whole[np.ix_(camera.rows + 150, camera.columns + 150)])
+        ground, high = (
+            Atmosphere([Layer(height, 1.0, 5.0, 0.0)], 0.1, 20.0, 1) for height in (0.0, 10_000.0)
+        )
+        scene_of[step] = [camera.expose(scene, air, 0.0)[0] for air in (ground, high)]
+    inside = (slice(20, -20),) * 2
+    same, different = (
+        np.std((a - b)[inside]) / np.std(a[inside]) for a, b in zip(scene_of[32], scene_of[64], strict=True)
+    )
+    assert same < 0.03
+    assert different > 3 * same
