@@ -170,11 +170,12 @@ class DeviceWorker:
         phases, change = self._method(spectra, start.astype(np.complex64), residual, noise)
         phases = register_subfields(phases, mean, self._rows, self._columns, size, self._backend)
         found = [
-            to_host(a) for a in (power, mean, noise, phases, change, shifts, offset, levels.mean(axis=1))
+            to_host(a)
+            for a in (power, mean, noise, phases, change, shifts, offset, residual, levels.mean(axis=1))
         ]
-        for power_, mean_, noise_, phases_, change_, shifts_, offset_, level in zip(*found, strict=True):
+        for power_, mean_, noise_, phases_, change_, *tracking, level in zip(*found, strict=True):
             yield SubfieldResult(
-                power_, mean_, float(noise_), phases_, float(change_), shifts_, offset_, float(level)
+                power_, mean_, float(noise_), phases_, float(change_), *tracking, float(level)
             )
 
     def _track(self, corners: Any) -> tuple[Any, Any]:

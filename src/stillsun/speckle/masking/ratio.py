@@ -18,7 +18,9 @@ _FIRST_Q = 0.03
 _FIRST_PIXEL = 1.5
 _LEAST_RATIO = 0.05
 _LEAST_RINGS = 3
-_ROUNDS = 2
+_ROUNDS = 3
+# A spectral ratio is not known better than this: the models' own error.
+_LEAST_SCATTER = 0.003
 # Range in which the object's power is fitted: in q, and as a share of the highest power.
 _SCENE_Q = 0.6
 _SCENE_POWER = 1e-6
@@ -98,6 +100,7 @@ class SeeingModel:
         # Circular: its transform is the window's power, nowhere negative, so that no ringing enters.
         lags = scipy.fft.ifft(np.abs(scipy.fft.fft(window)) ** 2).real / np.sum(window**2)
         self._window = np.outer(lags, lags)
+        self._window_power = window**2 / np.sum(window**2)
         # Rings one frequency pixel wide; narrower ones would be empty.
         self._pixels = size * min(limit_y, limit_x)
         self._ring = np.rint(self.frequencies.q * self._pixels).astype(np.intp)
@@ -140,7 +143,9 @@ class SeeingModel:
         """
         return np.interp(self.frequencies.q, self.ring_q, ring_values)
 
-    def fit(self, power: np.ndarray, coherent: np.ndarray, trusted: np.ndarray) -> SeeingFit:
+    def fit(
+        self, power: np.ndarray, coherent: np.ndarray, trusted: np.ndarray, gradient: float = 0.0
+    ) -> SeeingFit:
         """
         Fit D/r0 to the spectral ratio of all subfields together, and of each.
 
@@ -152,6 +157,8 @@ class SeeingModel:
             Power of their mean spectrum without the bias of a finite burst, (subfields, m).
         trusted : numpy.ndarray
             Subfields that decide on the frame's value, (subfields,) bool.
+        gradient : float, optional
+            Mean square gradient of the image motion, see `stillsun.speckle.masking.motion.motion_gradient`.
 
         Returns
         -------
@@ -160,8 +167,10 @@ class SeeingModel:
 
         Notes
         -----
-        von der Luehe (1984): ``|<I>|^2 / <|I|^2>`` is free of the object. Numerator and denominator are
-        summed over rings and subfields before they are divided.
+        von der Luehe (1984): ``|<I>|^2 / <|I|^2>`` = e is free of the object. Numerator and denominator are
+        summed over rings and subfields before they are divided. Its root is fitted with the weights
+        e / (1 - e): the mean of a burst of independent frames scatters the less the more of it is coherent,
+        and where little is left its error depends on few frames.
         """
         below = self.ring_mean(power)
         above = self.ring_mean(coherent)
@@ -171,15 +180,18 @@ class SeeingModel:
         fine = np.arange(self.strengths[0], self.strengths[-1] + _STEP / 2, _STEP)
         strength = _FIRST_STRENGTH
         ratios = np.stack([_ratio(a, b) for a, b in zip(above, below, strict=True)])
+        motion = self._motion(gradient)
+        weight = self._first_range(_ratio(share[trusted] @ above[trusted], share[trusted] @ below[trusted]))
         for _ in range(_ROUNDS):
             total = share[trusted] @ below[trusted]
             ratio = _ratio(share[trusted] @ above[trusted], total)
             scene = self._scene(total, strength)
-            models = PchipInterpolator(self.strengths, np.sqrt(self._model_ratios(scene)), axis=0)(fine)
-            inside = self._fit_range(ratio)
-            best = int(_nearest(ratio[None], models, inside)[0])
+            roots = np.sqrt(self._model_ratios(scene) * motion)
+            models = PchipInterpolator(self.strengths, roots, axis=0)(fine)
+            best = int(_nearest(ratio[None], models, weight)[0])
             strength = float(fine[best])
-            local = np.where(share > 0, fine[_nearest(ratios, models, inside)], np.nan)
+            local = np.where(share > 0, fine[_nearest(ratios, models, weight)], np.nan)
+            weight = self._weight(models[best] ** 2)
             trusted = _alike(local, trusted)
         smooth = self._smear(scene)
         return SeeingFit(
@@ -191,15 +203,38 @@ class SeeingModel:
             self._pick(self._smear(scene * self._telescope) / smooth),
         )
 
-    def _fit_range(self, ratio: np.ndarray) -> np.ndarray:
-        start = self.ring_q > max(_FIRST_Q, _FIRST_PIXEL / self._pixels)
+    def _start(self) -> np.ndarray:
+        return self.ring_q > max(_FIRST_Q, _FIRST_PIXEL / self._pixels)
+
+    def _first_range(self, ratio: np.ndarray) -> np.ndarray:
+        """Equal weights from the first ring in use to the one where a ratio has fallen, (rings,)."""
+        start = self._start()
         low = np.flatnonzero(start & (ratio < _LEAST_RATIO))
         end = int(low[0]) if len(low) else self.rings
-        inside = start & (np.arange(self.rings) < end)
+        return self._at_least(start & (np.arange(self.rings) < end)).astype(np.float64)
+
+    def _weight(self, model: np.ndarray) -> np.ndarray:
+        """Weights in the fit, (rings,), where the ratio is about that of a model."""
+        inside = self._at_least(self._start() & (model >= _LEAST_RATIO))
+        return np.where(inside, np.maximum(model, _LEAST_RATIO) / np.maximum(1 - model, _LEAST_SCATTER), 0.0)
+
+    def _at_least(self, inside: np.ndarray) -> np.ndarray:
         if np.count_nonzero(inside) < _LEAST_RINGS:
-            first = int(np.flatnonzero(start)[0]) if start.any() else 0
+            first = int(np.argmax(self._start()))
             inside[first : first + _LEAST_RINGS] = True
         return inside
+
+    def _motion(self, gradient: float) -> np.ndarray:
+        """
+        What motion within the subfield leaves of the coherent power, (rings,).
+
+        The subfield is tracked as a whole; at a distance d from its middle content moves by a variance of
+        gradient d^2, so that the mean loses a factor exp(-(2 pi f d)^2 gradient) there.
+        """
+        place = np.arange(self.size) - (self.size - 1) / 2
+        wave = 2 * np.pi * self.ring_q * self._pixels / self.size
+        loss = np.exp(-gradient * np.multiply.outer(wave, place) ** 2)
+        return (loss @ self._window_power) ** 2
 
     def _scene(self, power: np.ndarray, strength: float) -> np.ndarray:
         """Smooth object power on the half plane: quadratic in the logarithm against q."""
@@ -255,11 +290,12 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.clip(above / np.maximum(below, 1e-12 * max(float(below.max()), 1e-30)), 0.0, 1.0)
 
 
-def _nearest(ratios: np.ndarray, models: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """For each ratio (n, rings) the number of the model (k, rings) next to its root, least squares: (n,)."""
-    known, wanted = models[:, inside], np.sqrt(ratios[:, inside])
+def _nearest(ratios: np.ndarray, models: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Number of the model (k, rings) that is nearest to the root of each ratio (n, rings): (n,)."""
+    inside = weight > 0
+    known, wanted = models[:, inside], np.sqrt(ratios[:, inside]) * weight[inside]
     # The square of the ratio's own root is the same for all models.
-    return np.asarray(((known**2).sum(axis=1) - 2 * wanted @ known.T).argmin(axis=1))
+    return np.asarray(((known**2) @ weight[inside] - 2 * wanted @ known.T).argmin(axis=1))
 
 
 def _alike(local: np.ndarray, trusted: np.ndarray) -> np.ndarray:

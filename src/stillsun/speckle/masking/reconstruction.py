@@ -18,6 +18,7 @@ from stillsun.speckle.masking.device import DeviceWorker
 from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
 from stillsun.speckle.masking.host import HostWorker
 from stillsun.speckle.masking.methods import METHODS
+from stillsun.speckle.masking.motion import motion_gradient
 from stillsun.speckle.masking.noise import FlatFrames, subfield_noise
 from stillsun.speckle.masking.prepare import PreparedBurst, prepare
 from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
@@ -282,7 +283,7 @@ def _fit(
     # The mirror image beyond the frame's edge does not follow the seeing and would look like more of it.
     inner = lattice.inner.ravel()
     trusted = inner if np.count_nonzero(inner) >= _LEAST_INNER else np.ones_like(inner)
-    return _model(geometry).fit(power - noise, coherent, trusted)
+    return _model(geometry).fit(power - noise, coherent, trusted, motion_gradient(results, lattice))
 
 
 def _plate_scale(value: float | tuple[float, float]) -> tuple[float, float]:

@@ -167,6 +167,8 @@ class SubfieldResult:
     offset : numpy.ndarray
         Mean shift that whole pixels leave over, (2,) float64: the content lies by this off its mean
         position.
+    residual : numpy.ndarray
+        What whole pixels leave over in each frame, (frames, 2) float64, mean zero.
     level : float
         Mean under the window, above the surface that was subtracted.
     """
@@ -178,6 +180,7 @@ class SubfieldResult:
     change: float
     shifts: np.ndarray
     offset: np.ndarray
+    residual: np.ndarray
     level: float
 
 
@@ -309,6 +312,7 @@ class Worker:
             change,
             shifts,
             offset,
+            residual,
             float(means.mean()),
         )
 
