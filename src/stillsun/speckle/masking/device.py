@@ -173,9 +173,18 @@ class DeviceWorker:
             to_host(a)
             for a in (power, mean, noise, phases, change, shifts, offset, residual, levels.mean(axis=1))
         ]
-        for power_, mean_, noise_, phases_, change_, *tracking, level in zip(*found, strict=True):
+        for values in zip(*found, strict=True):
+            power_, mean_, noise_, phases_, change_, shifts_, offset_, residual_, level = values
             yield SubfieldResult(
-                power_, mean_, float(noise_), phases_, float(change_), *tracking, float(level)
+                power_,
+                mean_,
+                float(noise_),
+                phases_,
+                float(change_),
+                shifts_,
+                offset_,
+                residual_,
+                float(level),
             )
 
     def _track(self, corners: Any) -> tuple[Any, Any]:
