@@ -76,3 +76,40 @@ def test_a_bar_broken_by_a_narrower_terminal_is_wiped(monkeypatch):
     # 90 letters fill three lines of 40: up two, and wipe.
     show("y" * 30)
     assert file.getvalue().endswith("\r\x1b[2A\x1b[J" + "y" * 30)
+
+
+def test_several_lines_are_wiped_together(monkeypatch):
+    monkeypatch.setattr(console, "_columns", lambda file: 40)
+    file = io.StringIO()
+    show = console._Bar.status_printer(file)
+    show(f"{'x' * 50}\nyy\nzz")
+    # Two broken lines of x, one of y, one of z: up three.
+    show("done")
+    assert file.getvalue().endswith("\r\x1b[3A\x1b[Jdone")
+
+
+def test_a_board_shows_what_other_processes_say_of_their_tasks(tmp_path, capsys):
+    files = {name: tmp_path / f"{name[0]}.json" for name in ("A/speckle", "B/speckle", "C/speckle")}
+    with Progress("A/speckle", bars=False, file=files["A/speckle"]) as progress:
+        progress(2, 12)
+        files["B/speckle"].write_text('{"task": "B/destretch", "done": 1, "total": 2}')
+        with console.Board() as board:
+            capsys.readouterr()
+            board.show(files)
+            first, *others = capsys.readouterr().err.rpartition("\x1b[J")[2].splitlines()
+            assert first.startswith("A/speckle:  17%|")
+            assert "2/12" in first
+            assert others == ["B/speckle: begins", "C/speckle: begins"]
+            board.show({})
+            assert capsys.readouterr().err.endswith("\x1b[2A\x1b[J")
+
+
+def test_what_another_process_has_logged_goes_to_the_console_only(tmp_path, capsys):
+    log = logging.getLogger("stillsun.test")
+    with logging_to(tmp_path / "a.log", quiet=True):
+        log.warning("a note", extra=console.CONSOLE_ONLY)
+    assert "a note" in capsys.readouterr().err
+    with logging_to(tmp_path / "b.log", quiet=True, console=False):
+        log.warning("a note")
+    assert capsys.readouterr().err == ""
+    assert [(tmp_path / name).read_text().count("a note") for name in ("a.log", "b.log")] == [0, 1]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,26 +20,31 @@ from stillsun.pipeline.workspace import write_json
 _LOG = logging.getLogger(__name__)
 _LINE_INTERVAL = 30.0
 _FILE_INTERVAL = 1.0
+_WIDEST = 160
+# What a terminal that does not tell is taken to have.
+_ROWS = 20
 
 
 # Mark of a log record that a quiet console shows too: what a person wants to know at once.
 ESSENTIAL = {"essential": True}
+# Mark of a log record that another process has written to the log file already.
+CONSOLE_ONLY = {"console_only": True}
 
 
 class _Bar(tqdm):
-    """A bar that leaves nothing behind when the terminal becomes narrower and breaks its line."""
+    """One or more lines that leave nothing behind when the terminal becomes narrower and breaks them."""
 
     @staticmethod
     def status_printer(file: Any) -> Callable[[str], None]:
         """See tqdm."""
-        shown = 0
+        shown = [0]
 
         def print_status(text: str) -> None:
             nonlocal shown
-            broken = max(0, shown - 1) // _columns(file)
-            file.write("\r" + (f"\x1b[{broken}A" if broken else "") + "\x1b[J" + text)
+            above = len(shown) - 1 + sum(max(0, length - 1) // _columns(file) for length in shown)
+            file.write("\r" + (f"\x1b[{above}A" if above else "") + "\x1b[J" + text)
             file.flush()
-            shown = len(text)
+            shown = [len(line) for line in text.split("\n")]
 
         return print_status
 
@@ -58,7 +64,7 @@ class _BarHandler(logging.StreamHandler):
 
 
 @contextmanager
-def logging_to(file: Path, *, quiet: bool) -> Iterator[None]:
+def logging_to(file: Path, *, quiet: bool, console: bool = True) -> Iterator[None]:
     """
     Send everything to a log file and the essential to the console, while the block runs.
 
@@ -68,6 +74,8 @@ def logging_to(file: Path, *, quiet: bool) -> Iterator[None]:
         Log file; appended to.
     quiet : bool
         Only warnings and what is marked `ESSENTIAL` on the console, because bars show the rest.
+    console : bool
+        False: nothing on the console; another process tells what is to be told.
 
     Yields
     ------
@@ -76,6 +84,7 @@ def logging_to(file: Path, *, quiet: bool) -> Iterator[None]:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     to_file = logging.FileHandler(file, encoding="utf-8")
+    to_file.addFilter(lambda record: not hasattr(record, "console_only"))
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     to_console = _BarHandler(sys.stderr)
     to_console.setLevel(logging.INFO)
@@ -86,7 +95,8 @@ def logging_to(file: Path, *, quiet: bool) -> Iterator[None]:
     root, own = logging.getLogger(), logging.getLogger("stillsun")
     before = own.level, root.level
     root.addHandler(to_file)
-    root.addHandler(to_console)
+    if console:
+        root.addHandler(to_console)
     root.setLevel(logging.WARNING)
     own.setLevel(logging.DEBUG)
     logging.captureWarnings(True)
@@ -177,6 +187,64 @@ class Progress:
                 "at": time.time(),
             },
         )
+
+
+def read_progress(file: Path) -> dict[str, Any] | None:
+    """
+    Read what a task says of itself.
+
+    Parameters
+    ----------
+    file : Path
+        File that its `Progress` writes.
+
+    Returns
+    -------
+    dict or None
+        ``task``, ``done``, ``total``, ``first`` (units done when it began), ``since`` and ``at``
+        (Unix seconds); None where there is nothing.
+    """
+    try:
+        said: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return said
+
+
+class Board:
+    """Bars of tasks that run in other processes, one below the other, from what they say of themselves."""
+
+    def __init__(self) -> None:
+        self._bar = _Bar(total=0, bar_format="{desc}", nrows=_ROWS, leave=False, file=sys.stderr)
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, files: Mapping[str, Path]) -> None:
+        """
+        Draw the bars anew.
+
+        Parameters
+        ----------
+        files : mapping of str to Path
+            Task to the file in which it says how far it is.
+        """
+        columns = min(_columns(sys.stderr), _WIDEST)
+        lines = []
+        for name, file in files.items():
+            said = read_progress(file)
+            if said is None or said["task"] != name:
+                lines.append(f"{name}: begins")
+                continue
+            took = max(0.0, time.time() - said["since"])
+            meter = tqdm.format_meter(
+                said["done"], said["total"], took, ncols=columns - 1, prefix=name, initial=said["first"]
+            )
+            lines.append(meter)
+        self._bar.set_description_str("\n".join(lines))
 
 
 def bars_wanted(progress: bool) -> bool:

@@ -16,7 +16,7 @@ from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import StillsunError
 from stillsun.io.store import StoreReader
-from stillsun.pipeline.console import ESSENTIAL, Progress, logging_to
+from stillsun.pipeline.console import CONSOLE_ONLY, ESSENTIAL, Board, Progress, logging_to
 from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
@@ -26,6 +26,8 @@ from stillsun.pipeline.workspace import Workspace, read_stamp, write_stamp
 
 _LOG = logging.getLogger(__name__)
 
+# How often bars of other processes are looked after, seconds.
+_LOOK = 0.5
 # How the notes of a failed task begin.
 FAILED = "FAILED: "
 
@@ -116,6 +118,7 @@ def execute(
     earlier = record.earlier()
     outcome.notes.update(_earlier_failures(plan, earlier))
     with (
+        ExitStack() as stack,
         record.kept(settings, backend, space, plan, command),
         open_executor(settings.run.executor, backend.threads, len(settings.channels)) as (
             executor,
@@ -124,6 +127,7 @@ def execute(
         ),
     ):
         share = replace(backend, threads=threads)
+        board = stack.enter_context(Board()) if bars and workers > 1 else None
         while pending or running:
             for task in [t for t in pending if _is_ready(t, plan, settings, outcome)]:
                 if len(running) >= workers:
@@ -139,9 +143,12 @@ def execute(
                 record.task(task.name, state="running")
                 shown = bars and workers == 1
                 running[executor.submit(run_task, task, plan, settings, share, so_far, shown, remote)] = task
+            if board is not None:
+                board.show({t.name: t.layout.progress(t.channel) for t in running.values()})
             if running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    _collect(running.pop(future), future, outcome, record)
+                pause = None if board is None else _LOOK
+                for future in wait(running, pause, FIRST_COMPLETED).done:
+                    _collect(running.pop(future), future, outcome, record, told=workers == 1)
     return outcome
 
 
@@ -191,7 +198,10 @@ def _settled(
     return True
 
 
-def _collect(task: Task, future: Future[TaskResult], outcome: Outcome, record: RunRecord) -> None:
+def _collect(
+    task: Task, future: Future[TaskResult], outcome: Outcome, record: RunRecord, *, told: bool
+) -> None:
+    """Take over how a task ended; `told`: its notes are on the console already."""
     error = future.exception()
     if error is None:
         result = future.result()
@@ -200,6 +210,8 @@ def _collect(task: Task, future: Future[TaskResult], outcome: Outcome, record: R
         outcome.seconds[task.name] = result.seconds
         state = "empty" if result.state == "empty" else "done"
         record.task(task.name, state=state, seconds=result.seconds, notes=result.notes)
+        for note in [] if told else result.notes:
+            _LOG.warning("%s: %s", task.name, note, extra=CONSOLE_ONLY)
         words = "no result" if state == "empty" else "done"
         _LOG.info("%s: %s after %.1f s", task.name, words, result.seconds, extra=ESSENTIAL)
         return
@@ -246,7 +258,7 @@ def run_task(
     start = time.monotonic()
     with ExitStack() as stack:
         if log is not None:
-            stack.enter_context(logging_to(log, quiet=True))
+            stack.enter_context(logging_to(log, quiet=True, console=False))
         waited = stack.enter_context(_locked(task.layout.lock(task.channel), task.name))
         if waited and task.is_made():
             return TaskResult("reused", _stored_notes(task), time.monotonic() - start)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from stillsun.io.store import part_progress, stored_digest
+from stillsun.pipeline.console import read_progress
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, Plan
 from stillsun.pipeline.record import is_alive
@@ -148,11 +148,8 @@ def _rows(stage: Stage, channel: str, places: Layout, digest: str | None) -> dic
 
 def _progress(name: str, channel: str, layout: Layout) -> dict[str, Any]:
     """What a running task says of itself, with the time that the rest will take at its pace."""
-    try:
-        said = json.loads(layout.progress(channel).read_text())
-    except (OSError, ValueError):
-        return {}
-    if said["task"] != name:
+    said = read_progress(layout.progress(channel))
+    if said is None or said["task"] != name:
         return {}
     made, took = said["done"] - said["first"], said["at"] - said["since"]
     more: dict[str, Any] = {"done": said["done"], "total": said["total"]}
