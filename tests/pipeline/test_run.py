@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import threading
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,11 +243,18 @@ def test_a_second_run_waits_for_the_first(observation, tmp_path, caplog):
     _go(observation)
     with (tmp_path / "work" / ".stillsun" / "A.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        release = threading.Timer(1.0, fcntl.flock, (handle, fcntl.LOCK_UN))
-        release.start()
-        with caplog.at_level("WARNING", logger="stillsun"):
-            _, outcome = _go(observation, "force=[export]", "channels=[A]")
-        release.join()
+        # The first run ends when the second says that it waits.
+        release = logging.Handler()
+        release.emit = lambda record: (
+            fcntl.flock(handle, fcntl.LOCK_UN) if "waits for another run" in record.getMessage() else None
+        )
+        logger = logging.getLogger("stillsun.pipeline.run")
+        logger.addHandler(release)
+        try:
+            with caplog.at_level("WARNING", logger="stillsun"):
+                _, outcome = _go(observation, "force=[export]", "channels=[A]")
+        finally:
+            logger.removeHandler(release)
     assert "waits for another run" in caplog.text
     assert "A/export" in outcome.reused
 
