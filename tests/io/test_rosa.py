@@ -216,10 +216,37 @@ def test_compressed_files_give_the_same_frames(tmp_path, frames, options):
     assert any("compressed too" in finding for finding in mixed.findings)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression_type": "GZIP_1"},
+        {"compression_type": "GZIP_2"},
+        {"compression_type": "HCOMPRESS_1", "tile_shape": SHAPE},
+        {"tile_shape": (5, 8)},
+    ],
+)
+def test_unusual_compression_is_read_and_said(tmp_path, frames, options):
+    paths, times = _rawfiles.write_rosa(tmp_path, frames)
+    packed = [_pack(path, **options) for path in paths]
+    source = open_rosa(packed, SHAPE)
+    np.testing.assert_array_equal(source.read(0, len(frames)), frames)
+    np.testing.assert_array_equal(source.read(5, 6), frames[5:6])
+    np.testing.assert_array_equal(source.start_times, times)
+    assert any("read slowly" in finding for finding in source.findings)
+
+
 def test_damaged_and_otherwise_compressed_files_are_refused(tmp_path, frames):
     paths, _ = _rawfiles.write_rosa(tmp_path, frames[:8])
-    with pytest.raises(InputError, match=r"GZIP_1.*funpack"):
-        open_rosa([_pack(paths[0], compression_type="GZIP_1")], SHAPE)
+    with fits.open(paths[0]) as units:
+        real = [fits.PrimaryHDU(), fits.CompImageHDU(units[1].data.astype(np.float32))]
+        fits.HDUList(real).writeto(tmp_path / "das1_rosa_2025-09-03_15.00.00_0000.fit.fz")
+    with pytest.raises(InputError, match=r"unsigned 16-bit.*ZBITPIX=-32"):
+        open_rosa([tmp_path / "das1_rosa_2025-09-03_15.00.00_0000.fit.fz"], SHAPE)
+    gzip = _pack(paths[0], compression_type="GZIP_1")
+    content = gzip.read_bytes()
+    gzip.write_bytes(content[:-4500] + b"\x7f" * 1000 + content[-3500:])
+    with pytest.raises(InputError, match="compressed frame is damaged"):
+        open_rosa([gzip], SHAPE).read(0, 4)
     packed = _pack(paths[1])
     content = packed.read_bytes()
     packed.write_bytes(content[:-2000])

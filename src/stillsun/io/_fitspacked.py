@@ -1,14 +1,17 @@
 """
 Places, dates and pixels of the frames in a FITS file that ``fpack`` compressed.
 
-Each frame is a binary table of tiles, whole rows of the image, coded after Rice (FITS standard 4.0,
-section 10). The tables differ in length, so that the headers are walked one by one; what describes the
-coding must be alike in all of them.
+Each frame is a binary table of tiles (FITS standard 4.0, section 10): whole rows of the image, coded after
+Rice, unless ``fpack`` was told otherwise. Those are decoded here; what is tiled or coded otherwise (GZIP,
+HCOMPRESS) goes through astropy, which is slower. The tables differ in length, so that the headers are walked
+one by one; what describes the coding must be alike in all of them.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +23,16 @@ from stillsun.core.backend import get_backend
 from stillsun.core.batch import SIGN_BIT
 from stillsun.core.rice import decode_rice
 from stillsun.errors import InputError
-from stillsun.io._fitsscan import CARD, REMEDY, FileScan, card_place, exposure_seconds, padded, read_header
+from stillsun.io._fitsscan import (
+    BLOCK,
+    CARD,
+    REMEDY,
+    FileScan,
+    card_place,
+    exposure_seconds,
+    padded,
+    read_header,
+)
 
 SUFFIX = ".fz"
 # Cards that describe the coding.
@@ -30,7 +42,8 @@ _STRUCTURE = (
     *("BZERO", "BSCALE", "EXPOSURE", "END"),
 )
 _DESCRIPTORS = {"P": ">i4", "Q": ">i8"}
-_UNPACK = "Unpack the file with funpack, or exclude it by the file pattern"
+# What stands before an extension that is read alone.
+_EMPTY = fits.PrimaryHDU().header.tostring().encode()
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,10 @@ class Packing:
         Data type of the descriptor: length and place of a tile.
     heap : int
         Bytes from the table's begin to the tiles.
+    coding : str
+        Name of the compression.
+    direct : bool
+        It is decoded here; else each frame is handed to astropy with its header, which counts as part of it.
     """
 
     shape: tuple[int, int]
@@ -60,6 +77,8 @@ class Packing:
     row_bytes: int
     descriptor: str
     heap: int
+    coding: str
+    direct: bool
 
 
 def scan_packed(path: Path) -> tuple[FileScan, np.ndarray, Packing]:
@@ -74,16 +93,16 @@ def scan_packed(path: Path) -> tuple[FileScan, np.ndarray, Packing]:
     Returns
     -------
     scan : FileScan
-        Place (of the table) and date of each frame.
+        Place (of the table, or of its header) and date of each frame.
     sizes : numpy.ndarray
-        (frames,) int64: bytes of each table with its tiles.
+        (frames,) int64: bytes of each from there to the end of its tiles.
     packing : Packing
         How the frames are compressed.
 
     Raises
     ------
     InputError
-        If the file is damaged or compressed in another way.
+        If the file is damaged or holds no images of unsigned 16-bit integers.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -123,7 +142,8 @@ def read_packed(path: Path, offsets: np.ndarray, sizes: np.ndarray, packing: Pac
         def work(begin: int, end: int) -> None:
             for frame in range(begin, end):
                 data = np.frombuffer(os.pread(descriptor, sizes[frame], offsets[frame]), dtype=np.uint8)
-                if data.size < sizes[frame] or not _decode(data, packing, frames[frame]):
+                decode = _decode if packing.direct else _decode_slowly
+                if data.size < sizes[frame] or not decode(data, packing, frames[frame]):
                     raise InputError(
                         "a compressed frame is damaged",
                         file=path,
@@ -152,6 +172,19 @@ def _decode(data: np.ndarray, packing: Packing, out: np.ndarray) -> bool:
         if count and decode_rice(data, starts[chosen], ends[chosen], packing.block, pixels) >= 0:
             return False
         first += count * height
+    return True
+
+
+def _decode_slowly(data: np.ndarray, packing: Packing, out: np.ndarray) -> bool:
+    """Decode by astropy, from a file in memory that holds this frame only."""
+    try:
+        with fits.open(io.BytesIO(_EMPTY + data.tobytes() + bytes(-data.size % BLOCK))) as units:
+            pixels = units[1].data
+    except (OSError, ValueError, TypeError, KeyError, IndexError, zlib.error, fits.VerifyError):
+        return False
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape != packing.shape:
+        return False
+    np.bitwise_xor(pixels, np.uint16(SIGN_BIT), out=out)
     return True
 
 
@@ -191,8 +224,8 @@ def _walk(file: int, path: Path) -> tuple[FileScan, np.ndarray, Packing]:
                 found=f"{size} bytes",
                 remedy=REMEDY,
             )
-        offsets.append(begin)
-        sizes.append(length)
+        offsets.append(begin if packing.direct else at)
+        sizes.append(length if packing.direct else length + len(text))
         dates.append(_text(text, "DATE").removesuffix("Z"))
         exposures.append(exposure)
         at = begin + padded(length)
@@ -215,37 +248,31 @@ def _meaning(header: bytes, path: Path, number: int) -> tuple[Packing, float]:
     options = {_text(header, f"ZNAME{k}"): _number(header, f"ZVAL{k}") for k in range(1, 5)}
     rows, columns = _number(header, "ZNAXIS2"), _number(header, "ZNAXIS1")
     form = _text(header, "TFORM1")
-    told = {
+    told: dict[str, object] = {
         "ZIMAGE": _text(header, "ZIMAGE"),
-        "ZCMPTYPE": _text(header, "ZCMPTYPE"),
         "ZBITPIX": _number(header, "ZBITPIX"),
         "ZNAXIS": _number(header, "ZNAXIS"),
-        "ZTILE1": _number(header, "ZTILE1", columns),
         "BZERO": _number(header, "BZERO"),
         "BSCALE": _number(header, "BSCALE", 1),
-        "TTYPE1": _text(header, "TTYPE1"),
-        "BYTEPIX": options.get("BYTEPIX", 4),
     }
-    wanted = {
-        "ZIMAGE": "T",
-        "ZCMPTYPE": "RICE_1",
-        "ZBITPIX": 16,
-        "ZNAXIS": 2,
-        "ZTILE1": columns,
-        "BZERO": SIGN_BIT,
-        "BSCALE": 1,
-        "TTYPE1": "COMPRESSED_DATA",
-        "BYTEPIX": 2,
-    }
-    kind = form[1:2] if form[:1] == "1" else form[:1]
-    if told != wanted or min(rows, columns) < 1 or kind not in _DESCRIPTORS:
+    wanted = {"ZIMAGE": "T", "ZBITPIX": 16, "ZNAXIS": 2, "BZERO": SIGN_BIT, "BSCALE": 1}
+    if told != wanted or min(rows, columns) < 1:
         raise InputError(
-            f"extension {number} is no Rice-compressed image of unsigned 16-bit integers",
+            f"extension {number} is no compressed image of unsigned 16-bit integers",
             file=path,
             expected=", ".join(f"{name}={value}" for name, value in wanted.items()),
             found=", ".join(f"{name}={value}" for name, value in told.items()),
-            remedy=_UNPACK,
+            remedy="Exclude the file by the file pattern",
         )
+    coding = _text(header, "ZCMPTYPE")
+    kind = form[1:2] if form[:1] == "1" else form[:1]
+    direct = (
+        coding == "RICE_1"
+        and kind in _DESCRIPTORS
+        and _number(header, "ZTILE1", columns) == columns
+        and _text(header, "TTYPE1") == "COMPRESSED_DATA"
+        and options.get("BYTEPIX", 4) == 2
+    )
     width, table_rows = _number(header, "NAXIS1"), _number(header, "NAXIS2")
     heap = _number(header, "THEAP", width * table_rows)
     packing = Packing(
@@ -253,9 +280,13 @@ def _meaning(header: bytes, path: Path, number: int) -> tuple[Packing, float]:
         max(1, _number(header, "ZTILE2", 1)),
         options.get("BLOCKSIZE", 32),
         width,
-        _DESCRIPTORS[kind],
+        _DESCRIPTORS.get(kind, ""),
         width * table_rows,
+        coding,
+        direct,
     )
+    if not direct:
+        return packing, exposure_seconds(_text(header, "EXPOSURE"))
     if table_rows != -(-rows // packing.tile_rows) or width * table_rows != heap:
         raise InputError(
             f"the header of extension {number} is damaged",

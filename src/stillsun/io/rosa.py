@@ -97,6 +97,11 @@ def open_rosa(
     if clock_offset_h:
         times = times - np.timedelta64(round(clock_offset_h * 3.6e9), "us")
         findings.append(f"times are the files' less {clock_offset_h:g} h, the clock's offset from UTC")
+    slow = sorted({packing.coding for packing in packings if packing is not None and not packing.direct})
+    if slow:
+        findings.append(
+            f"files compressed in an unusual way ({', '.join(slow)}) are read slowly; funpack helps"
+        )
     counts = [len(scan.dates) for scan in scans]
     return FileSource(
         files=tuple(ordered),
