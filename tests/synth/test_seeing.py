@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import j0
 
+from stillsun.core.zernike import noll_indices, zernike_basis
 from stillsun.errors import ConfigError
 from stillsun.synth.imaging import ARCSEC, AdaptiveOptics, Imager
 from stillsun.synth.scene import Look, granulation_scene
 from stillsun.synth.seeing import REFERENCE_WAVELENGTH_M, Atmosphere, Layer
-from stillsun.synth.zernike import noll_indices, zernike_basis
 
 GROUND = (Layer(0.0, 1.0, 6.0, 30.0),)
 DIAMETER = 0.762

@@ -8,9 +8,9 @@ import numba
 import numpy as np
 import scipy.fft
 
+from stillsun.core.zernike import zernike_basis
 from stillsun.errors import ConfigError
 from stillsun.synth.seeing import Atmosphere
-from stillsun.synth.zernike import zernike_basis
 
 ARCSEC = np.pi / 180 / 3600
 _BOX = 128  # side of a point-spread function, px
