@@ -110,10 +110,17 @@ def test_solar_radius_is_not_halved_twice(tmp_path):
     np.testing.assert_allclose(_at(log, 10.0).solar_radius, 951.2)
 
 
-def test_other_files_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [b"", bytes(range(256)) * 20, b"DST_TIME= '????-09-03T14:2?' / UTC\nDST_SLAT= 1.0 / deg\n"],
+    ids=["empty", "binary", "damaged"],
+)
+def test_a_log_without_a_record_tells_nothing_and_says_so(tmp_path, content):
     path = tmp_path / "log.txt"
     with pytest.raises(InputError, match="telescope_log"):
         read_telescope_log(path)
-    path.write_bytes(bytes(range(256)) * 20)
-    with pytest.raises(InputError, match="no record"):
-        read_telescope_log(path)
+    path.write_bytes(content)
+    log = read_telescope_log(path)
+    assert log.times.size == 0
+    assert "no record; expected DST_TIME" in log.findings[-1]
+    assert np.isnan(_at(log, [0.0, 5.0]).latitude).all()

@@ -198,6 +198,18 @@ def test_no_log_and_a_log_of_another_hour_are_said(tmp_path):
     assert any("says nothing of the time of the data" in note for note in notes)
 
 
+def test_a_log_of_no_use_is_said_and_done_without(tmp_path):
+    (tmp_path / "log.txt").write_text("DST_TIME= '2025-??-??' / UTC\nDST_SLAT= 1 / deg\n")
+    *_, bursts, notes = _run(tmp_path / "data", log=str(tmp_path / "log.txt"))
+    assert np.isnan(bursts.read("latitude")).all()
+    assert bursts.done().all()
+    said = "\n".join(notes)
+    assert "1 damaged" in said
+    assert "log.txt: no record" in said
+    assert "of no use" in said
+    assert "align.pointing" in said
+
+
 def test_a_log_of_another_day_is_refused(tmp_path):
     log = _log(tmp_path / "log.txt", [0, 1], _rawfiles.START - np.timedelta64(1, "D"))
     with pytest.raises(InputError, match=r"log\.txt: the telescope log is of another time.*to null"):

@@ -97,8 +97,8 @@ class TelescopeLog:
         TelescopeState
             (n,) each.
         """
-        seconds = (times - self.times[0]) / np.timedelta64(1, "s")
-        logged = (self.times - self.times[0]) / np.timedelta64(1, "s")
+        seconds = (times - times[:1]) / np.timedelta64(1, "s")
+        logged = (self.times - times[:1]) / np.timedelta64(1, "s")
         found = {}
         for name, values in self.values.items():
             known = np.isfinite(values)
@@ -143,12 +143,12 @@ def read_telescope_log(path: Path) -> TelescopeLog:
     Returns
     -------
     TelescopeLog
-        Its records; lines that cannot be read are counted in the findings.
+        Its records, perhaps none; lines that cannot be read are counted in the findings.
 
     Raises
     ------
     InputError
-        If the file is missing or holds no record.
+        If the file cannot be read.
     """
     path = Path(path)
     try:
@@ -161,14 +161,12 @@ def read_telescope_log(path: Path) -> TelescopeLog:
             remedy="Correct observation.telescope_log, or set it to null to do without",
         ) from error
     records, damaged = _records(text)
-    if not records:
-        raise InputError(
-            "no record in the telescope log",
-            file=path,
-            expected="DST_TIME and DST_SLAT, DST_SLNG, … (DCSS), or TIME, DATE and VTT … (ICC)",
-            remedy="Correct observation.telescope_log, or set it to null to do without",
-        )
     findings = [f"{path.name}: {damaged} damaged lines or records left out"] if damaged else []
+    if not records:
+        findings.append(
+            f"{path.name}: no record; expected DST_TIME and DST_SLAT, DST_SLNG, … (DCSS), or TIME, DATE and "
+            "VTT … (ICC)"
+        )
     times = np.array([time for time, _ in records], dtype="datetime64[us]")
     back = int((np.diff(times) < np.timedelta64(0, "us")).sum())
     if back:

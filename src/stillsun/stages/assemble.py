@@ -145,15 +145,20 @@ def telescope_state(ctx: StageContext, average: np.ndarray) -> TelescopeState:
     log = read_telescope_log(Path(path))
     for finding in log.findings:
         ctx.note(f"telescope log: {finding}")
+    if not log.times.size:
+        ctx.note(
+            "the telescope log is of no use: the channel is reduced without; the pointing must come from "
+            "align.pointing or the reference channel"
+        )
     state = log.at((average * 1e6).astype(np.int64).astype("datetime64[us]"), _LOG_DISTANCE_S)
     unknown = np.isnan(state.latitude)
-    if unknown.all():
+    if unknown.all() and log.times.size:
         _check_day(Path(path), log.times, average)
         ctx.note(
             f"the telescope log ({log.times[0]} to {log.times[-1]}) says nothing of the time of the data "
             f"({_text(average[0])} to {_text(average[-1])})"
         )
-    elif unknown.any():
+    elif unknown.any() and log.times.size:
         ctx.note(f"the telescope log has no pointing for {int(unknown.sum())} of {unknown.size} bursts")
     return state
 
