@@ -22,6 +22,8 @@ from stillsun.speckle.masking.subfield import PASSES, Geometry, SubfieldResult, 
 
 # Share of the device's memory that the subfields in work may take, beside the burst.
 _MEMORY_SHARE = 0.4
+# Transforms and grids of blocks are numbered with 32 and 16 bits.
+_MOST_PIXELS, _MOST_BLOCKS = 2**30, 65_535
 
 
 class DeviceWorker:
@@ -135,11 +137,13 @@ class DeviceWorker:
         return self._backend.asarray(np.stack([pick(result) for _, result in part]))
 
     def _batch(self) -> int:
+        """Subfields in work at a time."""
         frames, size, count = len(self._frames), self._geometry.size, len(self._geometry.frequencies)
         # Pixels, spectra, their squares and the work of the transform; spectra in use and turned copies.
-        pixels = frames * (4 * size**2 + 20 * size * (size // 2 + 1))
+        pixels = frames * (4 * size**2 + 28 * size * (size // 2 + 1))
         own = pixels + 48 * frames * count + self._method.bytes_per_subfield
-        return max(1, int(_MEMORY_SHARE * self._backend.memory / own))
+        fitting = int(_MEMORY_SHARE * self._backend.memory / own)
+        return max(1, min(fitting, _MOST_PIXELS // (frames * size**2), _MOST_BLOCKS))
 
     def _reduce(self, first: np.ndarray) -> Iterator[SubfieldResult]:
         xp, size = self._backend.xp, self._geometry.size
@@ -169,23 +173,24 @@ class DeviceWorker:
         start = xp.where(length > 0, mean / xp.where(length > 0, length, np.float32(1)), np.complex64(1))
         phases, change = self._method(spectra, start.astype(np.complex64), residual, noise)
         phases = register_subfields(phases, mean, self._rows, self._columns, size, self._backend)
-        found = [
-            to_host(a)
-            for a in (power, mean, noise, phases, change, shifts, offset, residual, levels.mean(axis=1))
-        ]
-        for values in zip(*found, strict=True):
-            power_, mean_, noise_, phases_, change_, shifts_, offset_, residual_, level = values
-            yield SubfieldResult(
-                power_,
-                mean_,
-                float(noise_),
-                phases_,
-                float(change_),
-                shifts_,
-                offset_,
-                residual_,
-                float(level),
-            )
+        found = {
+            "power": power,
+            "mean": mean,
+            "noise": noise,
+            "phases": phases,
+            "change": change,
+            "shifts": shifts,
+            "offset": offset,
+            "residual": residual,
+            "level": levels.mean(axis=1),
+        }
+        found = {name: to_host(values) for name, values in found.items()}
+        for number in range(len(first)):
+            own: dict[str, Any] = {
+                name: values[number] if values.ndim > 1 else float(values[number])
+                for name, values in found.items()
+            }
+            yield SubfieldResult(**own)
 
     def _track(self, corners: Any) -> tuple[Any, Any]:
         """Total shifts of the frames for each subfield, their mean over the burst removed."""

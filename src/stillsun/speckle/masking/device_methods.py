@@ -60,7 +60,7 @@ class DevicePhases:
         self._element = put(np.where(conjugate, -1 - equations.triple, equations.triple))
         self._conjugate = put(conjugate)
         # Phasor, ratio and weight of each element; each equation's own, twice while it is made.
-        self.bytes_per_subfield = 24 * elements + 24 * len(conjugate)
+        self.bytes_per_subfield = 36 * elements + 24 * len(conjugate)
 
     def solve(self, phasor: Any, snr: Any, phases: Any) -> Any:
         """
