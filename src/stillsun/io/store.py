@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,83 +20,19 @@ import h5py
 import numpy as np
 
 from stillsun.errors import InputError
+from stillsun.io._storefile import (
+    DIGEST,
+    DONE,
+    LAYOUT,
+    NOTES,
+    NOTES_LENGTH,
+    Field,
+    Layout,
+    allocate,
+    resumable,
+)
 
 PART = ".part"
-_DONE = "row_done"
-_NOTES = "notes"
-_NOTES_LENGTH = 65536
-_DIGEST = "digest"
-_LAYOUT = "layout"
-
-
-@dataclass(frozen=True)
-class Field:
-    """
-    One dataset of a store.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape; for a stack without the leading row axis.
-    dtype : str
-        NumPy data type; ``"str"`` for text (UTF-8, variable length is not used: see `length`).
-    unit : str
-        Physical unit, empty for none.
-    meaning : str
-        What it is, in a few words.
-    stack : bool
-        True: one entry a row (time), leading axis; False: one for the store.
-    length : int
-        Bytes of a text entry.
-    """
-
-    shape: tuple[int, ...] = ()
-    dtype: str = "float64"
-    unit: str = ""
-    meaning: str = ""
-    stack: bool = True
-    length: int = 64
-
-    @property
-    def numpy_dtype(self) -> np.dtype:
-        """Data type as stored."""
-        return np.dtype(f"S{self.length}") if self.dtype == "str" else np.dtype(self.dtype)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """
-    What a store holds, fixed before the first value is written.
-
-    Attributes
-    ----------
-    rows : int
-        Rows of the stacks.
-    fields : mapping of str to Field
-        The datasets by name; ``/`` makes groups.
-    attributes : mapping
-        Plain values that describe the store (provenance, configuration as JSON).
-    """
-
-    rows: int
-    fields: Mapping[str, Field]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    def signature(self) -> str:
-        """Text that is equal for layouts with the same datasets."""
-        items = {n: [list(f.shape), f.numpy_dtype.str, f.stack] for n, f in sorted(self.fields.items())}
-        return json.dumps({"rows": self.rows, "fields": items})
-
-
-_OWN_FIELDS = {
-    _DONE: Field(dtype="uint8", meaning="1: this row is complete"),
-    _NOTES: Field(
-        dtype="str",
-        length=_NOTES_LENGTH,
-        stack=False,
-        meaning="what was assumed, dropped, retried or refused",
-    ),
-}
 
 
 class StoreReader:
@@ -125,7 +60,7 @@ class StoreReader:
             # Not locked: an unfinished store may be looked at while it is written.
             self._handle = h5py.File(self.path, "r", locking=False)
             self._file = self._handle[group]
-            self.digest = str(self._file.attrs[_DIGEST])
+            self.digest = str(self._file.attrs[DIGEST])
         except (OSError, KeyError) as error:
             raise InputError(
                 "not a store of this program, or damaged",
@@ -150,23 +85,23 @@ class StoreReader:
     @property
     def rows(self) -> int:
         """Rows of the stacks."""
-        return int(json.loads(self._file.attrs[_LAYOUT])["rows"])
+        return int(json.loads(self._file.attrs[LAYOUT])["rows"])
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Values that describe the store."""
-        return {k: v for k, v in self._file.attrs.items() if k not in (_DIGEST, _LAYOUT)}
+        return {k: v for k, v in self._file.attrs.items() if k not in (DIGEST, LAYOUT)}
 
     def names(self) -> list[str]:
         """Names of all datasets."""
         found: list[str] = []
         self._file.visititems(lambda n, o: found.append(n) if isinstance(o, h5py.Dataset) else None)
-        return [n for n in found if n not in (_DONE, _NOTES)]
+        return [n for n in found if n not in (DONE, NOTES)]
 
     @property
     def notes(self) -> list[str]:
         """What the stage assumed, dropped, retried or refused."""
-        return [line for line in self._file[_NOTES][()].decode().splitlines() if line]
+        return [line for line in self._file[NOTES][()].decode().splitlines() if line]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """
@@ -215,7 +150,7 @@ class StoreReader:
             As it was declared.
         """
         dataset = self._file[name]
-        kept = json.loads(self._file.attrs[_LAYOUT])["fields"][name]
+        kept = json.loads(self._file.attrs[LAYOUT])["fields"][name]
         shape = dataset.shape[1:] if kept[2] else dataset.shape
         text = dataset.dtype.kind == "S"
         return Field(
@@ -229,7 +164,7 @@ class StoreReader:
 
     def done(self) -> np.ndarray:
         """Which rows are complete, (rows,) bool."""
-        return self._file[_DONE][()].astype(bool)
+        return self._file[DONE][()].astype(bool)
 
     def read(self, name: str, row: int | slice | None = None) -> Any:
         """
@@ -271,7 +206,7 @@ class StoreWriter(StoreReader):
     def __init__(self, path: Path, file: h5py.File, resumed: bool) -> None:
         self.path = path
         self._handle = self._file = file
-        self.digest = str(file.attrs[_DIGEST])
+        self.digest = str(file.attrs[DIGEST])
         self.resumed = resumed
 
     def write(self, name: str, value: Any, row: int | None = None) -> None:
@@ -294,7 +229,7 @@ class StoreWriter(StoreReader):
                 raise ValueError(f"{name}: text longer than {dataset.dtype.itemsize} bytes: {value}")
         dataset[() if row is None else row] = value
 
-    def mark(self, row: int | slice | tuple[()], name: str = _DONE) -> None:
+    def mark(self, row: int | slice | tuple[()], name: str = DONE) -> None:
         """
         Mark rows as complete; their values reach the file first.
 
@@ -319,7 +254,7 @@ class StoreWriter(StoreReader):
             One line each; what goes beyond 64 kB is cut.
         """
         kept = [*self.notes, *(n for n in notes if n not in self.notes)]
-        self._file[_NOTES][()] = "\n".join(kept).encode()[:_NOTES_LENGTH]
+        self._file[NOTES][()] = "\n".join(kept).encode()[:NOTES_LENGTH]
 
 
 @contextmanager
@@ -346,9 +281,9 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + PART)
-    resumed = _resumable(part, layout, digest)
+    resumed = resumable(part, layout, digest)
     if not resumed:
-        _allocate(part, layout, digest)
+        allocate(part, layout, digest)
     file = h5py.File(part, "r+", locking=False)
     try:
         yield StoreWriter(path, file, resumed)
@@ -444,40 +379,3 @@ def part_progress(path: Path, digest: str | None = None) -> tuple[int, int] | No
             return (int(done.sum()), done.size) if digest in (None, store.digest) else None
     except InputError:
         return None
-
-
-def _resumable(part: Path, layout: Layout, digest: str) -> bool:
-    if not part.is_file():
-        return False
-    try:
-        with h5py.File(part, "r") as file:
-            return str(file.attrs[_DIGEST]) == digest and str(file.attrs[_LAYOUT]) == layout.signature()
-    except (OSError, KeyError):
-        return False
-
-
-def _allocate(part: Path, layout: Layout, digest: str) -> None:
-    part.unlink(missing_ok=True)
-    fresh = part.with_name(part.name + ".new")
-    # The oldest file format has no "open for writing" mark that a kill would leave behind.
-    with h5py.File(fresh, "w", libver=("earliest", "v108")) as file:
-        for name, item in {**layout.fields, **_OWN_FIELDS}.items():
-            shape = (layout.rows, *item.shape) if item.stack else item.shape
-            create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            create.set_layout(h5py.h5d.CONTIGUOUS)
-            create.set_obj_track_times(False)
-            links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-            links.set_create_intermediate_group(True)
-            dtype = h5py.h5t.py_create(item.numpy_dtype, logical=True)
-            space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
-            dataset = h5py.Dataset(
-                h5py.h5d.create(file.id, name.encode(), dtype, space, dcpl=create, lcpl=links)
-            )
-            dataset.attrs["unit"] = item.unit
-            dataset.attrs["meaning"] = item.meaning
-        for name, value in layout.attributes.items():
-            file.attrs[name] = value
-        file.attrs[_LAYOUT] = layout.signature()
-        file.attrs[_DIGEST] = digest
-    fresh.replace(part)
