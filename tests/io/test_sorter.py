@@ -204,7 +204,7 @@ def test_compressed_files(raw):
     _, found = roles(raw)
     item = found["das1_rosa_2025-09-03_14.21.52"]
     assert item.role is Role.data
-    assert (item.sequence.frames, item.sequence.packed, item.sequence.shape) == (16, True, (152, 160))
+    assert (item.sequence.frames, item.sequence.shape) == (16, (152, 160))
     assert item.sequence.pattern.endswith("_*.fit.fz")
     source = open_rosa(item.sequence.files, (152, 160))
     assert source.shape == (16, 152, 160)

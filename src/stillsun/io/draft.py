@@ -17,7 +17,8 @@ import numpy as np
 
 from stillsun.errors import InputError
 from stillsun.io.observationfile import Key, observation_text
-from stillsun.io.rawsequences import HARDCAM, RawDirectory, RawSequence
+from stillsun.io.rawsequence import HARDCAM, RawSequence
+from stillsun.io.rawsequences import RawDirectory
 from stillsun.io.sorter import Role, Sorted, Sureness
 
 # Arcsec per mm at the prime focus, where the lines of the grid are 1 mm apart.

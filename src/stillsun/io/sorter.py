@@ -17,7 +17,7 @@ import numpy as np
 
 from stillsun.core.fiducials import Look, Sight, look
 from stillsun.errors import InputError
-from stillsun.io.rawsequences import HARDCAM, RawSequence
+from stillsun.io.rawsequence import HARDCAM, RawSequence
 
 # Frames that are averaged before a look; of darks and flats for calibration.
 _FRAMES = 4
