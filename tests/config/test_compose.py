@@ -176,13 +176,17 @@ def test_all_faults_of_an_observation_file_at_once(observation):
         ("progress=maybe", "progress: expected true or false"),
         ("speckle=kisip", "speckle.kisip.bin"),
         ("align.pointing=[1]", "align.pointing: expected 2 entries"),
-        ("align.verify=true", "only used with align=hmi"),
         ("~destretch.window", "keys cannot be removed"),
         ("destretch.window=[", "destretch.window=["),
     ],
 )
 def test_faults(observation, override, expected):
     assert expected in _faults(f"observation_file={observation}", override)
+
+
+def test_what_is_only_of_use_with_a_full_disk_image(observation):
+    text = _faults(f"observation_file={observation}", "align=none", "align.verify=true")
+    assert "only used with align=hmi" in text
 
 
 def test_subfields_that_the_external_program_cannot_take(observation):

@@ -243,6 +243,7 @@ def test_knox_thompson_goes_to_either_engine(imported, tmp_path):
         ("KISIP_METHOD", {"kisipMethodUV": "12"}, "kisipMethodUV", Fate.contradiction),
         ("ROSA_GBAND", {"flowWindow": "120"}, "flowWindow", Fate.contradiction),
         ("SHARED", {"solarAlign": "False"}, "verifyPointingUpdate", Fate.contradiction),
+        ("SHARED", {"solarAlign": "False"}, "solarAlign", Fate.remarked),
         ("SHARED", {"referenceChannel": "ROSA_CAK"}, "referenceChannel", Fate.contradiction),
         ("SHARED", {"contextMovies": "False"}, "contextMovies", Fate.remarked),
         ("ZYLA", {"kisipMethodSubfieldArcsec": "12"}, "kisipMethodSubfieldArcsec", Fate.contradiction),
@@ -361,7 +362,9 @@ def test_the_import_of_a_simulated_night_is_its_own_observation_file_and_runs(si
     ini.write_text(simulated_ini(settings, out))
     assert main(["import-ini", str(ini), "-o", str(path)]) == 0
     assert "carried over" in capsys.readouterr().out
-    wanted = load_settings([f"observation_file={out / 'observation.yaml'}"])
+    # The old system does not know of the simulated full-disk image.
+    here = f"observation.channels.{settings.channels[0].name}.align.cache=null"
+    wanted = load_settings([f"observation_file={out / 'observation.yaml'}", here])
     # The chip is larger than what is simulated, and the spool files' interval is that of the exposures.
     chips = [
         f"observation.channels.{setup.name}.camera.{key}={value}"
@@ -384,7 +387,7 @@ def test_the_import_of_a_simulated_night_is_its_own_observation_file_and_runs(si
             assert getattr(other, key) == getattr(channel, key), f"{name}.{key}"
         assert found.stages[name] == wanted.stages[name]
     run = ["run", f"observation_file={path}", f"observation.work_dir={tmp_path / 'work'}", *chips,
-           "speckle=none", "destretch.kernels=[0,32]", "progress=false",
+           "speckle=none", "align=none", "destretch.kernels=[0,32]", "progress=false",
            "stages=[calibrate,assemble,speckle,destretch,register,align,export]"]  # fmt: skip
     assert main(run) == 0
     for name in found.run.observation.channels:

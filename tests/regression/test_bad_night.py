@@ -46,6 +46,8 @@ def page(tmp_path_factory):
     log.write_text("".join(records[: 2 * records.index(next(r for r in records if r.startswith("PT4"))) + 2]))
     tree = yaml.safe_load(observation.read_text())
     del tree["channels"]["HARDCAM"]["target"]
+    # A real night has no image beside it.
+    del tree["channels"]["ROSA_GBAND"]["align"]
     observation.write_text(yaml.safe_dump(tree))
 
     def unreachable(*_):

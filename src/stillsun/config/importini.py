@@ -195,12 +195,11 @@ def _shared(draft: Draft, shared: Section | None, cameras: Sequence[Camera]) -> 
     _reference(draft, shared, cameras)
     aligned = shared.value("solarAlign", boolean)
     verify = shared.value("verifyPointingUpdate", boolean)
-    if aligned:
-        shared.carry("solarAlign", lambda _: "hmi", *(c.key("align", "engine") for c in cameras))
-    elif aligned is not None:
-        shared.note(
-            "solarAlign", Fate.remarked, "align.engine stays none; the channels are registered all the same"
-        )
+    if aligned is not None:
+        engine = "hmi" if aligned else "none"
+        remark = "" if aligned else "the channels are registered all the same"
+        keys = [c.key("align", "engine") for c in cameras]
+        shared.carry("solarAlign", lambda _: engine, *keys, remark=remark)
     if verify and aligned:
         shared.carry("verifyPointingUpdate", boolean, *(c.key("align", "verify") for c in cameras))
     elif verify:

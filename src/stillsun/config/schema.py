@@ -426,7 +426,10 @@ class RegisterConfig:
 class AlignConfig:
     """Frames onto the Sun."""
 
-    engine: AlignEngine = opt(AlignEngine.none, "hmi: match to a full-disk image; none: telescope log only")
+    engine: AlignEngine = opt(
+        AlignEngine.hmi,
+        "hmi: match to a full-disk image, where there is one that fits; none: telescope log only",
+    )
     file: str | None = opt(None, "full-disk image instead of a download")
     cache: str | None = opt(
         None, "directory of downloaded full-disk images; stillsun in the user's cache by default"

@@ -10,6 +10,7 @@ import numpy as np
 
 from stillsun.core.backend import Backend, get_backend
 from stillsun.core.template import Peak, TemplateSearch, find_peak
+from stillsun.errors import InputError
 from stillsun.sky._frame import SkyTemplate, contrast
 from stillsun.sky.fulldisk import FullDisk, SkyGrid
 from stillsun.sky.observer import Site, telescope_frame
@@ -17,6 +18,8 @@ from stillsun.sky.observer import Site, telescope_frame
 # Resolution of a full-disk image in its own pixels: HMI has 1.0 arcsec at 0.5 arcsec a pixel.
 _RESOLUTION_PX = 2.0
 _ANGLE_STEP_DEG = 0.25
+# A field with fewer of its pixels along a side shows nothing that could be found.
+_FEWEST_PX = 12
 # Reach of the passes after the first, pixels of the full-disk image, and when they are done.
 _FINE_REACH_PX = 6.0
 _PASSES = 6
@@ -158,7 +161,7 @@ def match_to_sun(
     Raises
     ------
     InputError
-        If the frame shows nothing.
+        If the frame shows nothing, or is too small for the full-disk image.
 
     Notes
     -----
@@ -176,6 +179,13 @@ def match_to_sun(
         progress or (lambda done, total: None),
         len(angles_deg) * (2 * _angle_steps(max_rotation_deg) + 1) * (1 + _PLACES),
     )
+    side = min(job.template.shape(disk.scale, 0.0))
+    if side < _FEWEST_PX:
+        raise InputError(
+            "the field is too small for the full-disk image",
+            expected=f"{_FEWEST_PX} of its pixels ({_FEWEST_PX * disk.scale:.1f} arcsec) along each side",
+            found=f"{side}",
+        )
     start = (float(start[0]), float(start[1]))
     coarse = job.search(start, angles_deg, search_arcsec, max_rotation_deg)
     nulls = [

@@ -103,7 +103,10 @@ def solve_on_sun(
     except InputError as error:
         if ctx.config.file is not None:
             raise
-        ctx.note(f"not aligned to the Sun: {error}. The pointing stays that of the {supposed.method}")
+        ctx.note(
+            f"not aligned to the Sun: {error}. The pointing stays that of the {supposed.method}; "
+            "force=[align] tries again, align=none does without"
+        )
         return None, []
     believed = [a for a in attempts if a.match.accepted]
     shown = min(believed or attempts, key=lambda a: a.match.uncertainty)

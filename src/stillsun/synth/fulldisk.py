@@ -17,6 +17,7 @@ from stillsun.synth.settings import SimulationSettings
 
 HMI_PIXELS = 4096
 HMI_SCALE = 0.504297
+HMI_CADENCE = 45.0  # s
 _CROTA2 = 179.93
 _PSF_FWHM = 1.0
 _FINE = 0.13  # arcsec, sampling of the field before it is blurred
@@ -151,7 +152,7 @@ def _header(n: int, scale: float, crpix: np.ndarray, view: SunView, time: dateti
         ("CAMERA", 2, "camera"),
         ("T_OBS", tai.strftime("%Y.%m.%d_%H:%M:%S") + f".{tai.microsecond // 1000:03d}_TAI", "nominal time"),
         ("T_REC", record.strftime("%Y.%m.%d_%H:%M:%S_TAI"), "slot time"),
-        ("CADENCE", 45.0, "cadence (s)"),
+        ("CADENCE", HMI_CADENCE, "cadence (s)"),
         ("CONTENT", "CONTINUUM INTENSITY", "what is shown"),
         ("BUNIT", "DN/s", "unit"),
         ("QUALITY", 0, "0: nothing amiss"),

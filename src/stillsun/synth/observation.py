@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
@@ -22,7 +23,7 @@ from stillsun.errors import ConfigError
 from stillsun.synth.camera import Detector
 from stillsun.synth.channels import ChannelSetup, rotation
 from stillsun.synth.flow import default_flow
-from stillsun.synth.fulldisk import write_fulldisk
+from stillsun.synth.fulldisk import HMI_CADENCE, write_fulldisk
 from stillsun.synth.granulation import DarkSpot
 from stillsun.synth.imaging import AdaptiveOptics, Imager, PreparedScene
 from stillsun.synth.observationfile import first_exposure, observation_text, sequence_start, spool_directory
@@ -40,6 +41,7 @@ _FLAT_BLUR_ARCSEC = 1.6
 _REFERENCE_M = 500e-9
 _AHEAD = 4  # frames
 _RAW = "level0"
+_DISKS = "hmi"
 _Result = TypeVar("_Result")
 
 
@@ -144,19 +146,14 @@ class _Simulation:
         log = f"dcss_{self.settings.start:%Y%m%d}.txt"
         last = max(s.frame_seconds(c, s.frame_count(c)) for c in s.channels)
         self.telescope.write_log(raw / log, max(self.seconds, last))
-        time = self.settings.start + timedelta(seconds=round(self.seconds / 2))
-        fulldisk = write_fulldisk(
-            self.partial / "hmi",
-            self.settings,
-            self.scene,
-            self.telescope.pointing(time),
-            self.extent / 2,
-            time,
-        )
+        # No frame is farther than a cadence of HMI from an image.
+        images = max(1, ceil(self.seconds / (2 * HMI_CADENCE)))
+        for number in range(images):
+            time = s.start + timedelta(seconds=round((number + 0.5) * self.seconds / images))
+            pointing = self.telescope.pointing(time)
+            write_fulldisk(self.partial / _DISKS, s, self.scene, pointing, self.extent / 2, time)
         write_truth(self.partial / "truth.h5", self._facts(), truths)
-        text = observation_text(
-            self.settings, self.out, self.out / _RAW / log, self.out / "hmi" / fulldisk.name
-        )
+        text = observation_text(s, self.out, self.out / _RAW / log, self.out / _DISKS)
         (self.partial / "observation.yaml").write_text(text, encoding="utf-8")
 
     def _extent(self, setup: ChannelSetup) -> float:

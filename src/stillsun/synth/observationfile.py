@@ -93,7 +93,7 @@ def observation_text(settings: SimulationSettings, out: Path, log: Path, fulldis
     log : Path
         Telescope log.
     fulldisk : Path
-        Full-disk image.
+        Directory of the full-disk images.
 
     Returns
     -------
@@ -107,16 +107,12 @@ def observation_text(settings: SimulationSettings, out: Path, log: Path, fulldis
         "telescope_log": str(log),
         "reference_channel": settings.channels[0].name,
         "object": "simulated Sun",
-        "channels": {setup.name: _channel(settings, setup) for setup in settings.channels},
+        "channels": {setup.name: _channel(settings, setup, fulldisk) for setup in settings.channels},
     }
-    header = [
-        "A simulated observation; the truth is in truth.h5.",
-        f"Full-disk image for the solar alignment: {fulldisk}",
-    ]
-    return as_yaml(tree, header=header)
+    return as_yaml(tree, header=["A simulated observation; the truth is in truth.h5."])
 
 
-def _channel(settings: SimulationSettings, setup: ChannelSetup) -> dict[str, Any]:
+def _channel(settings: SimulationSettings, setup: ChannelSetup, fulldisk: Path) -> dict[str, Any]:
     rows, columns = setup.shape
     camera: dict[str, Any] = {"shape": [rows, columns], "saturation": setup.saturation_dn}
     if setup.is_rosa:
@@ -151,4 +147,7 @@ def _channel(settings: SimulationSettings, setup: ChannelSetup) -> dict[str, Any
         else:
             channel[role] = {"directory": str(spool_directory(settings, role)), "pattern": "*spool.dat"}
     channel["assemble"] = {"frames_per_burst": settings.burst_length(setup)}
+    if setup is settings.channels[0]:
+        # The simulated Sun, not that of the day.
+        channel["align"] = {"cache": str(fulldisk)}
     return channel
