@@ -108,7 +108,7 @@ def test_the_draft_runs_as_it_is(night, tmp_path, capsys):
         assert draft.clock_offset_h == (1.0 if name == "ROSA_CAK" else 0.0)
     text = path.read_text()
     assert text.count("FILL IN") >= 3
-    run = ["run", f"observation_file={path}", "speckle=none", "destretch.kernels=[0,32]",
+    run = ["run", f"observation_file={path}", "speckle=none", "align=none", "destretch.kernels=[0,32]",
            "progress=false", "assemble.frames_per_burst=4",
            "stages=[calibrate,assemble,speckle,destretch]"]  # fmt: skip
     assert main([*run, f"observation.work_dir={tmp_path / 'work'}"]) == 0

@@ -91,9 +91,7 @@ def run(ctx: StageContext) -> None:
 
 def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, float]) -> Similarity | None:
     if "registration" not in ctx.reference:
-        ctx.note(
-            "not registered, because the reference channel is not reduced; reduce it and run this again"
-        )
+        ctx.note("not registered, because the reference channel is not reduced; reduce it and run this again")
         return None
     missing = [
         who
