@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stillsun.pipeline.status import Status, TaskStatus
+    from stillsun.pipeline.status import Status
+    from stillsun.pipeline.taskstatus import State, TaskStatus
 
 _STATUS = """\
 Says for each channel and stage what is done, running, stopped, failed, stale or missing, how long it took and
@@ -30,6 +31,12 @@ Makes WORK/report/index.html again, from whatever there is in WORK. The raw file
   stillsun report WORK
   stillsun report WORK && firefox WORK/report/index.html
 """
+# What is not plain from the word.
+_MEANS = {
+    "stale": "it is there, but what it depends on has changed since (a key, a raw file, a product before "
+    "it, or the program); the next run makes it again",
+    "stopped": "a run ended in the midst of it; the next one goes on there",
+}
 _INTERVAL = 5.0
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -146,6 +153,9 @@ def status_text(status: Status, width: int | None = None) -> str:
     """
     lines = [f"{status.observation} in {status.work}", _headline(status), ""]
     lines += _table(status, width or shutil.get_terminal_size((120, 40)).columns)
+    for state in _states(status):
+        if state.value in _MEANS:
+            lines += ["", f"{state.value}: {_MEANS[state.value]}"]
     for task in status.tasks:
         if task.error or task.notes:
             lines += ["", f"{task.name} {task.state.value}: {task.error or '; '.join(task.notes)}"]
@@ -153,10 +163,16 @@ def status_text(status: Status, width: int | None = None) -> str:
     if every:
         wrong = [(name, check) for name, check in every if check.holds is False]
         lines += ["", f"quality: {sum(c.holds is True for _, c in every)} of {len(every)} conditions hold"]
-        lines += [f"  {name}/{check.words()}" for name, check in wrong]
+        lines += [
+            line for name, check in wrong for line in (f"  {name}/{check.words()}", f"    {check.remedy}")
+        ]
     if status.findings:
         lines += ["", "what is stale cannot be told:", *(f"  {finding}" for finding in status.findings)]
     return "\n".join([*lines, "", f"next: {status.next}"])
+
+
+def _states(status: Status) -> list[State]:
+    return list(dict.fromkeys(task.state for task in status.tasks))
 
 
 def _headline(status: Status) -> str:
@@ -202,7 +218,7 @@ def _cell(task: TaskStatus) -> str:
     if task.done is not None and task.total:
         text += f" {task.done}/{task.total}"
     if task.seconds is not None:
-        text += f" {_duration(task.seconds)}"
+        text += f"{',' if task.total else ''} {_duration(task.seconds)}"
     if task.remaining_s is not None and task.state.value == "running":
         text += f", {_duration(task.remaining_s)} left"
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,6 +74,19 @@ def test_what_is_missing_or_stale(work, status):
     assert said["command"] in said["next"]
 
 
+def test_what_a_run_left_out_is_not_left_out_again(simulated, work, status):
+    (work / "ROSA_GBAND" / "destretch.h5").unlink()
+    assert reduce(simulated, work, "stages=[calibrate,destretch]", "force=[calibrate]") == 0
+    (work / "report" / "index.html").unlink()
+    said = status(work)
+    assert said["state"] == "unfinished"
+    assert "stages=" in said["command"]
+    again = said["next"].rpartition("stillsun run ")[2]
+    assert f"observation.work_dir={work}" in again
+    assert "stages=" not in again
+    assert "force=" not in again
+
+
 def test_without_the_raw_files_the_record_is_believed(work, simulated, status, tmp_path, monkeypatch):
     record = json.loads((work / ".stillsun" / "manifest.json").read_text())
     record["configuration"]["observation"]["raw_dir"] = str(tmp_path / "archived")
@@ -101,6 +115,16 @@ def test_a_failure_says_what_to_do(simulated, reduced, work, status, monkeypatch
     assert states["ROSA_GBAND/calibrate"] == "done"
     assert "a cable came loose" in said["tasks"]["ROSA_GBAND/destretch"]["error"]
     assert "put right" in said["next"]
+    capsys.readouterr()
+    main(["status", str(work)])
+    text = capsys.readouterr().out
+    assert "ROSA_GBAND/destretch failed: a cable came loose. Plug it in" in text
+    assert "made again" not in text
+    assert "stale: it is there, but what it depends on has changed since" in text
+    assert "then the same command goes on from there: stillsun run " in text.splitlines()[-1]
+    # The log ends with it too.
+    *_, last = (line for line in (work / "stillsun.log").read_text().splitlines() if " ERROR " in line)
+    assert "put right what made these fail: ROSA_GBAND/destretch; then the same command" in last
     # The report made afterwards says so too, although the old frames are still there.
     assert main(["report", str(work)]) == 0
     page = (work / "report" / "index.html").read_text()
@@ -144,7 +168,12 @@ main(sys.argv[1:])
 """
 
 
-def test_a_run_that_goes_on_and_one_that_was_killed(simulated, tmp_path, status):
+def _text(work, capsys):
+    assert main(["status", str(work)]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_and_one_that_was_killed(simulated, tmp_path, status, capsys):
     work = tmp_path / "work"
     command = [
         *(sys.executable, "-c", HELD, "run", f"observation_file={simulated / 'observation.yaml'}"),
@@ -153,13 +182,13 @@ def test_a_run_that_goes_on_and_one_that_was_killed(simulated, tmp_path, status)
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    said = None
-    deadline = time.monotonic() + 120
+    said = text = None
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if (work / ".stillsun" / "manifest.json").is_file():
             said = status(work)
             if part_progress(work / "ROSA_GBAND" / "speckle.h5") == (2, 5):
-                said = status(work)
+                said, text = status(work), _text(work, capsys)
                 break
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -171,7 +200,14 @@ def test_a_run_that_goes_on_and_one_that_was_killed(simulated, tmp_path, status)
     assert said["tasks"]["ROSA_GBAND/speckle"]["total"] == 5
     assert said["tasks"]["ROSA_GBAND/destretch"]["state"] == "waits"
     assert said["tasks"]["ROSA_GBAND/calibrate"]["state"] == "done"
-    said = status(work)
+    assert f"running, started {time.strftime('%Y')}" in text.splitlines()[1]
+    # It says how far it is once a second at most.
+    assert re.search(r"running [012]/5, \d", text)
+    assert text.splitlines()[-1].startswith(f"next: wait: stillsun status {work} --watch; the log is {work}")
+    log = (work / "stillsun.log").read_text()
+    assert f"how far it is: stillsun status {work} --watch" in log
+    assert "the same command goes on where it was: stillsun run " in log
+    said, text = status(work), _text(work, capsys)
     assert said["state"] == "stopped"
     states = _states(said)
     assert states["ROSA_GBAND/speckle"] == "stopped"
@@ -179,3 +215,6 @@ def test_a_run_that_goes_on_and_one_that_was_killed(simulated, tmp_path, status)
     assert states["ROSA_GBAND/destretch"] == "missing"
     assert "the same command goes on" in said["next"]
     assert f"observation.work_dir={work}" in said["next"]
+    assert "stopped 2/5" in text
+    assert "stopped: a run ended in the midst of it; the next one goes on there" in text
+    assert text.splitlines()[-1] == f"next: {said['next']}"

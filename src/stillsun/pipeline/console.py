@@ -27,6 +27,8 @@ _ROWS = 20
 
 # Mark of a log record that a quiet console shows too: what a person wants to know at once.
 ESSENTIAL = {"essential": True}
+# Mark of a log record for those who read the log file later.
+FILE_ONLY = {"file_only": True}
 # Mark of a log record that another process has written to the log file already.
 CONSOLE_ONLY = {"console_only": True}
 
@@ -90,6 +92,7 @@ def logging_to(file: Path, *, quiet: bool, console: bool = True) -> Iterator[Non
     to_console.setLevel(logging.INFO)
     to_console.setFormatter(logging.Formatter("%(message)s"))
     to_console.addFilter(logging.Filter("stillsun"))
+    to_console.addFilter(lambda record: not hasattr(record, "file_only"))
     if quiet:
         to_console.addFilter(lambda r: r.levelno >= logging.WARNING or hasattr(r, "essential"))
     root, own = logging.getLogger(), logging.getLogger("stillsun")

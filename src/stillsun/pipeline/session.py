@@ -12,7 +12,7 @@ from stillsun.core.backend import Backend, get_backend
 from stillsun.errors import ConfigError, StillsunError
 from stillsun.io import inventory
 from stillsun.pipeline.compare import record_job
-from stillsun.pipeline.console import ESSENTIAL, bars_wanted, logging_to
+from stillsun.pipeline.console import ESSENTIAL, FILE_ONLY, bars_wanted, logging_to
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.provenance import PROVENANCE
@@ -157,14 +157,30 @@ def reduce(
         fallback = "; no GPU found" if automatic and not backend.is_gpu else ""
         _LOG.info("backend %s: %s%s", backend.name, backend.device, fallback)
         _LOG.debug("plan:\n%s", plan.table())
+        if command:
+            _LOG.info(
+                "how far it is: stillsun status %s --watch; when it was stopped or killed, the same command "
+                "goes on where it was: %s",
+                space.directory,
+                command,
+                extra=FILE_ONLY,
+            )
         outcome = execute(plan, settings, space, backend, bars=bars, command=command)
         _LOG.info(
-            "%d tasks done, %d up to date; log: %s",
+            "%d tasks done, %d up to date%s; log: %s",
             len(outcome.made),
             len(outcome.reused),
+            f", {len(outcome.failed)} failed, {len(outcome.skipped)} left out" if outcome.failed else "",
             log,
             extra=ESSENTIAL,
         )
+        if outcome.failed:
+            _LOG.error(
+                "put right what made these fail: %s; then the same command goes on from there: %s",
+                ", ".join(outcome.failed),
+                command or "stillsun report",
+                extra=FILE_ONLY,
+            )
     if outcome.failed:
         first = "; ".join(f"{name}: {error}" for name, error in outcome.failed.items())
         raise RunFailed(

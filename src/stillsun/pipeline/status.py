@@ -23,6 +23,9 @@ from stillsun.qa.products import ChannelProducts
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages
 
+# Overrides that say what a run is to do, not how.
+_LIMITS = ("stages", "channels", "force", "plan")
+
 
 @dataclass(frozen=True)
 class Status:
@@ -198,6 +201,10 @@ def _next(
     layout: Layout,
 ) -> str:
     again = record["command"]
+    if state == "unfinished":
+        # What a run was limited to, or forced to do again, it has done.
+        words = [w for w in shlex.split(again) if w.partition("=")[0] not in _LIMITS]
+        again = shlex.join(words)
     if record["directory"] != str(Path.cwd()):
         again = f"cd {shlex.quote(record['directory'])} && {again}"
     if state == "running":
