@@ -401,7 +401,7 @@ def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
         ndarray=DeviceArray,
         ogrid=_Grid(),
         RawModule=partial(RawModule, order=order),
-        cuda=SimpleNamespace(Stream=Stream),
+        cuda=SimpleNamespace(Stream=Stream, get_current_stream=partial(Stream, non_blocking=True)),
     )
     return Backend(
         "cupy",

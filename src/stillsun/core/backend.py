@@ -122,6 +122,8 @@ class _SideStream:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        # What was begun so far, arrays on their way to the device above all, is done for the other thread.
+        backend.xp.cuda.get_current_stream().synchronize()
         self._stream = backend.xp.cuda.Stream(non_blocking=True)
 
     def __enter__(self) -> None:
