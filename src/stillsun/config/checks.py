@@ -240,4 +240,4 @@ def _selected(config: RunConfig) -> list[str]:
 
 
 def _unit(limits: Mapping[str, Any]) -> str:
-    return f" ({limits['unit']})" if limits.get("unit") else ""
+    return f" ({limits['unit']})" if limits.get("unit", "") not in ("", "1") else ""

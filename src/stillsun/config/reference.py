@@ -19,8 +19,11 @@ Made from the schema by `scripts/reference`; a test fails when it is out of date
 Every key can be given on the command line (`stillsun run destretch.window=20`), in an observation
 file (`observation` and below), or in a file of your own in `--config-dir`. The keys of a stage can
 be set for one channel below that channel (`channels.ROSA_CAK.destretch.kernels` in an observation
-file); they win over the stage's own keys.
+file); they win over the stage's own keys. A pure number has the unit 1, and what is no number has none (–).
 """
+
+# Of what is no number.
+_NO_UNIT = "–"
 
 
 def reference_markdown() -> str:
@@ -68,7 +71,7 @@ def _table(title: str, schema: type, prefix: str) -> str:
         meaning = metadata["meaning"] + _limits(metadata)
         if name in STAGE_SCHEMAS:
             meaning += f" (see `{name}`)"
-        unit = metadata.get("unit", "")
+        unit = metadata["unit"] or _NO_UNIT
         lines.append(f"| `{prefix}{name}` | {_type(hint)} | {default} | {unit} | {meaning} |")
     return "\n".join(lines) + "\n"
 
@@ -83,7 +86,7 @@ def _default(item: dataclasses.Field[Any]) -> str:
     if value is None:
         return "none"
     if isinstance(value, Mapping) or value == "":
-        return ""
+        return "empty"
     return f"`{_plain(value)}`"
 
 

@@ -36,7 +36,7 @@ def opt(
     meaning : str
         What it does, for the reference and for error messages.
     unit : str
-        Physical unit.
+        Unit; every number has one, "1" where it is a pure one.
     ge, gt, le : float, optional
         Limits of a number, or of each entry of a list.
     length : int, optional
@@ -150,8 +150,10 @@ class BackendConfig:
     """Where arrays are computed."""
 
     name: BackendName = opt(BackendName.auto, "array library; auto takes a GPU where there is one")
-    threads: int | None = opt(None, "threads on the CPU; all that the process may use by default", ge=1)
-    device: int = opt(0, "number of the GPU", ge=0)
+    threads: int | None = opt(
+        None, "threads on the CPU; all that the process may use by default", unit="threads", ge=1
+    )
+    device: int = opt(0, "number of the GPU", unit="index", ge=0)
 
 
 @dataclass
@@ -160,7 +162,10 @@ class ExecutorConfig:
 
     name: ExecutorName = opt(ExecutorName.serial, "serial: one after another; dask: channels side by side")
     workers: int | None = opt(
-        None, "worker processes of a local Dask cluster; one a channel by default, no more than cores", ge=1
+        None,
+        "worker processes of a local Dask cluster; one a channel by default, no more than cores",
+        unit="processes",
+        ge=1,
     )
     address: str | None = opt(None, "address of a running Dask scheduler instead of a local cluster")
 
@@ -276,6 +281,7 @@ class TelescopeConfig:
     guider_sign: int = opt(
         1,
         "sense of the guider angle: CROTA2 = sign * (angle - zero); 0: open, align=hmi tries both, else 1",
+        unit="1",
         ge=-1,
         le=1,
     )
@@ -310,17 +316,22 @@ class CalibrateConfig:
         "sequence for itself, interpolated to the time of every burst",
     )
     dead_fraction: float = opt(
-        0.2, "a pixel whose flat is below this share of the median is dead", ge=0, le=1
+        0.2, "a pixel whose flat is below this share of the median is dead", unit="1", ge=0, le=1
     )
-    hot_sigma: float = opt(12.0, "a pixel whose dark lies this many robust deviations off is hot", gt=0)
+    hot_sigma: float = opt(
+        12.0, "a pixel whose dark lies this many robust deviations off is hot", unit="sigma", gt=0
+    )
     unstable_sigma: float = opt(
-        12.0, "a pixel whose variance lies this many robust deviations above the usual is unstable", gt=0
+        12.0,
+        "a pixel whose variance lies this many robust deviations above the usual is unstable",
+        unit="sigma",
+        gt=0,
     )
     outlier_sigma: float = opt(
-        6.0, "a frame whose light lies this many robust deviations off is not averaged", gt=0
+        6.0, "a frame whose light lies this many robust deviations off is not averaged", unit="sigma", gt=0
     )
     saturated_fraction: float = opt(
-        0.01, "a frame with a larger share of saturated pixels is not averaged", ge=0, le=1
+        0.01, "a frame with a larger share of saturated pixels is not averaged", unit="1", ge=0, le=1
     )
     noise_frames: int = opt(
         16,
@@ -338,8 +349,10 @@ class CalibrateConfig:
 class AssembleConfig:
     """Frames to bursts."""
 
-    frames_per_burst: int = opt(64, "frames in a burst", ge=1)
-    max_gap: float = opt(1.5, "a step longer than this many median frame intervals ends a burst", gt=1)
+    frames_per_burst: int = opt(64, "frames in a burst", unit="frames", ge=1)
+    max_gap: float = opt(
+        1.5, "a step longer than this many median frame intervals ends a burst", unit="frame intervals", gt=1
+    )
 
 
 @dataclass
@@ -353,7 +366,7 @@ class KisipConfig:
     header_offset: int = opt(0, "bytes before the data in a burst file", unit="bytes", ge=0)
     ao_lock_x: int = opt(-1, "column of the AO lock point; -1: found by the program", unit="px", ge=-1)
     ao_lock_y: int = opt(-1, "row of the AO lock point; -1: found by the program", unit="px", ge=-1)
-    retries: int = opt(3, "attempts to make bursts that the program left out", ge=0)
+    retries: int = opt(3, "attempts to make bursts that the program left out", unit="attempts", ge=0)
 
 
 @dataclass
@@ -365,7 +378,7 @@ class SpeckleConfig:
         "masking: open reconstruction; kisip: external program; none: tile-aligned mean; fits: frames "
         "that an earlier system reconstructed, as they are",
     )
-    processes: int = opt(2, "MPI processes of an external program", ge=1)
+    processes: int = opt(2, "MPI processes of an external program", unit="processes", ge=1)
     timeout: float = opt(
         3600.0, "time without progress after which an external program is stopped", unit="s", gt=0
     )
@@ -378,9 +391,9 @@ class SpeckleConfig:
     )
     u_limit: float = opt(10.0, "limit of a component of the first bispectrum vector", unit="%", gt=0, le=100)
     v_limit: float = opt(10.0, "limit of the length of one bispectrum vector", unit="%", gt=0, le=100)
-    max_iterations: int = opt(10, "sweeps over the phase equations", ge=0)
+    max_iterations: int = opt(10, "sweeps over the phase equations", unit="sweeps", ge=0)
     snr_keep: float = opt(80.0, "share of the bispectrum that is used, best first", unit="%", gt=0, le=100)
-    weight_exponent: float = opt(1.2, "weights are the signal-to-noise ratio to this power", ge=0)
+    weight_exponent: float = opt(1.2, "weights are the signal-to-noise ratio to this power", unit="1", ge=0)
     apodisation: float = opt(
         30.0, "share of a subfield that is apodised, both sides together", unit="%", ge=0, le=100
     )
@@ -405,9 +418,11 @@ class DestretchConfig:
     )
     window: int = opt(10, "frames in the running mean, of a first pass too", unit="frames", ge=1)
     reference_frame: int | None = opt(
-        None, "number of the fixed reference frame; the one of highest quality by default", ge=0
+        None, "number of the fixed reference frame; the one of highest quality by default", unit="index", ge=0
     )
-    repair_tolerance: float = opt(0.5, "largest believable shift, of the subfield's side", gt=0, le=1)
+    repair_tolerance: float = opt(
+        0.5, "largest believable shift, of the subfield's side", unit="1", gt=0, le=1
+    )
     preserve_flows: bool = opt(False, "keep slow solar motion, remove seeing only")
     interpolation: Interpolation = opt(Interpolation.lanczos4, "final interpolation")
 
@@ -441,13 +456,16 @@ class AlignConfig:
         unit="arcsec",
         length=2,
     )
-    frame: int | None = opt(None, "frame that is matched; the clearest by default", ge=0)
+    frame: int | None = opt(None, "frame that is matched; the clearest by default", unit="index", ge=0)
     search_arcsec: float = opt(
         60.0, "how far from the supposed pointing is searched, in x and in y", unit="arcsec", ge=5, le=600
     )
     max_rotation_deg: float = opt(2.0, "how far from the guider's angle is searched", unit="deg", ge=0, le=20)
     min_significance: float = opt(
-        8.0, "least height of the correlation peak over wrong places, in their robust deviations", gt=0
+        8.0,
+        "least height of the correlation peak over wrong places, in their robust deviations",
+        unit="sigma",
+        gt=0,
     )
     jump_arcsec: float = opt(
         0.3, "least lasting step of the whole field that splits the sequence", unit="arcsec", gt=0
@@ -499,7 +517,9 @@ class QualityConfig:
     unused_frames: float = opt(15.0, "largest share of data frames in no burst", unit="%", ge=0, le=100)
     fried_cm: float = opt(5.0, "smallest median Fried parameter at the channel's wavelength", unit="cm", ge=0)
     phase_change: float = opt(0.25, "largest median change of the phases in the last sweep", unit="rad", ge=0)
-    contrast_gain: float = opt(1.0, "least contrast of the reconstruction over the best raw frames", ge=0)
+    contrast_gain: float = opt(
+        1.0, "least contrast of the reconstruction over the best raw frames", unit="1", ge=0
+    )
     residual_px: float = opt(0.5, "largest median shift left over after destretch", unit="px", ge=0)
     repaired_tiles: float = opt(
         20.0, "largest mean share of repaired tiles of any kernel", unit="%", ge=0, le=100
@@ -523,7 +543,7 @@ class ReportConfig:
         ge=64,
     )
     dim_fraction: float = opt(
-        0.7, "a frame darker than this share of the series' median is reported as dim", ge=0, le=1
+        0.7, "a frame darker than this share of the series' median is reported as dim", unit="1", ge=0, le=1
     )
     quality: QualityConfig = opt(QualityConfig, "limits of the quality checklist")
 
