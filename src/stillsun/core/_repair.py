@@ -13,7 +13,7 @@ from stillsun.core.backend import Backend
 _OUTLIER = 4.0  # robust standard deviations
 _SLACK = 0.1  # pixels that a tile may always differ from its neighbours
 _NEIGHBOURS = (1, 4)  # sigmas in tiles of the means that replace a tile, the closer first
-_REACH = 4  # sigmas at which a mean is cut off
+_REACH = 3  # sigmas at which a mean is cut off
 _LEAST = 1e-2  # of a mean's weight must be on plausible tiles
 
 

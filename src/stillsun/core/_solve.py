@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core._gradient import LARGEST_SHIFT, refine_frame, refine_tiles
+from stillsun.core._gradient import LARGEST_SHIFT, polish_tiles, refine_frame, refine_tiles
 from stillsun.core._levels import Levels
 from stillsun.core._repair import repair
 from stillsun.core.backend import Backend, to_host
@@ -145,6 +145,13 @@ def solve(
                 found, measured = correlate_tiles(moved, target.level(bins), points, radius, bins, backend)
                 coarse = True
             found, share = repair(found, measured, limit, backend)
+            if by_gradient and last:
+                finer = fine.values.copy()
+                add_control_points(finer, [(found, points)], 1, backend)
+                moved = resample(image.level(1), finer, "bicubic", backend)
+                more, measured = polish_tiles(moved, target.level(1), points, backend)
+                more, left = repair(more, measured, limit, backend)
+                found, share = found + more, max(share, left)
             shifts.append(to_host(found))
         repaired.append(share)
         rms.append(float(np.sqrt(np.mean(np.sum(shifts[-1].astype(np.float64) ** 2, axis=0)))))
