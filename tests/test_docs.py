@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from stillsun import cli
 from stillsun.cli import main
 from stillsun.config.checks import check_key
+from stillsun.config.compose import load_settings
 from stillsun.config.schema import StageName
 
 ROOT = Path(__file__).parents[1]
@@ -33,13 +38,6 @@ def _spans(page: Path) -> list[str]:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", _prose(page), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in headings}
-
-
-def _commands(page: Path) -> list[list[str]]:
-    """Words of every `stillsun run` in a fenced block, without what follows a comment sign."""
-    blocks = re.findall(r"^```(?:bash|text|sh)?\n(.*?)^```", page.read_text(), flags=re.S | re.M)
-    lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
-    return [line.partition("stillsun run ")[2].split() for line in lines if "stillsun run " in line]
 
 
 def _faults(text: str) -> list[str]:
@@ -82,17 +80,61 @@ def test_keys_and_choices_exist(page):
     assert not wrong
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_commands_use_keys_that_exist(page):
-    wrong = []
-    for words in _commands(page):
-        overrides = [w for w in words if re.match(r"['\"]?[a-z_.]+=", w)]
-        wrong += [f for w in overrides if not w.startswith("hydra.") for f in _faults(w)]
-    assert not wrong
+def _shell_lines(page: Path) -> list[str]:
+    """Lines of the fenced blocks that are commands, continued ones joined, without comments."""
+    # Every fence is taken, or the end of one would pass for the beginning of the next.
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    shell = [text for language, text in blocks if language in ("", "bash", "text", "sh")]
+    lines = "\n".join(shell).replace("\\\n", " ").splitlines()
+    return [line.partition(" #")[0].strip() for line in lines]
+
+
+def _arguments(verb: str | None = None) -> list[list[str]]:
+    """Words behind `stillsun` in every command of all pages, each once."""
+    found = [
+        re.search(r"(?:^|\s)stillsun ([a-z-]+ .*?)(?: &&.*| >.*)?$", line)
+        for p in PAGES
+        for line in _shell_lines(p)
+    ]
+    words = {tuple(shlex.split(match[1])) for match in found if match}
+    return [list(w) for w in sorted(words) if (w[0] == verb if verb else w[0] != "run")]
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    """A directory with the observation file that the guide shows."""
+    guide = (ROOT / "docs" / "run_a_night.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", guide, flags=re.S | re.M)
+    for name in ("night.yaml", "142152.yaml"):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("words", _arguments("run"), ids=" ".join)
+def test_every_run_of_the_documentation_composes(night, words):
+    overrides = OverridesParser.create().parse_overrides([w for w in words[1:] if w != "-m"])
+    for job in BasicSweeper.split_arguments(overrides, None)[0]:
+        assert load_settings(job).run.observation.name == "20250903_142152"
+
+
+@pytest.mark.parametrize("words", _arguments(), ids=" ".join)
+def test_every_other_verb_of_the_documentation_is_understood(monkeypatch, words):
+    asked = []
+    monkeypatch.setattr(cli, "_guarded", lambda action: asked.append(action) or 0)
+    assert main(words) == 0
+    assert len(asked) == 1
+
+
+def test_scripts_of_the_documentation_exist():
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"(?<![\w/])scripts/[\w/]+(?:\.py)?", text))
+    assert {"scripts/demo", "scripts/test"} <= named
+    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_the_commands_are_found():
-    assert sum(len(_commands(page)) for page in PAGES) > 10
+    assert len(_arguments("run")) > 15
+    assert {words[0] for words in _arguments()} >= {"sort", "import-ini", "status"}
     assert _faults("destretch.windw=3")
     assert _faults("destretch.windw")
     assert _faults("backend=cuda")
