@@ -45,7 +45,7 @@ def align(path, latitude, longitude, guider, pointing=None, sign=1):
     ctx = StageContext(
         channel="R",
         settings=ChannelConfig(),
-        config=AlignConfig(pointing=pointing),
+        config=AlignConfig(engine=AlignEngine.none, pointing=pointing),
         observation=ObservationConfig(telescope=TelescopeConfig(guider_sign=sign)),
         backend=get_backend("numpy"),
         inputs={"bursts": StoreReader(path / "bursts.h5")},

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
-from astropy.utils.exceptions import AstropyUserWarning
 
 from stillsun.errors import InputError
 
@@ -188,7 +187,7 @@ def _read(path: Path, *, pixels: bool) -> tuple[fits.Header, tuple[int, int], np
     try:
         # A file that is too short warns first; the pixels that are missing are an error anyway.
         with (
-            warnings.catch_warnings(action="ignore", category=AstropyUserWarning),
+            warnings.catch_warnings(action="ignore", category=UserWarning),
             fits.open(path, do_not_scale_image_data=True, memmap=False) as hdus,
         ):
             found = []

@@ -12,8 +12,9 @@ from stillsun.core.jumps import find_jumps
 from stillsun.io.store import Field, StoreReader
 from stillsun.sky.observer import Observer, Site, observe
 from stillsun.sky.pointing import Pointing, Solution, pointing_from_log, pointing_from_solution
+from stillsun.stages._attempts import match_fields
 from stillsun.stages._motion import field_motion, plate_scale
-from stillsun.stages._solar import match_fields, solve_on_sun
+from stillsun.stages._solar import solve_on_sun
 from stillsun.stages.base import Stage, StageContext
 
 FIELDS = {
