@@ -13,12 +13,14 @@ from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 
 SMALLEST = 16
+# Largest distance of neighbouring subfields, of their side: at a half, phases are noisier where they meet.
+_SPACING = 0.4
 
 
 @dataclass(frozen=True)
 class Lattice:
     """
-    Square subfields that overlap by half or more; the outer ones overhang the frame.
+    Square subfields that overlap by more than half; the outer ones overhang the frame.
 
     Attributes
     ----------
@@ -109,7 +111,7 @@ def subfield_lattice(shape: tuple[int, int], size: int, apodised: float) -> Latt
     Returns
     -------
     Lattice
-        Subfields at equal steps of at most half a side. The outer ones overhang the frame by a third of
+        Subfields at equal steps of at most 0.4 of a side. The outer ones overhang the frame by a third of
         the apodised share, so that its edge lies where the window is at three quarters: a compromise
         between noise and false structure, since the mirror image beyond does not move with the seeing.
     """
@@ -117,7 +119,7 @@ def subfield_lattice(shape: tuple[int, int], size: int, apodised: float) -> Latt
 
     def starts(length: int) -> np.ndarray:
         span = length - size + 2 * overhang
-        count = max(2, int(np.ceil(2 * span / size)) + 1)
+        count = max(2, int(np.ceil(span / (_SPACING * size))) + 1)
         return np.rint(np.linspace(-overhang, length - size + overhang, count)).astype(np.int64)
 
     return Lattice(shape, size, starts(shape[0]), starts(shape[1]))
