@@ -50,8 +50,8 @@ def overlay(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         out = (options.keep or Path(temporary)) / "observation"
         settings = SimulationSettings.preset(
-            "full", list(PLACED), features=Features.spot, bursts=2, frames_per_burst=4, dark_frames=8,
-            flat_frames=12, fiducial_frames=3, r0_m=0.16, ao_modes=20, guider_error_deg=0.0, threads=2,
+            "full", list(PLACED), features=Features.spot, bursts=2, frames_per_burst=4, dark_frames=16,
+            flat_frames=40, fiducial_frames=3, r0_m=0.16, ao_modes=20, guider_error_deg=0.0, threads=2,
         )  # fmt: skip
         channels = [
             dataclasses.replace(c, rotation_deg=PLACED[c.name][0], offset_arcsec=PLACED[c.name][1])
@@ -108,7 +108,7 @@ def _middle(channel: dict[str, Any]) -> np.ndarray:
 def _oriented(channel: dict[str, Any], camera: np.ndarray) -> np.ndarray:
     """Pixels (x, y) of the oriented frame, counted from 0."""
     orientation = Orientation.from_steps(json.loads(channel["orientation"]))
-    return orientation.pixel(camera, channel["shape"])
+    return orientation.pixel(camera + 1, channel["shape"]) - 1
 
 
 def _picture(files: dict[str, Path], path: Path) -> None:
@@ -124,8 +124,8 @@ def _picture(files: dict[str, Path], path: Path) -> None:
     for place, (image, contours) in enumerate((("ROSA_GBAND", "HARDCAM"), ("HARDCAM", "ROSA_GBAND"))):
         axes = figure.add_subplot(1, 2, place + 1, projection=maps[image])
         composite = sunpy.map.Map(maps[image], maps[contours], composite=True)
-        inner = np.percentile(maps[contours].data, 99)
-        composite.set_levels(1, np.array([0.45, 0.75]) * inner)
+        levels = [0.5 * np.median(maps[contours].data)]
+        composite.set_levels(1, u.Quantity(levels, maps[contours].unit))
         composite.plot(axes=axes, cmap="gray")
         x, y = zip(*(maps[image].world_to_pixel(c) for c in corners), strict=True)
         axes.set_xlim(*sorted(v.to_value(u.pix) for v in x))
