@@ -263,11 +263,11 @@ def test_a_contact_sheet_shows_the_whole_sequence(tmp_path):
     assert files[-1] == tmp_path / "context_movies" / "A_sheet.png"
     drawn = matplotlib.image.imread(files[-1])[..., 0]
     left, right, bottom, top = MARGINS
-    # Enlarged to twice: 240 x 180 and their margins, two by two; frames 0, 3, 5 and 8.
-    step = (180 + bottom + top, 240 + left + right)
+    # Enlarged to thrice: 360 x 270 and their margins, two by two; frames 0, 3, 5 and 8.
+    step = (270 + bottom + top, 360 + left + right)
     assert drawn.shape == (2 * step[0], 2 * step[1])
     seen = [
-        drawn[j * step[0] + top + 5 : j * step[0] + top + 175, i * step[1] + left + 5 :][:, :230].mean()
+        drawn[j * step[0] + top + 5 : j * step[0] + top + 265, i * step[1] + left + 5 :][:, :350].mean()
         for j, i in ((0, 0), (0, 1), (1, 0), (1, 1))
     ]
     assert np.diff(seen) / np.diff([0, 3, 5, 8]) == pytest.approx(np.full(3, np.diff(seen)[0] / 3), rel=0.2)

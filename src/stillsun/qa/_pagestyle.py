@@ -24,6 +24,7 @@ th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var
 td { white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; }
 th[scope=row] { white-space: nowrap; }
+th[scope=col] { min-width: 11ch; }
 .note { border-left: 4px solid #e0a100; background: var(--warn-back); padding: 8px 12px; margin: 8px 0;
   border-radius: 0 6px 6px 0; overflow-wrap: anywhere; }
 .note.failed { border-color: var(--bad); background: var(--bad-back); }

@@ -23,7 +23,7 @@ _ALONE, _CURVE, _GAP = 120, 76, 8
 # Room on the right for the names of curves: their line, and a letter.
 _KEY, _LETTER = 46, 7
 # From the curves to the labels of their axes, which have two lines.
-_LABEL = 46
+_LABEL = 43
 # Narrower than this, the titles do not fit.
 _SMALLEST = 400
 _MARKER_COLOUR = "#d1351b"

@@ -9,7 +9,8 @@ import numpy as np
 
 from stillsun.qa.plots import encode, grid_figure
 
-_SHEET_SIDE = 300
+# Longest side of a frame on a contact sheet, pixels.
+SHEET_SIDE = 400
 # Pictures are many; the smallest file is not worth the time.
 _PNG_LEVEL = 2
 
@@ -68,7 +69,7 @@ def write_sheet(
     across = int(np.ceil(np.sqrt(len(frames))))
     rows = [slice(start, start + across) for start in range(0, len(frames), across)]
     figure = grid_figure(
-        [frames[row] for row in rows], [titles[row] for row in rows], plate_scale, limits, size=_SHEET_SIDE
+        [frames[row] for row in rows], [titles[row] for row in rows], plate_scale, limits, size=SHEET_SIDE
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(figure, "png"))

@@ -18,10 +18,10 @@ from stillsun.io.store import StoreReader
 from stillsun.qa.film import Film
 from stillsun.qa.metrics import frame_statistics, inner_field
 from stillsun.qa.placement import System, placement
-from stillsun.qa.products import ChannelProducts
+from stillsun.qa.products import ChannelProducts, utc
 from stillsun.qa.scaling import fit
 from stillsun.qa.series import AFTER_COLOUR, Line, Panel
-from stillsun.qa.stills import write_picture, write_sheet
+from stillsun.qa.stills import SHEET_SIDE, write_picture, write_sheet
 from stillsun.qa.video import encoder_missing, write_video
 from stillsun.qa.view import View, common_raster, frame_raster
 from stillsun.sky.download import default_cache
@@ -32,8 +32,6 @@ Progress = Callable[[int, int], None]
 
 TOGETHER = "all_channels"
 _SHEET = "_sheet.png"
-# Longest side of a frame on it.
-_SHEET_PIXELS = 300
 # Frames of the series from which the common grey scale is taken.
 _SAMPLE = 25
 # Side by side, images are so much smaller.
@@ -187,10 +185,11 @@ def _keeping(pictures: Iterator[np.ndarray], directory: Path, kept: list[Path]) 
 def _sheet(one: _Series, path: Path) -> Path:
     rows = one.frames.rows
     numbers = np.unique(np.linspace(0, rows - 1, min(rows, one.config.contact_sheet)).round().astype(int))
-    frames = [fit(one.read(int(n)), _SHEET_PIXELS) for n in numbers]
+    frames = [fit(one.read(int(n)), SHEET_SIDE) for n in numbers]
     # Binned by a whole number, or enlarged by one.
     step = one.shape[0] // frames[0].shape[0] or one.shape[0] / frames[0].shape[0]
-    titles = [one.products.stamp(int(n)) for n in numbers]
+    # Without the date, which finds no room above a small frame.
+    titles = [f"{n}: {utc(one.times[n])[11:]} UTC" for n in numbers]
     return write_sheet(path, frames, titles, [step * s for s in one.products.scale], _limits(one))
 
 
