@@ -12,6 +12,9 @@ UNSTABLE = 4
 
 # A pixel is not called unstable for noise of less than twice what is usual.
 _USUAL_VARIANCE = 4.0
+# Half the side of the neighbourhood that a pixel's noise is compared with; so many pixels at a time.
+_NEAR = 7
+_AT_ONCE = 4096
 
 _STEPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
@@ -64,8 +67,10 @@ def find_unstable_pixels(
 
     The variance of the darks, and that of the flats over their signal (photon noise grows with it), are
     compared with their medians over the chip. A pixel is unstable where either lies above by so many
-    robust standard deviations, and is four times the median at least. Pixels that jump between two
-    levels show in the darks; those whose sensitivity changes show in the flats.
+    robust standard deviations, and is four times the median at least, over the chip and in the pixel's own
+    neighbourhood: a pore or a cloud that went through the flats raises the noise of a whole patch, and no
+    pixel of it is to blame. Pixels that jump between two levels show in the darks; those whose sensitivity
+    changes show in the flats.
 
     Parameters
     ----------
@@ -89,8 +94,28 @@ def find_unstable_pixels(
         if usual > 0:
             spread = 1.4826 * float(np.median(np.abs(noise - usual)))
             limit = max(usual + unstable_sigma * spread, _USUAL_VARIANCE * usual)
-            flags[~(noise <= limit)] |= UNSTABLE
+            y, x = np.nonzero(~(noise <= limit))
+            alone = ~(noise[y, x] <= _USUAL_VARIANCE * _median_around(noise, y, x))
+            flags[y[alone], x[alone]] |= UNSTABLE
     return flags
+
+
+def _median_around(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Median of the square around some pixels; at the edge the square lies within the image."""
+    rows, columns = image.shape
+    steps = np.arange(-_NEAR, _NEAR + 1)
+    result = np.empty(y.size)
+    for start in range(0, y.size, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        down = _inside(y[part], rows)[:, None] + steps
+        across = _inside(x[part], columns)[:, None] + steps
+        square = image[np.clip(down, 0, rows - 1)[:, :, None], np.clip(across, 0, columns - 1)[:, None, :]]
+        result[part] = np.median(square.reshape(len(square), -1), axis=1)
+    return result
+
+
+def _inside(places: np.ndarray, size: int) -> np.ndarray:
+    return np.clip(places, min(_NEAR, size // 2), max(size - 1 - _NEAR, size // 2))
 
 
 def fill_table(bad: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -224,7 +224,7 @@ def _drift_fields(drift: Mapping[str, np.ndarray]) -> dict[str, Field]:
 
 STAGE = Stage(
     name="calibrate",
-    version=2,
+    version=3,
     run=run,
     writes="calibration",
     raw=("dark", "flat", "target", "linegrid"),
