@@ -88,7 +88,7 @@ class DevicePhases:
         size = xp.exp(np.float32(self._exponent) * xp.log(xp.where(used, snr, np.float32(1))))
         weighted = phasor * xp.where(used, size, np.float32(0))
         weights = weighted[:, self._element]
-        weights = xp.ascontiguousarray(xp.where(self._conjugate, weights.conj(), weights))
+        weights = xp.where(self._conjugate, weights.conj(), weights)
         return solve_phases(
             weights,
             self._start,

@@ -66,7 +66,10 @@ def cut_subfields(
         (count, len(first)),
         _CUT_BLOCK,
         (
-            *(frames, scale, frames[0] if surface is None else surface, first, shifts, window, tiles, means),
+            *_ready((frames, scale, frames[0] if surface is None else surface), np.float32, xp),
+            *_ready((first, shifts), np.int32, xp),
+            *_ready((window,), np.float32, xp),
+            *(tiles, means),
             np.float64(float(window.sum(dtype=np.float64)) ** 2),
             *map(np.int32, (rows, columns, size, binning, surface is not None, shifts.ndim == 2)),
         ),
@@ -99,8 +102,8 @@ def mean_bispectra(spectra: Any, u: Any, v: Any, w: Any, backend: Backend) -> tu
     sizes = map(np.int32, (*spectra.shape[1:], len(u)))
     grid = (-(-len(u) // _ELEMENT_THREADS), len(spectra))
     if len(u):
-        arguments = (spectra, u, v, w, phasor, snr, *sizes)
-        _call(backend, "mean_bispectrum", grid, (_ELEMENT_THREADS,), arguments)
+        given = *_ready((spectra,), np.complex64, backend.xp), *_ready((u, v, w), np.int32, backend.xp)
+        _call(backend, "mean_bispectrum", grid, (_ELEMENT_THREADS,), (*given, phasor, snr, *sizes))
     return phasor, snr
 
 
@@ -134,8 +137,13 @@ def mean_cross_spectra(
     sizes = map(np.int32, (*spectra.shape[1:], len(u)))
     grid = (-(-len(u) // _ELEMENT_THREADS), len(spectra))
     if len(u):
-        arguments = (spectra, u, w, leak, noise, phasor, snr, *sizes)
-        _call(backend, "mean_cross_spectra", grid, (_ELEMENT_THREADS,), arguments)
+        given = (
+            *_ready((spectra,), np.complex64, backend.xp),
+            *_ready((u, w), np.int32, backend.xp),
+            *_ready((leak,), np.complex64, backend.xp),
+            *_ready((noise,), np.float64, backend.xp),
+        )
+        _call(backend, "mean_cross_spectra", grid, (_ELEMENT_THREADS,), (*given, phasor, snr, *sizes))
     return phasor, snr
 
 
@@ -174,22 +182,38 @@ def solve_phases(
     -------
     array
         Rms change of the phases in the last sweep, (subfields,) float32, radians.
+
+    Raises
+    ------
+    ValueError
+        If the phases could not be changed in place.
     """
+    if phases.dtype != np.complex64 or not phases.flags.c_contiguous:
+        raise ValueError("phases must be contiguous complex64")
     change = backend.xp.zeros(len(weights), dtype=np.float32)
     if weights.shape[1]:
         partial_sums = 2 * _COMPLEX * (_SOLVE_THREADS // 32)
         needed = partial_sums + _COMPLEX * phases.shape[1]
         cached = needed <= backend.shared_memory
         sizes = map(np.int32, (phases.shape[1], weights.shape[1], fixed, sweeps))
+        given = (
+            *_ready((weights,), np.complex64, backend.xp),
+            *_ready((start, known, members), np.int32, backend.xp),
+        )
         _call(
             backend,
             "solve_phases",
             (len(weights),),
             (_SOLVE_THREADS,),
-            (weights, start, known, members, phases, change, *sizes, np.float32(tolerance), np.int32(cached)),
+            (*given, phases, change, *sizes, np.float32(tolerance), np.int32(cached)),
             needed if cached else partial_sums,
         )
     return change
+
+
+def _ready(arrays: tuple[Any, ...], dtype: Any, xp: Any) -> tuple[Any, ...]:
+    """As a kernel reads them, which knows neither types nor strides; no copy where they are."""
+    return tuple(xp.ascontiguousarray(array, dtype=dtype) for array in arrays)
 
 
 def _elements(subfields: int, count: int, backend: Backend) -> tuple[Any, Any]:
