@@ -10,6 +10,11 @@ the best of several, CPU and wall seconds; the superseded engine is re-stated in
 published description, with its windows, median filter and one interpolation a kernel.
 
     python scripts/bench/bench_destretch.py --data DIR [--repeat N] [--threads N] [--seeds 1,2] [--large]
+                                            [--stage N]
+
+With `--stage N` the stage of the pipeline is timed too: a sequence of N frames from one HDF5 store to
+another, reading and writing beside the computation, figures of quality included; seconds a frame of the
+second half, when the reference has all its frames.
 
 DIR holds the reconstructed frames of `sgsellers/pyDestretch` (test_destretch_data). The optical flow
 needs OpenCV (opencv-python-headless); without it, its line is left out.
@@ -18,6 +23,7 @@ needs OpenCV (opencv-python-headless); without it, its line is left out.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,10 +35,14 @@ import scipy.interpolate
 import scipy.ndimage as ndimage
 from astropy.io import fits
 
+from stillsun.config.schema import ChannelConfig, DestretchConfig, ObservationConfig
 from stillsun.core.backend import get_backend
 from stillsun.core.destretch import Destretcher
 from stillsun.core.reference import FixedReference, RunningReference
 from stillsun.core.warp import resample
+from stillsun.io.store import Field, Layout, StoreReader, create_store
+from stillsun.stages import destretch
+from stillsun.stages.base import ChannelPaths, StageContext
 from stillsun.synth.knownwarp import known_warp
 
 try:
@@ -181,6 +191,43 @@ def running_cost(
     return best_cost(lambda: stream.push(frames[3]), repeat)
 
 
+def stage_cost(frame: np.ndarray, count: int, threads: int | None) -> tuple[float, float]:
+    """CPU and wall seconds a frame of the stage, from store to store."""
+    frames = [np.roll(frame, (k % 3, -k % 2), (0, 1)) for k in range(6)]
+    marks: list[tuple[float, float]] = []
+    backend = get_backend("numpy", threads=threads)
+    with tempfile.TemporaryDirectory(prefix="stillsun-bench-") as name:
+        directory = Path(name)
+        fields = {"image": Field(frame.shape, "float32")}
+        fields |= {key: Field((), "float64") for key in ("r0", "sharpness")}
+        with create_store(directory / "speckle.h5", Layout(count, fields), "bench") as store:
+            for number in range(count):
+                store.write("image", frames[number % 6], row=number)
+            store.mark(slice(None))
+        with StoreReader(directory / "speckle.h5") as reader:
+            ctx = StageContext(
+                channel="C",
+                settings=ChannelConfig(),
+                config=DestretchConfig(),
+                observation=ObservationConfig(),
+                backend=backend,
+                inputs={"speckle": reader},
+                reference={},
+                is_reference=True,
+                paths=ChannelPaths(directory),
+                create=lambda rows, fields, attributes=None: create_store(
+                    directory / "destretch.h5", Layout(rows, fields, attributes or {}), "bench"
+                ),
+                progress=lambda done, total: marks.append((time.process_time(), time.perf_counter())),
+                digest="bench",
+                provenance={},
+            )
+            destretch.run(ctx)
+    # The first mark is that of no frame.
+    cpu, wall = np.subtract(marks[-1], marks[count // 2]) / (count - count // 2)
+    return float(cpu), float(wall)
+
+
 def correlation(image: np.ndarray, reference: np.ndarray, box: tuple[int, int, int, int]) -> float:
     """Correlation of two frames 48 pixels inside the valid part."""
     inner = np.s_[box[0] + 48 : box[1] - 48, box[2] + 48 : box[3] - 48]
@@ -195,6 +242,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="threads of this package; all by default")
     parser.add_argument("--seeds", default="1", help="seeds of the known displacement, comma separated")
     parser.add_argument("--large", action="store_true", help="also the cost for 2048 x 2048 pixels")
+    parser.add_argument("--stage", type=int, metavar="N", help="also the stage, on a sequence of N frames")
     options = parser.parse_args()
     seeds = [int(s) for s in options.seeds.split(",")]
 
@@ -240,6 +288,9 @@ def main() -> None:
             else:
                 cost = best_cost(partial(method, moved, frame), max(1, options.repeat // 2))
             print(f"{name:26}{cost[0]:8.3f} / {cost[1]:.3f}")
+        if options.stage:
+            cost = stage_cost(frame, options.stage, options.threads)
+            print(f"{'stage, store to store':26}{cost[0]:8.3f} / {cost[1]:.3f}")
     backend = get_backend("numpy", threads=options.threads)
     field = known_warp(frames["gband"][0], 1).displacement.astype(np.float32)
     for name in ("bilinear", "bicubic", "lanczos4"):

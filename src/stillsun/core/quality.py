@@ -71,12 +71,29 @@ def frame_change(before: np.ndarray, after: np.ndarray) -> float:
         has no contrast.
     """
     contrast, sharpness = (v[0] for v in frame_quality(after[None], backend="numpy"))
-    first, second = (f - f.mean(dtype=np.float64) for f in (before, after))
-    power = float((first * first).sum() * (second * second).sum())
-    if not (power > 0 and sharpness > 0):
+    correlation = _correlation(before, after)
+    if not (np.isfinite(correlation) and sharpness > 0):
         return float("nan")
-    correlation = float((first * second).sum()) / np.sqrt(power)
     return float(np.sqrt(2 * max(1 - correlation, 0.0)) * contrast / sharpness)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _correlation(first: Any, second: Any) -> float:
+    # Relative to a value of the frames, so that little is lost when the mean is taken off.
+    offset = np.float64(second[0, 0])
+    a = b = aa = bb = ab = 0.0
+    rows, columns = first.shape
+    for row in range(rows):
+        for column in range(columns):
+            x, y = np.float64(first[row, column]) - offset, np.float64(second[row, column]) - offset
+            a += x
+            b += y
+            aa += x * x
+            bb += y * y
+            ab += x * y
+    count = rows * columns
+    power = (aa - a * a / count) * (bb - b * b / count)
+    return (ab - a * b / count) / np.sqrt(power) if power > 0 else np.nan
 
 
 def _sums(frame: Any, xp: Any) -> tuple[Any, Any, Any]:

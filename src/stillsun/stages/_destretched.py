@@ -87,7 +87,7 @@ class Destretched:
         _, after = frame_quality(inner[None], backend="numpy")
         values = {
             "image": image,
-            "valid": valid,
+            "valid": valid.view(np.uint8),  # HDF5 takes long over truth values
             "sharpness_before": sharpness,
             "sharpness_after": after[0],
             "change_px": self._change(number, inner, bool(valid.any())),

@@ -219,7 +219,7 @@ def _remembered(product: Destretched, stop: int, window: int) -> np.ndarray:
 
 STAGE = Stage(
     "destretch",
-    3,
+    4,
     run,
     writes="destretch",
     reads=("bursts", "speckle"),
