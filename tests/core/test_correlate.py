@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage as ndimage
 
 from stillsun.core._gradient import WINDOW_SIGMA as REFINE_SIGMA
-from stillsun.core._gradient import refine_frame, refine_tiles
+from stillsun.core._gradient import polish_tiles, refine_frame, refine_tiles
 from stillsun.core._repair import repair
 from stillsun.core.backend import get_backend
 from stillsun.core.correlate import WINDOW_SIGMA, correlate_frames, correlate_tiles
@@ -103,6 +103,47 @@ def test_numba_and_array_formula_agree(kernel):
     theirs, good = refine_tiles(image, reference, points, 1, GENERIC)
     np.testing.assert_array_equal(ok, good)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", [12, 13])
+def test_polish_of_numba_and_array_formula_agree(kernel):
+    reference = scene((120, 130), 1)
+    image = moved(reference, (0.4, -0.3)) + 0.1 * scene((120, 130), 2)
+    image[:, :30] = np.nan
+    points = lattice((120, 130), kernel)
+    ours, ok = polish_tiles(image, reference, points, CPU)
+    theirs, good = polish_tiles(image, reference, points, GENERIC)
+    np.testing.assert_array_equal(ok, good)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_polish_follows_fine_detail_and_leans_on_the_surroundings_where_there_is_none():
+    rng = np.random.default_rng(8)
+    rows, columns = 220, 240
+    points = lattice((rows, columns), 12)
+    inner = np.s_[:, 4:-4, 4:-4]
+    grid = np.mgrid[:rows, :columns].astype(float)
+    push = 0.15 * np.stack([np.sin(grid[1] / 4), np.cos(grid[0] / 4)])
+    centres = np.rint(np.stack(np.meshgrid(points.y.centres, points.x.centres, indexing="ij"))).astype(int)
+    centres = np.clip(centres, 0, np.array([rows - 1, columns - 1])[:, None, None])
+    truth = push[:, centres[0], centres[1]]
+    error = {}
+    for name, width in (("fine", 1.0), ("coarse", 5.0)):
+        reference = ndimage.gaussian_filter(rng.standard_normal((rows, columns)), width, mode="wrap")
+        reference /= reference.std()
+        image = ndimage.map_coordinates(reference, grid + push, order=5, mode="wrap")
+        image += 0.1 * rng.standard_normal((rows, columns))
+        pair = image.astype(np.float32), reference.astype(np.float32)
+        wide, _ = refine_tiles(*pair, points, 1, CPU)
+        narrow, measured = polish_tiles(*pair, points, CPU)
+        assert measured[4:-4, 4:-4].all()
+        error[name] = [float(np.sqrt(np.mean((d - truth)[inner] ** 2))) for d in (wide, narrow)]
+        if name == "coarse":
+            # Noise would differ from tile to tile.
+            steps = [np.diff(d[inner], axis=1).std() for d in (wide, narrow)]
+            assert steps[1] < 0.8 * steps[0]
+    assert error["fine"][1] < 0.9 * error["fine"][0]
+    assert error["coarse"][1] < error["coarse"][0]
 
 
 def test_refinement_is_the_windowed_least_squares():

@@ -7,7 +7,7 @@ import pytest
 
 from stillsun.core.backend import get_backend
 from stillsun.core.tiles import lattice
-from stillsun.core.warp import INTERPOLATIONS, add_control_points, resample, resample_mask
+from stillsun.core.warp import INTERPOLATIONS, add_control_points, resample, resample_box, resample_mask
 from stillsun.errors import ConfigError, InputError
 
 CPU = get_backend("numpy", threads=2)
@@ -95,6 +95,17 @@ def test_mask_is_honest(backend):
     expected[3:, :27] = True  # rows 0.5 and up are between two rows of the frame
     expected[12:14, 12] = False
     np.testing.assert_array_equal(out, expected)
+
+
+@BACKENDS
+def test_rectangle_is_moved_like_its_mask(backend):
+    rng = np.random.default_rng(3)
+    field = rng.normal(0, 3, (2, 60, 70)).astype(np.float32)
+    field[:, ::3] = np.rint(field[:, ::3])  # on the samples, where the edge decides
+    for box in ((0, 60, 0, 70), (4, 51, 9, 70), (20, 20, 5, 9)):
+        mask = np.zeros((60, 70), bool)
+        mask[box[0] : box[1], box[2] : box[3]] = True
+        np.testing.assert_array_equal(resample_box(box, field, backend), resample_mask(mask, field, CPU))
 
 
 @BACKENDS
