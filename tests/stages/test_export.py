@@ -94,6 +94,9 @@ class Night:
                     "time_avg": self.time_avg,
                     "time_end": beg + (PER_BURST - 1) * INTERVAL + EXPOSURE,
                     "frames_used": np.full(frames, PER_BURST),
+                    "latitude": np.full(frames, LATITUDE * known),
+                    "longitude": np.full(frames, LONGITUDE * known),
+                    "guider_angle": np.full(frames, GUIDER * known),
                     "scintillation": np.full(frames, 0.483 * known),
                     "light_level": np.full(frames, 3.97 * known),
                     "solar_radius": np.full(frames, 951.2 * known),
@@ -470,6 +473,18 @@ def test_without_log_and_registration(tmp_path):
     assert "CHANNEL-REG" not in header["PRSTEP*"].values()
     assert check_header(header) == []
     assert sunpy.map.Map(path).scale.axis1.to_value("arcsec/pix") == SCALE[1]
+
+
+def test_without_the_stage_align_the_log_still_tells_the_pointing(tmp_path):
+    night = Night(tmp_path, frames=2)
+    (tmp_path / "pointing.h5").unlink()
+    del night.stores["pointing"]
+    for row, path in enumerate(night.export(calibration=False)):
+        header = fits.getheader(path)
+        assert header["POINTSRC"] == "telescope log"
+        assert header["CSYER1"] == 20.0
+        assert header["CRVAL1"] == pytest.approx(night.pointing.crval[row, 0], abs=1e-4)
+        assert header["CROTA2"] == pytest.approx(GUIDER - 13.3, abs=1e-6)
 
 
 def test_calibration_images_stay_in_camera_orientation(night):

@@ -14,10 +14,11 @@ from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
 from stillsun.sky import times
 from stillsun.sky.observer import Observer, Site, observe
-from stillsun.sky.pointing import Pointing, pointing_unknown
+from stillsun.sky.pointing import Pointing
 from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, rotation, site_cards
 from stillsun.stages._motion import field_motion
 from stillsun.stages._steps import is_aligned
+from stillsun.stages._telescope import logged_pointing
 from stillsun.stages.base import StageContext
 
 _CM_PER_M = 100.0
@@ -102,7 +103,7 @@ class FrameCards:
             bursts.read("time_avg"),
             Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m),
         )
-        pointing = _pointing(ctx)
+        pointing = _pointing(ctx, observer)
         wandering = _wandering(ctx, geometry, observer.time)
         comments = []
         if is_aligned(ctx):
@@ -284,10 +285,12 @@ def _wandering(ctx: StageContext, geometry: ChannelGeometry, time: np.ndarray) -
     return -(moved @ rotation(-geometry.rotation_deg).T) / geometry.cdelt
 
 
-def _pointing(ctx: StageContext) -> Pointing:
+def _pointing(ctx: StageContext, observer: Observer) -> Pointing:
     store = ctx.inputs.get("pointing")
     if store is None:
-        return pointing_unknown(ctx.inputs["bursts"].rows)
+        telescope = ctx.observation.telescope
+        site = Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)
+        return logged_pointing(ctx.inputs["bursts"], telescope, observer, site)
     return Pointing(
         store.read("crval"), store.read("crota2"), store.read("uncertainty"), str(store.read("method"))
     )

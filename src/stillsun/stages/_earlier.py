@@ -23,7 +23,7 @@ from stillsun.io.inventory import directory_of, find_files, start_of
 from stillsun.io.reconstructed import ReconstructedFile, read_facts, read_image
 from stillsun.io.store import StoreReader
 from stillsun.sky.observer import Observer, Site, heliographic, observe
-from stillsun.stages.assemble import STATE, telescope_state
+from stillsun.stages._telescope import STATE, telescope_state
 from stillsun.stages.base import Field, Stage, StageContext
 
 ROLE = "reconstructed"

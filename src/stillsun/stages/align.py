@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from stillsun.config.schema import AlignEngine
 from stillsun.core.jumps import find_jumps
 from stillsun.io.store import Field, StoreReader
 from stillsun.sky.observer import Observer, Site, observe
-from stillsun.sky.pointing import Pointing, Solution, pointing_from_log, pointing_from_solution
+from stillsun.sky.pointing import Pointing, Solution, pointing_from_solution
 from stillsun.stages._attempts import match_fields
 from stillsun.stages._motion import field_motion, plate_scale
 from stillsun.stages._solar import solve_on_sun
+from stillsun.stages._telescope import logged_pointing
 from stillsun.stages.base import Stage, StageContext
 
 FIELDS = {
@@ -122,18 +123,7 @@ def _pointing(
     if solution is not None:
         return pointing_from_solution(solution, guider, observer, site, guider_zero_deg=zero)
     latitude, longitude = bursts.read("latitude"), bursts.read("longitude")
-    pointing = pointing_from_log(
-        latitude,
-        longitude,
-        guider,
-        observer,
-        site,
-        guider_zero_deg=zero,
-        guider_sign=telescope.guider_sign or 1,
-    )
-    source = bursts.attributes.get("pointing_source")
-    if source is not None and pointing.method != "unknown":
-        pointing = replace(pointing, method=str(source))
+    pointing = logged_pointing(bursts, telescope, observer, site)
     unknown = int(np.sum(~np.isfinite(latitude) | ~np.isfinite(longitude)))
     if report and pointing.method == "unknown":
         ctx.note(
