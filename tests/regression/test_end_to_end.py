@@ -62,8 +62,9 @@ def test_every_name_that_archives_look_for_is_there(reduced):
 def test_every_dataset_of_the_stores_is_in_the_documentation(reduced):
     document = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
     names = [(name, "/") for name in ("calibration", "bursts", "speckle", "destretch")]
-    for name, group in [*names, ("registration", "register"), ("registration", "align")]:
-        with StoreReader(reduced / "ROSA_GBAND" / f"{name}.h5", group) as store:
+    sections = [("ROSA_GBAND", *n) for n in (*names, ("registration", "register"), ("registration", "align"))]
+    for channel, name, group in [*sections, ("HARDCAM", "registration", "register")]:
+        with StoreReader(reduced / channel / f"{name}.h5", group) as store:
             for dataset in store.names():
                 field = store.describe(dataset)
                 assert field.meaning

@@ -9,7 +9,7 @@ from stillsun.io.store import StoreReader
 _HEAD = """\
 # What the stores hold
 
-Made from a reduced observation by `scripts/reference --stores WORK`; a test fails when a dataset is missing.
+Made from a reduced observation by `scripts/reference --stores`; a test fails when a dataset is missing.
 
 Stacks have one row a burst, in the order of time. Every store has the attributes `digest` (what it was
 made from), `program`, `version`, `stage`, `config` (its options as JSON), and the datasets `row_done`
