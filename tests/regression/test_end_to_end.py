@@ -269,7 +269,7 @@ def test_auto_says_what_it_took(simulated, tmp_path):
         (["observation.telescope_log=/nowhere.txt"], ["/nowhere.txt", "telescope_log"]),
         (
             ["destretch.kernel=[0]", "speckle=kiss"],
-            ["did you mean kernels?", "allowed: kisip, masking, none"],
+            ["did you mean kernels?", "allowed: fits, kisip, masking, none"],
         ),
         (["stages=[export]"], ["export", "needs the product"]),
     ],
