@@ -22,7 +22,7 @@ from astropy.io import fits
 from scipy import ndimage
 
 from stillsun import get_backend, reconstruct
-from stillsun.synth.imaging import Imager
+from stillsun.synth.imaging import Imager, PreparedScene
 from stillsun.synth.seeing import Atmosphere, Layer
 
 LAYERS = (Layer(0.0, 0.7, 6.0, 30.0), Layer(6000.0, 0.3, 18.0, 112.0))
@@ -33,6 +33,55 @@ READ_NOISE = 10.0
 FIELD_STEP = 32
 BORDER = 72
 RINGS = 40
+
+
+def expose(
+    imager: Imager,
+    prepared: PreparedScene,
+    frames: int,
+    r0: float,
+    wavelength: float,
+    seed: int,
+    flat: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Independent exposures of a scene, with photon and read noise.
+
+    Parameters
+    ----------
+    imager : Imager
+        Telescope and camera.
+    prepared : PreparedScene
+        Scene of mean brightness 1.
+    frames : int
+        Number of exposures.
+    r0 : float
+        Fried parameter at the wavelength, metres.
+    wavelength : float
+        Nanometres.
+    seed : int
+        Seed of turbulence and noise.
+    flat : bool, optional
+        All turbulence on the ground: no distortion within the field.
+
+    Returns
+    -------
+    burst : numpy.ndarray
+        (frames, rows, columns) electrons.
+    motion : numpy.ndarray
+        Mean motion (y, x) of the image at the imager's field points, (2, points y, points x) pixels.
+    """
+    layers = (Layer(0.0, 1.0, 6.0, 30.0),) if flat else LAYERS
+    atmosphere = Atmosphere(layers, r0 * (500.0 / wavelength) ** 1.2, 20.0, seed, frozen=False)
+    rng = np.random.default_rng(seed)
+    burst = np.empty((frames, *imager.shape), dtype=np.float32)
+    motion = np.zeros((2, len(imager.point_rows), len(imager.point_columns)))
+    for k in range(frames):
+        image, shifts = imager.expose(prepared, atmosphere, float(k))
+        motion += shifts / frames
+        light = np.maximum(image, 0.0) * ELECTRONS
+        burst[k] = np.rint(rng.poisson(light) + READ_NOISE * rng.standard_normal(light.shape))
+    return burst, motion
 
 
 def make_burst(
@@ -75,16 +124,7 @@ def make_burst(
     columns = np.clip(imager.columns + start, 40, frame.shape[1] - 41)
     scene = frame[np.ix_(rows, columns)]
     prepared = imager.prepare(scene / scene.mean())
-    layers = (Layer(0.0, 1.0, 6.0, 30.0),) if flat else LAYERS
-    atmosphere = Atmosphere(layers, r0 * (500.0 / wavelength) ** 1.2, 20.0, seed, frozen=False)
-    rng = np.random.default_rng(seed)
-    burst = np.empty((frames, side, side), dtype=np.float32)
-    motion = np.zeros((2, len(imager.point_rows), len(imager.point_columns)))
-    for k in range(frames):
-        image, shifts = imager.expose(prepared, atmosphere, float(k))
-        motion += shifts / frames
-        light = np.maximum(image, 0.0) * ELECTRONS
-        burst[k] = np.rint(rng.poisson(light) + READ_NOISE * rng.standard_normal(light.shape))
+    burst, motion = expose(imager, prepared, frames, r0, wavelength, seed, flat)
     truth = imager.ideal(prepared)
     y, x = np.mgrid[0:side, 0:side].astype(np.float64)
     step = imager.point_rows[1]
