@@ -12,6 +12,8 @@ import numpy as np
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.errors import ConfigError
 from stillsun.speckle.engine import Progress, Reconstruction
+from stillsun.speckle.masking.adaptive import AdaptiveFit, adaptive_model
+from stillsun.speckle.masking.adaptive_field import Field
 from stillsun.speckle.masking.amplitude import object_amplitude
 from stillsun.speckle.masking.assembly import SubfieldKeeper
 from stillsun.speckle.masking.device import DeviceWorker
@@ -58,6 +60,10 @@ def reconstruct(
     weight_exponent: float = 1.2,
     apodisation: float = 30.0,
     noise_filter: bool = True,
+    ao_used: bool = False,
+    ao_modes: int = 24,
+    ao_lock_x: float = -1,
+    ao_lock_y: float = -1,
     keep_subfields: bool = False,
     progress: Progress | None = None,
 ) -> Reconstruction:
@@ -103,6 +109,13 @@ def reconstruct(
         Per cent of a subfield's side on which its window falls, both sides together.
     noise_filter : bool, optional
         Damp frequencies where noise prevails.
+    ao_used : bool, optional
+        Adaptive optics corrected the wavefront: transfer functions are those of a partly corrected one, which
+        change over the field. If not, the seeing is taken as uncorrected but for image motion (tip-tilt).
+    ao_modes : int, optional
+        Zernike modes after piston, in Noll's order, that were corrected, 3 to 66.
+    ao_lock_x, ao_lock_y : float, optional
+        Column and row of the lock point, pixels, zero-based; the middle of the frame where negative.
     keep_subfields : bool, optional
         Return the subfields before they are put together as well.
     progress : callable, optional
@@ -147,6 +160,7 @@ def reconstruct(
         max_iterations=(max_iterations + 1, 0, np.inf),
         weight_exponent=(weight_exponent + 1, 0, np.inf),
         apodisation=(apodisation + 1, 0, 101),
+        ao_modes=(ao_modes, 2, 66),
     )
     backend = get_backend(backend)
     backend.use()
@@ -199,7 +213,15 @@ def reconstruct(
         if progress is not None:
             progress(len(results), len(places))
     noise_power = subfield_noise(results, geometry, flats, prepared.level)
-    fit = _fit(results, noise_power, geometry, lattice, len(prepared.frames))
+    adaptive = None
+    if ao_used:
+        lock = _lock((ao_lock_y, ao_lock_x), shape)
+        field = Field(lattice, (scale_y, scale_x), lock, ao_modes, diameter * 1e-3, geometry.apodised)
+        adaptive = _fit_field(results, noise_power, geometry, field, len(prepared.frames))
+        fit = adaptive.seeing
+        log.info("speckle: %s", adaptive.turbulence)
+    else:
+        fit = _fit(results, noise_power, geometry, lattice, len(prepared.frames))
     if fit.at_edge:
         notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
     transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
@@ -211,13 +233,17 @@ def reconstruct(
         return object_amplitude(
             results[index].power,
             noise_power[index],
-            transfer,
+            transfer[index] if ao_used else transfer,
             len(prepared.frames),
             model,
             noise_filter=noise_filter,
         )
 
-    for place, result, tile in zip(places, results, worker.images(amplitude, results), strict=True):
+    if adaptive is None:
+        images = worker.images(amplitude, results)
+    else:
+        images = adaptive.images(worker, amplitude, results, backend)
+    for place, result, tile in zip(places, results, images, strict=True):
         mosaic.add(*place, tile, result.level)
         if keeper is not None:
             keeper.add(*place, to_host(tile), result.level)
@@ -276,14 +302,36 @@ def _model(geometry: Geometry) -> Any:
 def _fit(
     results: list[SubfieldResult], noise: np.ndarray, geometry: Geometry, lattice: Lattice, frames: int
 ) -> SeeingFit:
+    power, coherent = _powers(results, frames)
+    gradient = motion_gradient(results, lattice)
+    return _model(geometry).fit(power - noise, coherent, _trusted(lattice), gradient)
+
+
+def _fit_field(
+    results: list[SubfieldResult], noise: np.ndarray, geometry: Geometry, field: Field, frames: int
+) -> AdaptiveFit:
+    power, coherent = _powers(results, frames)
+    model = adaptive_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
+    return model.fit_field(power - noise, noise, coherent, _trusted(field.lattice), field)
+
+
+def _powers(results: list[SubfieldResult], frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Power of the subfields, and of their mean, (subfields, m)."""
     power = np.stack([r.power for r in results]).astype(np.float64)
     mean = np.stack([np.abs(r.mean) ** 2 for r in results]).astype(np.float64)
     # A finite burst's |<I>|^2 holds 1/N of the power, noise included.
-    coherent = (frames * mean - power) / (frames - 1)
+    return power, (frames * mean - power) / (frames - 1)
+
+
+def _trusted(lattice: Lattice) -> np.ndarray:
     # The mirror image beyond the frame's edge does not follow the seeing and would look like more of it.
     inner = lattice.inner.ravel()
-    trusted = inner if np.count_nonzero(inner) >= _LEAST_INNER else np.ones_like(inner)
-    return _model(geometry).fit(power - noise, coherent, trusted, motion_gradient(results, lattice))
+    return inner if np.count_nonzero(inner) >= _LEAST_INNER else np.ones_like(inner)
+
+
+def _lock(place: tuple[float, float], shape: tuple[int, ...]) -> tuple[float, float]:
+    y, x = (p if p >= 0 else (length - 1) / 2 for p, length in zip(place, shape, strict=True))
+    return y, x
 
 
 def _plate_scale(value: float | tuple[float, float]) -> tuple[float, float]:

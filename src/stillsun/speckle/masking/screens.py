@@ -12,9 +12,9 @@ STRENGTHS = np.concatenate(
     [np.arange(0.0, 4.0, 0.5), np.arange(4.0, 16.0), np.arange(16.0, 24.0, 2.0), [24.0, 28.0, 32.0]]
 )
 
-# Pixels over the pupil; the grid holds the whole transfer function, its autocorrelation.
-_PUPIL = 96
-_GRID = 2 * _PUPIL
+# Pixels over the pupil; the grid holds the whole transfer function, the autocorrelation of the pupil.
+PUPIL = 96
+GRID = 2 * PUPIL
 _SCREEN = 2048
 _SPECTRUM = 0.0228955
 
@@ -98,13 +98,13 @@ def simulate_table(
     maximum of its correlation with the tracked mean, as seen through the object's power.
     """
     fields = _wavefronts(exposures, outer_scale, seed)
-    axis = np.arange(_GRID) - _GRID // 2
+    axis = np.arange(GRID) - GRID // 2
     radius = np.hypot(axis[:, None], axis)
-    pupil = np.clip(_PUPIL / 2 + 0.5 - np.hypot(axis[:, None] + 0.5, axis + 0.5), 0.0, 1.0)
-    q = scipy.fft.ifftshift(radius) / _PUPIL
+    pupil = round_pupil()
+    q = scipy.fft.ifftshift(radius) / PUPIL
     weight = np.where((q > 0) & (q < 0.5), 10.0 ** (-object_slope * q), 0.0).astype(np.float32)
     ring = np.minimum((q * bins).astype(np.intp), bins)
-    telescope = _transfer(pupil, np.zeros((1, _PUPIL, _PUPIL), dtype=np.float32))[0].real
+    telescope = exposure_transfer(pupil, np.zeros((1, PUPIL, PUPIL), dtype=np.float32))[0].real
 
     def ring_ratio(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
         above = np.bincount(ring.ravel(), values.ravel(), bins + 1)
@@ -117,12 +117,12 @@ def simulate_table(
     for number, strength in enumerate(strengths):
         if strength > 0:
             for _ in range(2):
-                power = np.zeros((_GRID, _GRID))
-                total = np.zeros((_GRID, _GRID), dtype=np.complex128)
+                power = np.zeros((GRID, GRID))
+                total = np.zeros((GRID, GRID), dtype=np.complex128)
                 for part in np.array_split(fields, max(1, len(fields) // 32)):
-                    transfer = _transfer(pupil, part * np.float32(strength ** (5 / 6)))
+                    transfer = exposure_transfer(pupil, part * np.float32(strength ** (5 / 6)))
                     power += (transfer.real**2 + transfer.imag**2).sum(axis=0)
-                    total += _track(transfer, (weight * mean).astype(np.complex64)).sum(axis=0)
+                    total += tracked(transfer, (weight * mean).astype(np.complex64)).sum(axis=0)
                 mean = total / len(fields)
             speckle[number] = ring_ratio(power / len(fields), telescope**2)
             long_exposure[number] = np.maximum(ring_ratio(mean.real, telescope), 1e-4)
@@ -142,36 +142,77 @@ def simulate_table(
 def _wavefronts(count: int, outer_scale: float, seed: int) -> np.ndarray:
     """Phases over squares of one diameter, (count, pupil, pupil) float32, for D/r0 = 1."""
     rng = np.random.default_rng(seed)
-    pieces = np.empty((count, _PUPIL, _PUPIL), dtype=np.float32)
+    pieces = np.empty((count, PUPIL, PUPIL), dtype=np.float32)
     per_screen = 32
     screens: list[np.ndarray] = []
     for number in range(count):
         if number % per_screen == 0:
             if not screens:
-                screens = list(phase_screen(rng, _SCREEN, 1.0 / _PUPIL, outer_scale))
+                screens = list(phase_screen(rng, _SCREEN, 1.0 / PUPIL, outer_scale))
             screen = screens.pop()
-        y, x = rng.integers(0, _SCREEN - _PUPIL, 2)
-        piece = screen[y : y + _PUPIL, x : x + _PUPIL]
+        y, x = rng.integers(0, _SCREEN - PUPIL, 2)
+        piece = screen[y : y + PUPIL, x : x + PUPIL]
         pieces[number] = piece - piece.mean()
     return pieces
 
 
-def _transfer(pupil: np.ndarray, phases: np.ndarray) -> np.ndarray:
-    """Instantaneous transfer functions (n, grid, grid), origin first, of phases (n, pupil, pupil)."""
-    start = (_GRID - _PUPIL) // 2
-    inner = slice(start, start + _PUPIL)
-    field = np.zeros((len(phases), _GRID, _GRID), dtype=np.complex64)
+def round_pupil() -> np.ndarray:
+    """
+    A round pupil with soft edge.
+
+    Returns
+    -------
+    numpy.ndarray
+        Share of each pixel that lies in it, (GRID, GRID) float64.
+    """
+    axis = np.arange(GRID) - GRID // 2 + 0.5
+    return np.clip(PUPIL / 2 + 0.5 - np.hypot(axis[:, None], axis), 0.0, 1.0)
+
+
+def exposure_transfer(pupil: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """
+    Instantaneous transfer functions of wavefronts.
+
+    Parameters
+    ----------
+    pupil : numpy.ndarray
+        Share of each pixel that lies in the pupil, (GRID, GRID); the pupil is PUPIL pixels wide.
+    phases : numpy.ndarray
+        Radians, (n, PUPIL, PUPIL).
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, GRID, GRID) complex64, origin first, 1 there.
+    """
+    start = (GRID - PUPIL) // 2
+    inner = slice(start, start + PUPIL)
+    field = np.zeros((len(phases), GRID, GRID), dtype=np.complex64)
     field[:, inner, inner] = pupil[inner, inner] * np.exp(1j * phases)
     image = np.abs(scipy.fft.fft2(field)) ** 2
     transfer = scipy.fft.fft2(image)
     return transfer / transfer[:, :1, :1].real
 
 
-def _track(transfer: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Transfer functions with the tilt removed that maximises the correlation with the reference."""
+def tracked(transfer: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """
+    Transfer functions of exposures that a correlation tracker has aligned.
+
+    Parameters
+    ----------
+    transfer : numpy.ndarray
+        (n, GRID, GRID) complex64, origin first.
+    reference : numpy.ndarray
+        Spectrum that they are correlated with, (GRID, GRID) complex64, weights included.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, GRID, GRID) complex64: each without the tilt that maximises the correlation.
+    """
     # The reference holds nothing beyond half the diffraction limit: pixels of wavelength / 2D are fine.
     cube = scipy.fft.ifft2(transfer * np.conj(reference)).real
-    count, grid = len(cube), _GRID
+    count, grid = len(cube), GRID
     rows, columns = np.divmod(cube.reshape(count, -1).argmax(axis=1), grid)
     number = np.arange(count)
 
@@ -182,7 +223,7 @@ def _track(transfer: np.ndarray, reference: np.ndarray) -> np.ndarray:
     at = cube[number, rows, columns]
     y = rows + vertex(cube[number, rows - 1, columns], at, cube[number, (rows + 1) % grid, columns])
     x = columns + vertex(cube[number, rows, columns - 1], at, cube[number, rows, (columns + 1) % grid])
-    frequency = scipy.fft.fftfreq(_GRID)
+    frequency = scipy.fft.fftfreq(GRID)
     ramp_y = np.exp(2j * np.pi * frequency * y[:, None]).astype(np.complex64)
     ramp_x = np.exp(2j * np.pi * frequency * x[:, None]).astype(np.complex64)
     return transfer * ramp_y[:, :, None] * ramp_x[:, None, :]

@@ -1,0 +1,318 @@
+"""Seeing behind adaptive optics: one fit to the whole field, a transfer function for each place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import least_squares
+
+from stillsun.core.backend import Backend
+from stillsun.speckle.masking.adaptive_field import Field, FieldCurves, Turbulence
+from stillsun.speckle.masking.adaptive_wavefront import residual_wavefront
+from stillsun.speckle.masking.ratio import SeeingFit, SeeingModel
+from stillsun.speckle.masking.subfield import SubfieldResult
+
+# What is known before: share of the high layer (logit), its height in metres (log), what is left of each
+# mode (log), with standard deviations; nothing of D/r0.
+_EXPECTED = (np.log(0.3 / 0.7), np.log(6000.0), np.log(0.15))
+_SPREAD = 0.5
+_FIRST_STRENGTH = 7.0
+_STRENGTHS = (0.5, 40.0)
+# Range of the fit in q and in frequency pixels; error of the root of a ratio, for so many subfields that
+# are independent.
+_RANGE = (0.04, 0.7)
+_FIRST_PIXEL = 1.5
+_ERROR = 0.03
+_INDEPENDENT = 6
+# Signal to noise above which a ring counts in full.
+_SOUND = 1 / 3
+_ROUNDS = 2
+_STEP = 0.02
+_EVALUATIONS = 8
+# The Fried parameter of one subfield: D/r0 of the frame times these.
+_LOCAL = np.exp(np.linspace(-0.5, 0.5, 5))
+_FINE = 101
+# Range in which the object's power is fitted, and terms of the gain over a subfield.
+_SCENE = (0.03, 0.6)
+_RANK = 3
+_LAST_Q = 0.95
+_LEAST = 1e-12
+
+
+class Pictures(Protocol):
+    """What makes images from amplitudes and phases, on the host or on a device."""
+
+    def images(
+        self, amplitude: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
+    ) -> Iterator[Any]:
+        """
+        Images of subfields.
+
+        Parameters
+        ----------
+        amplitude : callable
+            Object amplitudes, (m,), of the subfield of a number.
+        results : sequence of SubfieldResult
+            Their phases.
+
+        Yields
+        ------
+        array
+            (size, size) float32, windowed, without its mean.
+        """
+
+
+@dataclass(frozen=True)
+class AdaptiveFit:
+    """
+    Outcome of the fit to the field.
+
+    Attributes
+    ----------
+    seeing : SeeingFit
+        Strength of the seeing, and the transfer functions; `speckle` is that of each subfield,
+        (subfields, m).
+    turbulence : Turbulence
+        What was fitted.
+    field : Field
+        Where the subfields lie.
+    q : numpy.ndarray
+        Frequencies in use, of the diffraction limit, (m,) float64.
+    gains : list of tuple of numpy.ndarray
+        For each subfield some angles from the lock point, (steps,) radians, and there the terms of what
+        restores the places that its mean does not stand for, (rank, steps); see `images`.
+    profiles : numpy.ndarray
+        The same terms over the knots of frequency, (subfields, rank, knots) float64.
+    """
+
+    seeing: SeeingFit
+    turbulence: Turbulence
+    field: Field
+    q: np.ndarray
+    gains: list[tuple[np.ndarray, np.ndarray]]
+    profiles: np.ndarray
+
+    def images(
+        self,
+        worker: Pictures,
+        amplitude: Callable[[int], np.ndarray],
+        results: Sequence[SubfieldResult],
+        backend: Backend,
+    ) -> Iterator[Any]:
+        """
+        Images of subfields whose transfer function changes within them.
+
+        Parameters
+        ----------
+        worker : Pictures
+            Makes images from amplitudes and phases.
+        amplitude : callable
+            Object amplitudes, (m,), of the subfield of a number, for its mean transfer function.
+        results : sequence of SubfieldResult
+            Their phases.
+        backend : Backend
+            Where the images are.
+
+        Yields
+        ------
+        array
+            (size, size) float32, windowed, without its mean.
+
+        Notes
+        -----
+        The best corrected part of a subfield rules its mean power and its phases, and comes out with too
+        much contrast by the root of its transfer function over the mean one. That ratio, a function of
+        place and frequency, is split into a few products of both (singular values).
+        """
+
+        def part(term: int, index: int) -> np.ndarray:
+            return amplitude(index) * np.interp(self.q, FieldCurves.q, self.profiles[index, term])
+
+        terms = [worker.images(partial(part, k), results) for k in range(_RANK)]
+        for number, tiles in enumerate(zip(*terms, strict=True)):
+            ladder, gains = self.gains[number]
+            angles = self.field.angles(number)
+            places = [np.interp(angles, ladder, gain).astype(np.float32) for gain in gains]
+            yield sum(backend.asarray(place) * tile for place, tile in zip(places, tiles, strict=True))
+
+
+class AdaptiveModel(SeeingModel):
+    """
+    Model curves for one geometry behind adaptive optics; see `SeeingModel`.
+
+    Parameters
+    ----------
+    size, limit_y, limit_x, phase_limit, apodised
+        As for `SeeingModel`.
+    """
+
+    def fit_field(
+        self, power: np.ndarray, noise: np.ndarray, coherent: np.ndarray, trusted: np.ndarray, field: Field
+    ) -> AdaptiveFit:
+        """
+        Fit seeing, height of the turbulence and efficiency to the spectral ratios of all subfields.
+
+        Parameters
+        ----------
+        power : numpy.ndarray
+            Power of the subfields less noise, (subfields, m): ``<|I|^2> - Pn``.
+        noise : numpy.ndarray
+            The noise, (subfields, m).
+        coherent : numpy.ndarray
+            Power of their mean spectrum without the bias of a finite burst, (subfields, m).
+        trusted : numpy.ndarray
+            Subfields that decide, (subfields,) bool.
+        field : Field
+            Where the subfields lie, and how many modes are corrected.
+
+        Returns
+        -------
+        AdaptiveFit
+            The turbulence and the transfer functions for it.
+
+        Notes
+        -----
+        In one subfield strength and efficiency cannot be told apart. But how the correction fades over the
+        field is given by D/r0, the share and height of high turbulence, the modes and the efficiency at
+        the lock point, and those few numbers explain all subfields together: near the lock point what is
+        not corrected tells r0, off it the tilt and the low modes tell height and share.
+        """
+        below, above = self.ring_mean(power), self.ring_mean(coherent)
+        ratios = np.clip(above / np.maximum(below, _LEAST * max(float(below.max()), _LEAST)), 0.0, 1.0)
+        curves = FieldCurves(residual_wavefront(field.modes), field)
+        start = self.ring_q > max(_RANGE[0], _FIRST_PIXEL / self._pixels)
+        sound = np.clip(below / (_SOUND * np.maximum(self.ring_mean(noise), _LEAST)), 0.0, 1.0)
+        weight = np.where(start & (self.ring_q < _RANGE[1]), sound, 0.0)[trusted]
+        weight /= _ERROR * np.sqrt(max(1.0, np.count_nonzero(trusted) / _INDEPENDENT))
+        roots = np.sqrt(ratios)
+        values = np.array([np.log(_FIRST_STRENGTH), *_EXPECTED])
+        kernel = self._kernel(self._field_scene(below, curves.at(_turbulence(values)).speckle, trusted))
+
+        def residual(x: np.ndarray) -> np.ndarray:
+            model = self._ratios(curves.at(_turbulence(x), trusted), kernel)
+            misfit = weight * (np.sqrt(model) - roots[trusted])
+            return np.concatenate([misfit.ravel(), (x[1:] - _EXPECTED) / _SPREAD])
+
+        for _ in range(_ROUNDS):
+            found = least_squares(
+                residual, values, diff_step=_STEP, xtol=1e-3, ftol=1e-4, max_nfev=_EVALUATIONS, loss="soft_l1"
+            )
+            values = found.x
+            speckle = curves.at(_turbulence(values)).speckle
+            kernel = self._kernel(self._field_scene(below, speckle, trusted))
+        turbulence = _turbulence(values)
+        seeing = SeeingFit(
+            turbulence.strength,
+            self._local(curves, turbulence, kernel, roots, sound),
+            ratios,
+            not _STRENGTHS[0] < turbulence.strength < _STRENGTHS[1],
+            speckle @ kernel.T,
+            kernel.sum(axis=1),
+        )
+        return AdaptiveFit(
+            seeing,
+            turbulence,
+            field,
+            self.frequencies.q,
+            *self._gains(curves, turbulence, speckle, field),
+        )
+
+    def _ratios(self, curves: Any, kernel: np.ndarray) -> np.ndarray:
+        """Spectral ratios of subfields, (n, rings), windowed like the data."""
+        rings = self.ring_mean(kernel.T)
+        return np.clip((curves.coherent @ rings) / np.maximum(curves.speckle @ rings, 1e-30), 0.0, 1.0)
+
+    def _kernel(self, scene: np.ndarray) -> np.ndarray:
+        """What the window makes of a ratio to the telescope's power at each knot of q, (m, knots)."""
+        smooth = self._pick(self._smear(scene))
+        columns = np.empty((len(smooth), len(FieldCurves.q)))
+        for knot in range(len(FieldCurves.q)):
+            hat = np.interp(self._q, FieldCurves.q, np.eye(len(FieldCurves.q))[knot])
+            columns[:, knot] = self._pick(self._smear(scene * self._telescope * hat)) / smooth
+        return columns
+
+    def _field_scene(self, below: np.ndarray, speckle: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+        """Smooth power of the object on the half plane: quadratic in the logarithm against q."""
+        telescope = self.ring_mean(self._pick(self._telescope))
+        transfer = np.stack([np.interp(self.ring_q, FieldCurves.q, row) for row in speckle]) * telescope
+        scenes = (np.maximum(below, 0.0) / np.maximum(transfer, _LEAST))[trusted]
+        inside = (self.ring_q > _SCENE[0]) & (self.ring_q < _SCENE[1])
+        level = scenes[:, inside].mean(axis=1)
+        mean = (scenes[level > 0] / level[level > 0, None]).mean(axis=0) if (level > 0).any() else scenes[0]
+        good = inside & (mean > 0)
+        if np.count_nonzero(good) < 4:
+            return np.ones_like(self._q)
+        q = self.ring_q[good]
+        fit = np.polynomial.Polynomial.fit(q, np.log(mean[good]), 2)
+        return np.exp(np.clip(fit(np.clip(self._q, q[0], q[-1])) - fit(q[0]), -20.0, 3.0))
+
+    def _local(
+        self,
+        curves: FieldCurves,
+        turbulence: Turbulence,
+        kernel: np.ndarray,
+        roots: np.ndarray,
+        sound: np.ndarray,
+    ) -> np.ndarray:
+        """D/r0 of each subfield alone, all else as in the frame; NaN where it has no structure."""
+        models = np.stack(
+            [np.sqrt(self._ratios(curves.at(turbulence.scaled(f)), kernel)) for f in _LOCAL], axis=0
+        )
+        fine = np.linspace(np.log(_LOCAL[0]), np.log(_LOCAL[-1]), _FINE)
+        inside = (self.ring_q > _RANGE[0]) & (self.ring_q < _RANGE[1])
+        misfit = (sound * (PchipInterpolator(np.log(_LOCAL), models)(fine) - roots) ** 2)[..., inside]
+        best = np.exp(fine[misfit.sum(axis=2).argmin(axis=0)])
+        return np.where(sound[:, inside].any(axis=1), turbulence.strength * best, np.nan)
+
+    def _gains(
+        self, curves: FieldCurves, turbulence: Turbulence, speckle: np.ndarray, field: Field
+    ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+        """Terms of the gain over each subfield and over frequency."""
+        inside = FieldCurves.q <= _LAST_Q
+        gains = []
+        profiles = np.zeros((len(speckle), _RANK, len(FieldCurves.q)))
+        for number, mean in enumerate(speckle):
+            angles = field.angles(number)
+            ladder = np.linspace(angles.min(), angles.max(), 4 * _RANK)
+            local = curves.speckle(turbulence, ladder)
+            u, s, v = np.linalg.svd(np.sqrt(mean / local)[:, inside], full_matrices=False)
+            gains.append((ladder, (u * s).T[:_RANK]))
+            profiles[number][:, inside] = v[:_RANK]
+            profiles[number][:, ~inside] = v[:_RANK, -1:]
+        return gains, profiles
+
+
+@lru_cache(maxsize=4)
+def adaptive_model(
+    size: int, limit_y: float, limit_x: float, phase_limit: float, apodised: float
+) -> AdaptiveModel:
+    """
+    The model of a geometry, kept for the next burst.
+
+    Parameters
+    ----------
+    size, limit_y, limit_x, phase_limit, apodised
+        As for `SeeingModel`.
+
+    Returns
+    -------
+    AdaptiveModel
+        The same object for the same arguments.
+    """
+    return AdaptiveModel(size, limit_y, limit_x, phase_limit, apodised)
+
+
+def _turbulence(values: np.ndarray) -> Turbulence:
+    """From the unbounded values of the fit."""
+    strength = float(np.clip(np.exp(values[0]), *_STRENGTHS))
+    return Turbulence(
+        strength,
+        float(1 / (1 + np.exp(-values[1]))),
+        float(np.exp(values[2])),
+        float(1 - np.exp(min(values[3], 0.0))),
+    )
