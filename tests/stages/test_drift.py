@@ -56,7 +56,7 @@ def channel(path, name, sun, target, held=None):
         {
             "bad_pixels": np.zeros(SHAPE[name], np.uint8),
             "plate_scale": np.array(SCALE[name]),
-            "target": (1000 * (8 + see(target, name))).astype(np.float32),
+            **({} if target is None else {"target": (1000 * (8 + see(target, name))).astype(np.float32)}),
         },
     )
     put(path / f"{name}.bursts.h5", FRAMES, {"time_avg": TIMES})
@@ -153,6 +153,15 @@ def test_drift_that_destretch_took_out_is_found_in_its_shifts(night):
     assert (product.read("held_rate_error") * seconds < 0.1).all()
     assert "drift_rate" not in product
     assert any("wandered against the reference" in n and "in CRPIX" in n for n in ctx.notes)
+
+
+def test_frames_of_the_sun_are_shown_where_there_is_no_target(night):
+    path, _ = night
+    channel(path, "S", pattern(1), None)
+    product, ctx = register(path, "S")
+    assert not product.read("accepted")
+    assert any("this channel has no target image" in n for n in ctx.notes)
+    assert (path / "register.png").stat().st_size > 10000
 
 
 def test_what_cannot_be_measured_is_said(night):

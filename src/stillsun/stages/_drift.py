@@ -216,6 +216,30 @@ def measure_drift(
     return _line(found)
 
 
+def middle_pair(ctx: StageContext) -> tuple[np.ndarray, np.ndarray] | None:
+    """
+    Frames of both channels from the middle of the sequence.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the stage register, for a channel that is not the reference.
+
+    Returns
+    -------
+    tuple of numpy.ndarray or None
+        Of the reference channel and of the channel, (y, x) float32, NaN where invalid; None where they
+        are not destretched, or were not taken at the same time.
+    """
+    if not all({"bursts", "destretch"} <= set(p) for p in (ctx.inputs, ctx.reference)):
+        return None
+    pairs = _pairs(ctx.inputs["bursts"], ctx.reference["bursts"])
+    if not pairs:
+        return None
+    own, other, _ = pairs[len(pairs) // 2]
+    return _frame(ctx.reference["destretch"], other), _frame(ctx.inputs["destretch"], own)
+
+
 def _pairs(own: StoreReader, other: StoreReader) -> list[tuple[int, int, float]]:
     """Frames of both channels that belong together: own, of the reference, time."""
     one, two = own.read("time_avg"), other.read("time_avg")

@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core.lay import lay_on
 from stillsun.core.orient import Orientation
 from stillsun.core.similarity import Similarity, match_images
 from stillsun.io.store import Field, StoreReader
-from stillsun.qa.overlay import Overlay, write_overlays
 from stillsun.sky.wcs import register_channel
 from stillsun.stages import _drift
+from stillsun.stages._channelpair import Targets, draw_pair
 from stillsun.stages.base import Stage, StageContext
 
-_PICTURE_POINTS = 600
 # A drift is worth a note when it is so large, and so many errors.
 _NOTED_PX, _NOTED_SIGMA = 0.5, 4.0
 # Offset that is possible between two channels that were not matched, arcsec.
@@ -90,9 +88,12 @@ def run(ctx: StageContext) -> None:
 
 
 def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, float]) -> Similarity | None:
+    """The channel's target on the reference channel's, with the picture of the pair."""
     if "registration" not in ctx.reference:
         ctx.note("not registered, because the reference channel is not reduced; reduce it and run this again")
         return None
+    base: StoreReader = ctx.reference["registration"]
+    reference_scale = _pair(base.read("plate_scale"))
     missing = [
         who
         for who, products in (("this channel", ctx.inputs), ("the reference channel", ctx.reference))
@@ -100,12 +101,11 @@ def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, floa
     ]
     if missing:
         ctx.note(f"not registered, because {' and '.join(f'{who} has no target image' for who in missing)}")
+        draw_pair(ctx, scale, reference_scale)
         return None
-    base: StoreReader = ctx.reference["registration"]
     turned = Orientation.from_text(base.read("orientation"))
     fixed = turned.apply(ctx.reference["calibration"].read("target"))
     moving = orientation.apply(ctx.inputs["calibration"].read("target"))
-    reference_scale = _pair(base.read("plate_scale"))
     match = match_images(
         fixed,
         moving,
@@ -114,44 +114,8 @@ def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, floa
         max_rotation_deg=ctx.config.max_rotation_deg,
         backend=ctx.backend,
     )
-    _draw(ctx, fixed, reference_scale, moving, scale, match)
+    draw_pair(ctx, scale, reference_scale, Targets(fixed, moving, match))
     return match
-
-
-def _draw(
-    ctx: StageContext,
-    fixed: np.ndarray,
-    fixed_scale: tuple[float, float],
-    moving: np.ndarray,
-    scale: tuple[float, float],
-    match: Similarity,
-) -> None:
-    """The reference's target with contours of this channel's, centre on centre and as matched."""
-    half = [n * s / 2 for n, s in zip(fixed.shape[::-1], fixed_scale, strict=True)]
-    extent = (-half[0], half[0], -half[1], half[1])
-    step = max(1, max(fixed.shape) // _PICTURE_POINTS)
-    panels = []
-    for title, translation, rotation in (
-        ("centre on centre", (0.0, 0.0), 0.0),
-        ("as matched", match.translation, match.rotation_deg),
-    ):
-        laid = lay_on(fixed.shape, fixed_scale, moving, scale, translation, rotation, ctx.backend)
-        middle = float(np.mean(np.nanpercentile(laid, (0.5, 99.5))))
-        panels.append(
-            Overlay(title, fixed[::step, ::step], laid[::step, ::step], extent, extent, levels=(middle,))
-        )
-    verdict = "accepted" if match.accepted else f"refused: {'; '.join(match.faults)}"
-    x, y = match.translation
-    write_overlays(
-        ctx.paths.directory / "register.png",
-        panels,
-        heading=(
-            f"target of the reference channel, contours: {ctx.channel}\noffset ({x:.3f}, {y:.3f}) ± "
-            f"({match.error[0]:.3f}, {match.error[1]:.3f}) arcsec, rotation {match.rotation_deg:.3f} ± "
-            f"{match.rotation_error_deg:.3f} deg\n{verdict}"
-        ),
-        labels=("x [arcsec]", "y [arcsec]"),
-    )
 
 
 def _held(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.HeldDrift | None:

@@ -1,0 +1,94 @@
+"""The picture of a channel laid on the reference channel: targets, and frames of the Sun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillsun.core.lay import lay_on
+from stillsun.core.similarity import Similarity
+from stillsun.qa.overlay import Overlay, write_overlays
+from stillsun.stages._drift import middle_pair
+from stillsun.stages.base import StageContext
+
+_PICTURE_POINTS = 600
+_Place = tuple[tuple[float, float], float]
+_CENTRED: _Place = ((0.0, 0.0), 0.0)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """
+    Oriented target images of both channels, and their match.
+
+    Attributes
+    ----------
+    fixed, moving : numpy.ndarray, shape (y, x)
+        Of the reference channel, and of the channel.
+    match : Similarity
+        The second on the first, accepted or not.
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    match: Similarity
+
+
+def draw_pair(
+    ctx: StageContext,
+    scale: tuple[float, float],
+    reference_scale: tuple[float, float],
+    targets: Targets | None = None,
+) -> None:
+    """
+    Draw the reference channel with contours of a channel, in ``register.png``.
+
+    The targets are shown centre on centre and as matched; frames of the Sun from the middle of the sequence,
+    where both are destretched, as they are registered. Nothing is drawn where there is neither.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the stage register.
+    scale, reference_scale : tuple of float
+        Plate scales (x, y) of the oriented frames, arcsec per pixel.
+    targets : Targets, optional
+        Target images, where both channels have one.
+    """
+
+    def panel(title: str, fixed: np.ndarray, moving: np.ndarray, place: _Place, target: bool) -> Overlay:
+        half = [n * s / 2 for n, s in zip(fixed.shape[::-1], reference_scale, strict=True)]
+        extent = (-half[0], half[0], -half[1], half[1])
+        step = max(1, max(fixed.shape) // _PICTURE_POINTS)
+        laid = lay_on(fixed.shape, reference_scale, moving, scale, place[0], place[1], ctx.backend)
+        # Bars are dark or bright; the Sun has its contours where the picture puts them by itself.
+        levels = (float(np.mean(np.nanpercentile(laid, (0.5, 99.5)))),) if target else ()
+        return Overlay(title, fixed[::step, ::step], laid[::step, ::step], extent, extent, levels)
+
+    panels = []
+    place, heading = _CENTRED, f"{ctx.channel} on the reference channel: not registered, no target images"
+    if targets is not None:
+        match = targets.match
+        found = (match.translation, match.rotation_deg)
+        place = found if match.accepted else _CENTRED
+        heading = _heading(ctx.channel, match)
+        for title, where in (("centre on centre", _CENTRED), ("as matched", found)):
+            panels.append(panel(title, targets.fixed, targets.moving, where, True))
+    frames = middle_pair(ctx)
+    if frames is not None:
+        words = "centre on centre" if place is _CENTRED else "as registered"
+        panels.append(panel(f"frames of the Sun, {words}", *frames, place, False))
+    if panels:
+        path = ctx.paths.directory / "register.png"
+        write_overlays(path, panels, heading=heading, labels=("x [arcsec]", "y [arcsec]"))
+
+
+def _heading(channel: str, match: Similarity) -> str:
+    verdict = "accepted" if match.accepted else f"refused: {'; '.join(match.faults)}"
+    x, y = match.translation
+    return (
+        f"target of the reference channel, contours: {channel}\noffset ({x:.3f}, {y:.3f}) ± "
+        f"({match.error[0]:.3f}, {match.error[1]:.3f}) arcsec, rotation {match.rotation_deg:.3f} ± "
+        f"{match.rotation_error_deg:.3f} deg\n{verdict}"
+    )
