@@ -180,6 +180,21 @@ def test_odd_kernels_and_large_kernels(shape, kernels):
     np.testing.assert_allclose(np.median(middle, axis=(1, 2)), (1.4, -2.2), atol=0.1)
 
 
+def test_a_peak_of_the_field_that_one_large_tile_sees_is_not_lost():
+    reference = granules((300, 300), 12)
+    grid = np.mgrid[:300, :300].astype(float)
+    hill = np.exp(-((grid[0] - 160) ** 2 + (grid[1] - 140) ** 2) / (2 * 28.0**2))
+    push = np.stack([11 * hill, -7 * hill])
+    image = ndimage.map_coordinates(reference.astype(float), grid + push, order=5, mode="wrap")
+    truth = push
+    for _ in range(30):
+        truth = np.stack([ndimage.map_coordinates(p, grid - truth, order=1, mode="nearest") for p in push])
+    result = destretch(image, reference, DEFAULT_KERNELS, backend=CPU)
+    error = (result.displacement - truth)[:, 20:-20, 20:-20]
+    assert np.sqrt(np.mean(error**2)) < 0.1
+    assert np.abs(error).max() < 1
+
+
 def test_dead_frame_is_returned_as_it_is():
     reference = granules((120, 130))
     for dead in (np.zeros((120, 130)), np.full((120, 130), np.nan)):
@@ -377,7 +392,7 @@ def test_known_warp_of_a_real_frame(real_frame, band, field, ring):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("band", "limit"), [("gband", 0.972), ("cak", 0.981)])
+@pytest.mark.parametrize(("band", "limit"), [("gband", 0.975), ("cak", 0.982)])
 def test_consecutive_real_frames_agree_better(real_frame, band, limit):
     reference, image = real_frame(band, 0), real_frame(band, 1)
     result = destretch(image, reference, DEFAULT_KERNELS, backend=CPU)

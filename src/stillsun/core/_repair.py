@@ -11,13 +11,12 @@ from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend
 
 _OUTLIER = 4.0  # robust standard deviations
-_SLACK = 0.1  # pixels that a tile may always differ from its neighbours
 _NEIGHBOURS = (1, 4)  # sigmas in tiles of the means that replace a tile, the closer first
 _REACH = 3  # sigmas at which a mean is cut off
 _LEAST = 1e-2  # of a mean's weight must be on plausible tiles
 
 
-def repair(shifts: Any, measured: Any, limit: float, backend: Backend) -> tuple[Any, float]:
+def repair(shifts: Any, measured: Any, limit: float, slack: float, backend: Backend) -> tuple[Any, float]:
     """
     Replace missing and implausible shifts.
 
@@ -29,6 +28,8 @@ def repair(shifts: Any, measured: Any, limit: float, backend: Backend) -> tuple[
         (tiles_y, tiles_x) bool: there is a measurement.
     limit : float
         Largest plausible shift in pixels along an axis.
+    slack : float
+        Pixels by which a tile may always differ from its neighbours.
     backend : Backend
         Where to compute.
 
@@ -43,7 +44,7 @@ def repair(shifts: Any, measured: Any, limit: float, backend: Backend) -> tuple[
     -----
     A shift is implausible where it exceeds `limit`, or differs from the median of the 3 x 3 tiles
     around it by more than four robust standard deviations of that difference (1.4826 times the median
-    of its size) and a tenth of a pixel. It is replaced by the Gaussian mean of its plausible
+    of its size) and the slack. It is replaced by the Gaussian mean of its plausible
     neighbours (sigma one tile, else four, else the mean of all). The others are left as they are: a
     median filter over all would cost more accuracy than it brings.
     """
@@ -56,7 +57,7 @@ def repair(shifts: Any, measured: Any, limit: float, backend: Backend) -> tuple[
     else:
         differs = _differences(shifts)
     scatter = 1.4826 * float(xp.median(differs[:, measured]))
-    good = measured & (differs < _OUTLIER * scatter + _SLACK).all(axis=0) & (abs(shifts) <= limit).all(axis=0)
+    good = measured & (differs < _OUTLIER * scatter + slack).all(axis=0) & (abs(shifts) <= limit).all(axis=0)
     if not bool(good.any()):
         return xp.zeros_like(shifts), 1.0
     count = int(good.sum())

@@ -18,6 +18,10 @@ from stillsun.core.warp import add_control_points, resample
 from stillsun.errors import InputError
 
 _SEARCH = 0.25  # a tile's shift is looked for up to this share of its size
+# How far a tile may differ from its neighbours, in pixels; and as a share of a kernel that smaller ones
+# follow. They put a wrong shift right, but not the loss of a true one in a single tile.
+_SLACK = 0.1
+_ROUGH_SLACK = 0.05
 _RESIDUAL_KERNEL = 32  # pixels, in which the remaining shift is measured
 _LARGE = 48  # pixels of a tile from which binned frames are enough
 _FRAME_PRECISION = 0.03  # (binned) pixels
@@ -144,13 +148,14 @@ def solve(
                 radius = min(limit, _SEARCH * kernel)
                 found, measured = correlate_tiles(moved, target.level(bins), points, radius, bins, backend)
                 coarse = True
-            found, share = repair(found, measured, limit, backend)
+            slack = _SLACK if last else _ROUGH_SLACK * kernel
+            found, share = repair(found, measured, limit, slack, backend)
             if by_gradient and last:
                 finer = fine.values.copy()
                 add_control_points(finer, [(found, points)], 1, backend)
                 moved = resample(image.level(1), finer, "bicubic", backend)
                 more, measured = polish_tiles(moved, target.level(1), points, backend)
-                more, left = repair(more, measured, limit, backend)
+                more, left = repair(more, measured, limit, slack, backend)
                 found, share = found + more, max(share, left)
             shifts.append(to_host(found))
         repaired.append(share)
