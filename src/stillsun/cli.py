@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +99,10 @@ def _guarded(action: Callable[[], int]) -> int:
             raise
         print(f"stillsun: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:
+        # Whoever read it has seen enough; the rest of the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("stillsun: interrupted; the same command goes on from here", file=sys.stderr)
         return 1
@@ -156,7 +161,9 @@ def _run(arguments: list[str]) -> int:
     from stillsun.config.compose import config_directory, register_schema, settings_from, use_observation_file
 
     options = get_args_parser().parse_intermixed_args(arguments)
-    asks = options.help or options.hydra_help or options.cfg or options.info or options.shell_completion
+    if options.help:
+        return _help(options.overrides)
+    asks = options.hydra_help or options.cfg or options.info or options.shell_completion
     if not asks:
         _check(options.overrides, options.config_dir, options.multirun)
     register_schema()
@@ -207,6 +214,19 @@ def _run(arguments: list[str]) -> int:
             print(table)
     if failures:
         raise failures[0] if len(failures) == 1 else StillsunError("\n".join(str(f) for f in failures))
+    return 0
+
+
+def _help(words: list[str]) -> int:
+    from stillsun.config.compose import config_directory
+    from stillsun.config.help import help_text
+
+    # What is given as for a run says nothing here.
+    wanted = [word for word in words if "=" not in word]
+    text = help_text(config_directory(), wanted, min(shutil.get_terminal_size((100, 40)).columns, 140))
+    if not text:
+        raise ConfigError(f"no key {', '.join(wanted)}", remedy="stillsun run --help lists all")
+    print(text, flush=True)
     return 0
 
 

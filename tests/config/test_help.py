@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from stillsun.cli import main
+from stillsun.config.compose import config_directory
 
 VERBS = ("run", "simulate", "sort", "import-ini", "status", "report")
 
@@ -60,6 +63,32 @@ def test_the_help_of_every_verb_has_examples(capsys, verb):
     assert _status([verb, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.count(f"  stillsun {verb} ") >= 1
+
+
+def test_the_help_on_a_run_explains_every_group_and_key(capsys):
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    said = " ".join(text.split())
+    for group in sorted(p for p in config_directory().iterdir() if p.is_dir()):
+        assert re.search(rf"^{group.name}: .*\S", text, flags=re.M)
+    for key, meaning in (
+        ("destretch.window=10", "[whole number, frames] frames in the running mean"),
+        ("observation.channels.NAME.exposure_ms=???", "[number, ms] exposure of one frame (above 0)"),
+        ("align.pointing=null", "[list of number or none, arcsec] helioprojective (x, y)"),
+        ("destretch.reference=running", "[running, fixed, two_pass] running: mean of the last frames"),
+    ):
+        assert f"{key} {meaning}" in said
+
+
+def test_help_on_some_keys_only(capsys):
+    assert main(["run", "--help", "movie", "align.verify"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    keys = [line.partition("=")[0] for line in lines if not line.startswith(" ")]
+    assert "movie.size" in keys
+    assert keys.count("align.verify") == 1
+    assert all(key == "align.verify" or key.startswith("movie.") for key in keys)
+    assert main(["run", "--help", "movi"]) == 2
+    assert "no key movi" in capsys.readouterr().err
 
 
 def test_the_help_names_every_verb(capsys):

@@ -92,7 +92,7 @@ def test_what_is_missing_is_noticed(monkeypatch, changes, fault):
     )
     monkeypatch.setattr(reference, "schema_fields", schema_fields)
     if said["default"] == "":
-        monkeypatch.setattr(reference, "_default", lambda item: "")
+        monkeypatch.setattr(reference, "default_text", lambda item: "")
     text = reference._table("small", Small, "")
     assert list(_faults(Small, text)) == ([] if fault is None else [fault])
 

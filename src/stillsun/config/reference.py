@@ -67,16 +67,29 @@ def _table(title: str, schema: type, prefix: str) -> str:
     for name, (hint, metadata) in schema_fields(schema).items():
         if dataclasses.is_dataclass(hint):
             continue
-        default = _default(defaults[name])
-        meaning = metadata["meaning"] + _limits(metadata)
+        default = default_text(defaults[name])
+        meaning = metadata["meaning"] + limits_text(metadata)
         if name in STAGE_SCHEMAS:
             meaning += f" (see `{name}`)"
         unit = metadata["unit"] or _NO_UNIT
-        lines.append(f"| `{prefix}{name}` | {_type(hint)} | {default} | {unit} | {meaning} |")
+        lines.append(f"| `{prefix}{name}` | {type_text(hint)} | {default} | {unit} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(item: dataclasses.Field[Any]) -> str:
+def default_text(item: dataclasses.Field[Any]) -> str:
+    """
+    Default value of a key in words.
+
+    Parameters
+    ----------
+    item : dataclasses.Field
+        The key.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     if item.default is not dataclasses.MISSING:
         value = item.default
     else:
@@ -100,20 +113,46 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _type(hint: Any) -> str:
+def type_text(hint: Any) -> str:
+    """
+    Type of a key in words.
+
+    Parameters
+    ----------
+    hint : object
+        The type.
+
+    Returns
+    -------
+    str
+        Markdown; of choices, all.
+    """
     arguments = typing.get_args(hint)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return ", ".join(f"`{m}`" for m in hint.__members__)
     if typing.get_origin(hint) is list:
-        return f"list of {_type(arguments[0])}"
+        return f"list of {type_text(arguments[0])}"
     if typing.get_origin(hint) is dict:
         return "mapping"
     if type(None) in arguments:
-        return " or ".join(_type(a) for a in arguments if a is not type(None)) + " or none"
+        return " or ".join(type_text(a) for a in arguments if a is not type(None)) + " or none"
     return {int: "whole number", float: "number", str: "text", bool: "true, false"}.get(hint, str(hint))
 
 
-def _limits(metadata: Mapping[str, Any]) -> str:
+def limits_text(metadata: Mapping[str, Any]) -> str:
+    """
+    Limits of a key in words.
+
+    Parameters
+    ----------
+    metadata : mapping
+        Metadata of the key.
+
+    Returns
+    -------
+    str
+        In brackets; empty where there are none.
+    """
     words = {"ge": "at least", "gt": "above", "le": "at most", "length": "entries:"}
     found = [f"{text} {metadata[key]}" for key, text in words.items() if key in metadata]
     return f" ({', '.join(found)})" if found else ""
