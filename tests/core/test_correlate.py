@@ -123,12 +123,12 @@ def test_polish_follows_fine_detail_and_leans_on_the_surroundings_where_there_is
     points = lattice((rows, columns), 12)
     inner = np.s_[:, 4:-4, 4:-4]
     grid = np.mgrid[:rows, :columns].astype(float)
-    push = 0.15 * np.stack([np.sin(grid[1] / 4), np.cos(grid[0] / 4)])
+    waves = np.stack([np.sin(grid[1] / 4), np.cos(grid[0] / 4)])
     centres = np.rint(np.stack(np.meshgrid(points.y.centres, points.x.centres, indexing="ij"))).astype(int)
     centres = np.clip(centres, 0, np.array([rows - 1, columns - 1])[:, None, None])
-    truth = push[:, centres[0], centres[1]]
     error = {}
-    for name, width in (("fine", 1.0), ("coarse", 5.0)):
+    for name, width, push in (("fine", 1.0, 0.15 * waves), ("coarse", 5.0, 0 * waves)):
+        truth = push[:, centres[0], centres[1]]
         reference = ndimage.gaussian_filter(rng.standard_normal((rows, columns)), width, mode="wrap")
         reference /= reference.std()
         image = ndimage.map_coordinates(reference, grid + push, order=5, mode="wrap")
@@ -138,12 +138,8 @@ def test_polish_follows_fine_detail_and_leans_on_the_surroundings_where_there_is
         narrow, measured = polish_tiles(*pair, points, CPU)
         assert measured[4:-4, 4:-4].all()
         error[name] = [float(np.sqrt(np.mean((d - truth)[inner] ** 2))) for d in (wide, narrow)]
-        if name == "coarse":
-            # Noise would differ from tile to tile.
-            steps = [np.diff(d[inner], axis=1).std() for d in (wide, narrow)]
-            assert steps[1] < 0.8 * steps[0]
     assert error["fine"][1] < 0.9 * error["fine"][0]
-    assert error["coarse"][1] < error["coarse"][0]
+    assert error["coarse"][1] < 0.9 * error["coarse"][0]  # nothing but noise
 
 
 def test_refinement_is_the_windowed_least_squares():
@@ -192,7 +188,7 @@ def test_repair_takes_neighbours_and_leaves_the_others(backend):
     measured[10, 12] = False
     measured[:, 0] = False
     shifts[:, ~measured] = 0
-    fixed, share = repair(shifts, measured, 8.0, backend)
+    fixed, share = repair(shifts, measured, 8.0, 0.1, backend)
     assert fixed.dtype == np.float32
     assert share == pytest.approx(2 / measured.sum())
     np.testing.assert_allclose(fixed, smooth, atol=0.25)  # at the edge the last value is held
@@ -204,9 +200,9 @@ def test_repair_takes_neighbours_and_leaves_the_others(backend):
 
 @BACKENDS
 def test_repair_without_any_measurement_is_no_shift(backend):
-    fixed, share = repair(np.full((2, 4, 5), 3.0), np.zeros((4, 5), bool), 8.0, backend)
+    fixed, share = repair(np.full((2, 4, 5), 3.0), np.zeros((4, 5), bool), 8.0, 0.1, backend)
     assert not fixed.any()
     assert share == 0
-    fixed, share = repair(np.full((2, 4, 5), 30.0), np.ones((4, 5), bool), 8.0, backend)
+    fixed, share = repair(np.full((2, 4, 5), 30.0), np.ones((4, 5), bool), 8.0, 0.1, backend)
     assert not fixed.any()
     assert share == 1
