@@ -1,4 +1,4 @@
-"""An installed wheel finds its configuration, without the checkout."""
+"""An installed wheel has its configuration and data, without the checkout."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# Tables and kernels that modules read.
+DATA = (".npz", ".cu")
 
 
 @pytest.mark.slow
-def test_conf_travels_in_the_wheel(tmp_path):
+def test_conf_and_data_travel_in_the_wheel(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -23,6 +25,9 @@ def test_conf_travels_in_the_wheel(tmp_path):
     sources = {p.relative_to(ROOT / "conf") for p in (ROOT / "conf").rglob("*.yaml")}
     installed = tmp_path / "site" / "stillsun" / "conf"
     assert {p.relative_to(installed) for p in installed.rglob("*.yaml")} == sources
+    package = tmp_path / "site" / "stillsun"
+    data = {p.relative_to(ROOT / "src" / "stillsun") for p in (ROOT / "src").rglob("*") if p.suffix in DATA}
+    assert data == {p.relative_to(package) for p in package.rglob("*") if p.suffix in DATA}
     code = "from stillsun.config.compose import config_directory; print(config_directory())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
