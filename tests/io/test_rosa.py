@@ -235,6 +235,21 @@ def test_unusual_compression_is_read_and_said(tmp_path, frames, options):
     assert any("read slowly" in finding for finding in source.findings)
 
 
+def test_plio_holds_the_pixels_with_their_offset(tmp_path):
+    """As cfitsio writes them: the header tells of an offset that the coded numbers have already."""
+    units = [fits.PrimaryHDU()]
+    frames = 500 + 1000 * np.repeat(np.indices(SHAPE)[0][None] // 8, 3, axis=0)
+    for frame in frames:
+        units.append(fits.CompImageHDU(frame.astype(np.int16), compression_type="PLIO_1"))
+        units[-1].header["DATE"] = "2025-09-03T14:21:52.456"
+    path = tmp_path / "das1_rosa_2025-09-03_14.21.52_0000.fit.fz"
+    fits.HDUList(units).writeto(path)
+    with fits.open(path, disable_image_compression=True, mode="update") as tables:
+        for table in tables[1:]:
+            table.header["BZERO"], table.header["BSCALE"] = 32768, 1
+    np.testing.assert_array_equal(open_rosa([path], SHAPE).read(0, 3), frames)
+
+
 def test_damaged_and_otherwise_compressed_files_are_refused(tmp_path, frames):
     paths, _ = _rawfiles.write_rosa(tmp_path, frames[:8])
     with fits.open(paths[0]) as units:

@@ -3,8 +3,8 @@ Places, dates and pixels of the frames in a FITS file that ``fpack`` compressed.
 
 Each frame is a binary table of tiles (FITS standard 4.0, section 10): whole rows of the image, coded after
 Rice, unless ``fpack`` was told otherwise. Those are decoded here; what is tiled or coded otherwise (GZIP,
-HCOMPRESS) goes through astropy, which is slower. The tables differ in length, so that the headers are walked
-one by one; what describes the coding must be alike in all of them.
+HCOMPRESS, PLIO) goes through astropy, which is slower. The tables differ in length, so that the headers are
+walked one by one; what describes the coding must be alike in all of them.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def _decode_slowly(data: np.ndarray, packing: Packing, out: np.ndarray) -> bool:
         return False
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape != packing.shape:
         return False
-    np.bitwise_xor(pixels, np.uint16(SIGN_BIT), out=out)
+    # PLIO cannot hold negative numbers: cfitsio codes them with BZERO added, and astropy adds it again.
+    np.bitwise_xor(pixels, np.uint16(0 if packing.coding == "PLIO_1" else SIGN_BIT), out=out)
     return True
 
 
