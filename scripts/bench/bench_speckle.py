@@ -3,7 +3,7 @@ Quality and cost of the open speckle reconstruction on bursts simulated from a r
 
 Quality, as a table over Fried parameters and seeds, with a picture:
 
-    python scripts/bench/bench_speckle.py FRAME.fits --r0 7 10 15 --seeds 5 --picture speckle.png
+    python scripts/bench/bench_speckle.py FRAME.fits --r0 7 10 15 --seeds 5 --picture speckle.jpg
 
 Cost of a 1000 x 1000 x 64 burst on one thread and on several:
 
@@ -32,6 +32,8 @@ READ_NOISE = 10.0
 # Distance of the simulator's field points, px: at its usual 64 blending takes up to a fifth of the power.
 FIELD_STEP = 32
 BORDER = 72
+# Border left out of the picture, px.
+SHOWN = 110
 RINGS = 40
 
 
@@ -301,7 +303,7 @@ def quality(frame: np.ndarray, options: argparse.Namespace) -> None:
 
 def draw(path: Path, pictures: list, scale: float) -> None:
     """
-    Truth, best frame, tile mean, reconstruction, ring correlation and power, a row for each burst.
+    Truth, best frame, tile mean, reconstruction (middle of the frame), ring correlation and power, by burst.
 
     Parameters
     ----------
@@ -317,34 +319,35 @@ def draw(path: Path, pictures: list, scale: float) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(len(pictures), 6, figsize=(30, 5 * len(pictures)), squeeze=False)
+    figure, axes = plt.subplots(len(pictures), 6, figsize=(20, 3.4 * len(pictures)), squeeze=False)
     for axis, (r0, truth, best, mean, image, found) in zip(axes, pictures, strict=True):
         low, high = np.percentile(truth / truth.mean(), [0.5, 99.7])
         names = (None, "best frame", "tile mean", "speckle")
         for panel, name, picture in zip(axis, names, (truth, best, mean, image), strict=False):
-            extent = (0, picture.shape[1] * scale, 0, picture.shape[0] * scale)
-            panel.imshow(
-                picture / picture.mean(), vmin=low, vmax=high, cmap="gray", origin="lower", extent=extent
-            )
+            middle = picture[(slice(SHOWN, -SHOWN),) * 2] / picture.mean()
+            extent = (0, middle.shape[1] * scale, 0, middle.shape[0] * scale)
+            panel.imshow(middle, vmin=low, vmax=high, cmap="gray", origin="lower", extent=extent)
             if name is None:
-                panel.set_title(f"truth (diffraction limited), r0 = {r0:g} cm")
+                panel.set_title(f"truth, $r_0$ = {r0:g} cm")
+                panel.set_ylabel("arcsec")
             else:
                 values = found[name]
-                numbers = f"corr {values['corr']:.3f}, rms {values['rms']:.1%}"
-                panel.set_title(f"{name}: {numbers}, contrast x{values['contrast']:.2f}")
+                numbers = f"correlation {values['corr']:.3f}, contrast x{values['contrast']:.2f}"
+                panel.set_title(f"{name}: {numbers}", fontsize="small")
+                panel.set_yticks([])
         for name in names[1:]:
             axis[4].plot(found[name]["q"], found[name]["ring"], label=name)
             axis[5].semilogy(found[name]["q"], found[name]["power"], label=name)
         axis[4].axhline(0.5, color="k", lw=0.5)
-        axis[4].set_title("Fourier ring correlation with truth")
+        axis[4].set_title("Fourier ring correlation")
         axis[5].axhline(1.0, color="k", lw=0.5)
         axis[5].set_ylim(1e-3, 10)
         axis[5].set_title("power / truth power")
         for panel in axis[4:]:
             panel.set_xlabel("f / diffraction limit")
-            panel.legend()
+    axes[0, 4].legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=60)
+    figure.savefig(path, dpi=70)
 
 
 def cost(frame: np.ndarray, options: argparse.Namespace) -> None:

@@ -187,7 +187,7 @@ def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
 
 STAGE = Stage(
     name="speckle",
-    version=1,
+    version=2,
     run=run,
     reads=("calibration", "bursts"),
     writes="speckle",
