@@ -157,10 +157,14 @@ def test_the_same_input_gives_the_same_bytes(simulated, reduced, tmp_path):
     assert {n: second[n][0] for n in names} == {n: first[n][0] for n in names}
 
 
-def test_dask_gives_the_same_bytes(simulated, reduced, tmp_path):
+def test_dask_gives_the_same_bytes(simulated, reduced, tmp_path, capfd):
     pytest.importorskip("distributed")
     options = ("executor=dask", "executor.workers=2", "stages=[calibrate,assemble,speckle,destretch]")
     assert reduce(simulated, tmp_path / "dask", *options) == 0
+    # What a worker notes is told once, here and in the log.
+    note = "do not fill a burst of 12"
+    assert capfd.readouterr().err.count(note) == 1
+    assert (tmp_path / "dask" / "stillsun.log").read_text().count(note) == 1
     first, second = products(reduced), products(tmp_path / "dask")
     assert len(second) == 8
     assert {n: v[0] for n, v in second.items()} == {n: first[n][0] for n in second}

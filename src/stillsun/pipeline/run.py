@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stillsun.config.schema import ExecutorName
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import StillsunError
@@ -127,7 +128,9 @@ def execute(
         ),
     ):
         share = replace(backend, threads=threads)
-        board = stack.enter_context(Board()) if bars and workers > 1 else None
+        # Tasks in other processes: what they do is told here, from what they leave.
+        apart = settings.run.executor.name is not ExecutorName.serial
+        board = stack.enter_context(Board()) if bars and apart else None
         while pending or running:
             for task in [t for t in pending if _is_ready(t, plan, settings, outcome)]:
                 if len(running) >= workers:
@@ -139,16 +142,16 @@ def execute(
                     continue
                 failures = {name: [f"{FAILED}{error}"] for name, error in outcome.failed.items()}
                 so_far = SoFar({**outcome.notes, **failures}, dict(outcome.seconds))
-                remote = places.log if workers > 1 else None
+                remote = places.log if apart else None
                 record.task(task.name, state="running")
-                shown = bars and workers == 1
+                shown = bars and not apart
                 running[executor.submit(run_task, task, plan, settings, share, so_far, shown, remote)] = task
             if board is not None:
                 board.show({t.name: t.layout.progress(t.channel) for t in running.values()})
             if running:
                 pause = None if board is None else _LOOK
                 for future in wait(running, pause, FIRST_COMPLETED).done:
-                    _collect(running.pop(future), future, outcome, record, told=workers == 1)
+                    _collect(running.pop(future), future, outcome, record, told=not apart)
     return outcome
 
 
