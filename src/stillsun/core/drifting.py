@@ -106,11 +106,14 @@ def make_drifting(
 
     Parameters
     ----------
-    dark_sequences, flat_responses : numpy.ndarray
-        (d, rows, columns) mean darks and (f, rows, columns) responses, see
-        `stillsun.core.calibrate.response_table`, of each sequence.
-    dark_times, flat_times : numpy.ndarray
-        (d,) and (f,) middle of each sequence, Unix seconds UTC, ascending.
+    dark_sequences : numpy.ndarray
+        (d, rows, columns) mean dark of each sequence, DN.
+    dark_times : numpy.ndarray
+        (d,) middle of each, Unix seconds UTC, ascending.
+    flat_responses : numpy.ndarray
+        (f, rows, columns) response of each sequence of flats, see `stillsun.core.calibrate.response_table`.
+    flat_times : numpy.ndarray
+        (f,) middle of each, as of the darks.
     bad_pixels : numpy.ndarray
         (rows, columns), non-zero where a pixel is to be filled from its neighbours.
     backend : Backend or str, optional
