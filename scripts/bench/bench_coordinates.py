@@ -123,10 +123,11 @@ def _picture(files: dict[str, Path], path: Path) -> None:
     corners = maps["ROSA_GBAND"].bottom_left_coord, maps["ROSA_GBAND"].top_right_coord
     for place, (image, contours) in enumerate((("ROSA_GBAND", "HARDCAM"), ("HARDCAM", "ROSA_GBAND"))):
         axes = figure.add_subplot(1, 2, place + 1, projection=maps[image])
-        composite = sunpy.map.Map(maps[image], maps[contours], composite=True)
-        levels = [0.5 * np.median(maps[contours].data)]
-        composite.set_levels(1, u.Quantity(levels, maps[contours].unit))
-        composite.plot(axes=axes, cmap="gray")
+        over = maps[contours]
+        composite = sunpy.map.Map(maps[image], over, composite=True)
+        composite.set_levels(1, u.Quantity([0.65 * np.median(over.data)], over.unit))
+        _, lines = composite.plot(axes=axes)
+        lines.set_edgecolor("red")
         x, y = zip(*(maps[image].world_to_pixel(c) for c in corners), strict=True)
         axes.set_xlim(*sorted(v.to_value(u.pix) for v in x))
         axes.set_ylim(*sorted(v.to_value(u.pix) for v in y))
