@@ -43,7 +43,7 @@ def test_two_groups_are_doubtful_and_irregular_ones_too():
     assert "doubtful" in str(found)
 
 
-@pytest.mark.parametrize("stalls", [(), (100, 233), (511,)])
+@pytest.mark.parametrize("stalls", [(), (100, 233), (100, 250), (511,), (200, 400)])
 def test_a_run_without_pauses_is_no_clear_cadence(stalls):
     """Disks stall: the files of a steady run are late by then, once or twice."""
     numbers = np.arange(700)

@@ -87,7 +87,8 @@ def find_cadence(
     # Of a group whose first frame is missing the begin is not known.
     whole = begins[frame[begins] == frame[begins - 1] + 1]
     size = math.gcd(*frame[whole].tolist())
-    if size < 2 or (frame[begins] // size == frame[begins - 1] // size).any():
+    # A disk that stalls pauses anywhere; groups, after every so many frames and nowhere else.
+    if size < 2 or not np.array_equal(np.flatnonzero(np.diff(frame // size)) + 1, begins):
         return None
     group = frame[whole] // size
     starts = time[whole]
