@@ -151,9 +151,9 @@ def solve(
             slack = _SLACK if last else _ROUGH_SLACK * kernel
             found, share = repair(found, measured, limit, slack, backend)
             if by_gradient and last:
-                finer = fine.values.copy()
-                add_control_points(finer, [(found, points)], 1, backend)
-                moved = resample(image.level(1), finer, "bicubic", backend)
+                finer = Field(image.shape, 1, backend)
+                finer.add([*shifts, found], kernels)
+                moved = resample(image.level(1), finer.values, "bicubic", backend)
                 more, measured = polish_tiles(moved, target.level(1), points, backend)
                 more, left = repair(more, measured, limit, slack, backend)
                 found, share = found + more, max(share, left)
