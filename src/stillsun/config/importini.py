@@ -259,8 +259,8 @@ def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[Camera]
     if props is not None:
         props.carry("kisipPropsHeaderOff", whole, *every("kisip", "header_offset"))
         props.carry("kisipPropsTelescopeDiamm", number, ("telescope", "diameter_mm"))
-        props.carry("kisipPropsAoLockX", whole, *every("kisip", "ao_lock_x"))
-        props.carry("kisipPropsAoLockY", whole, *every("kisip", "ao_lock_y"))
+        props.carry("kisipPropsAoLockX", whole, *every("ao_lock_x"))
+        props.carry("kisipPropsAoLockY", whole, *every("ao_lock_y"))
         props.carry("kisipPropsAoUsed", boolean, *every("ao_used"))
 
 

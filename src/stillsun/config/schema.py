@@ -364,8 +364,6 @@ class KisipConfig:
     mpirun: str = opt("mpirun", "name of the MPI starter in bin")
     executable: str = opt("entry", "name of the program in bin")
     header_offset: int = opt(0, "bytes before the data in a burst file", unit="bytes", ge=0)
-    ao_lock_x: int = opt(-1, "column of the AO lock point; -1: found by the program", unit="px", ge=-1)
-    ao_lock_y: int = opt(-1, "row of the AO lock point; -1: found by the program", unit="px", ge=-1)
     retries: int = opt(3, "attempts to make bursts that the program left out", unit="attempts", ge=0)
 
 
@@ -399,6 +397,19 @@ class SpeckleConfig:
     )
     noise_filter: bool = opt(True, "damp frequencies where noise prevails")
     ao_used: bool = opt(False, "adaptive optics corrected the wavefront; false: tip-tilt only or none")
+    ao_modes: int = opt(24, "Zernike modes after piston that adaptive optics correct (masking)", ge=3, le=66)
+    ao_lock_x: int = opt(
+        -1,
+        "column of the AO lock point; -1: the middle (masking), found by the program (kisip)",
+        unit="px",
+        ge=-1,
+    )
+    ao_lock_y: int = opt(
+        -1,
+        "row of the AO lock point; -1: the middle (masking), found by the program (kisip)",
+        unit="px",
+        ge=-1,
+    )
     kisip: KisipConfig = opt(KisipConfig, "the external program")
 
 

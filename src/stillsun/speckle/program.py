@@ -161,6 +161,9 @@ class _Job:
             weight_exponent=method.weight_exponent,
             apodisation=method.apodisation,
             noise_filter=bool(method.noise_filter),
+            ao_used=bool(props.ao_used),
+            ao_lock_x=props.ao_lock_x,
+            ao_lock_y=props.ao_lock_y,
             keep_subfields=True,
         )
         write_results(base, result, props.telescope_mm / 1000)
@@ -221,8 +224,6 @@ def _run(ranks: Ranks) -> int:
     threads = ranks.threads(workers)
     if account and missing:
         _say(f"{NAME} {__version__}: bursts to make: {len(missing)}; {workers} x {threads} threads")
-        if job.props.ao_used:
-            _say("adaptive optics used: the seeing is taken as not corrected")
 
     def work(burst: int) -> tuple[str, ...] | StillsunError:
         try:

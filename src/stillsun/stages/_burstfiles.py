@@ -213,8 +213,8 @@ def _make_job(ctx: StageContext, reader: BurstReader) -> Job:
             arcsec_per_pixel_y=scale_y,
             telescope_mm=ctx.observation.telescope.diameter_mm,
             wavelength_nm=ctx.settings.wavelength_nm,
-            ao_lock_x=config.kisip.ao_lock_x,
-            ao_lock_y=config.kisip.ao_lock_y,
+            ao_lock_x=config.ao_lock_x,
+            ao_lock_y=config.ao_lock_y,
             ao_used=int(config.ao_used),
         ),
     )

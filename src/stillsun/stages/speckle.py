@@ -35,6 +35,10 @@ _OPTIONS = (
     "weight_exponent",
     "apodisation",
     "noise_filter",
+    "ao_used",
+    "ao_modes",
+    "ao_lock_x",
+    "ao_lock_y",
 )
 _Centres = tuple[np.ndarray, np.ndarray]
 
@@ -113,8 +117,6 @@ def _engine(
     shape = reader.shape[1:]
     if config.engine is SpeckleEngine.none:
         return partial(tile_aligned_mean, backend=ctx.backend), tile_centres(shape)
-    if config.ao_used:
-        ctx.note("speckle.ao_used: the open reconstruction takes the seeing as not corrected")
     scale_x, scale_y = (float(v) for v in ctx.inputs["calibration"].read("plate_scale"))
     engine = partial(
         reconstruct,

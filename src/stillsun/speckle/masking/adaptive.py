@@ -25,7 +25,7 @@ _FIRST_STRENGTH = 7.0
 _STRENGTHS = (0.5, 40.0)
 # Range of the fit in q and in frequency pixels; error of the root of a ratio, for so many subfields that
 # are independent.
-_RANGE = (0.04, 0.7)
+_RANGE = (0.04, 0.4)
 _FIRST_PIXEL = 1.5
 _ERROR = 0.03
 _INDEPENDENT = 6

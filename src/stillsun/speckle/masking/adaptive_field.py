@@ -19,7 +19,7 @@ from stillsun.speckle.masking.geometry import Lattice, tukey
 from stillsun.speckle.masking.transfer import telescope_transfer
 
 # Points across a subfield at which transfer functions are taken.
-_SAMPLES = 7
+_SAMPLES = 10
 # Steps of the ladder of distances between which values are interpolated.
 _LADDER = 160
 _KNOTS = 49
