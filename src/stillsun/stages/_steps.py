@@ -8,7 +8,8 @@ from typing import Any
 from stillsun.core.orient import Orientation
 from stillsun.sky.keywords import ProcessingStep
 from stillsun.sky.pointing import MATCHED
-from stillsun.stages._earlier import DESTRETCHED, TURNED, earlier_steps
+from stillsun.stages._earlier import earlier_steps
+from stillsun.stages._earlierfiles import DESTRETCHED, TURNED
 from stillsun.stages.base import StageContext
 
 # Options of a stage that belong into PRPARAn.
