@@ -73,6 +73,24 @@ def test_matches_are_shown_with_their_significance(shown):
     assert "Standard error of the match (x, y) 0.0512, 0.0498, 0.06, 0.07 arcsec" in text
 
 
+def test_a_channel_that_could_not_be_registered(shown, monkeypatch):
+    refused = {"accepted": (np.uint8(0), "", False)}
+    registration = Night._registration
+    monkeypatch.setattr(Night, "_registration", lambda night: registration(night) | refused)
+    text, pictures, missing = shown(Night())
+    assert (pictures, missing) == ([], [])
+    assert "No picture of the registration" in text
+
+
+def test_the_picture_of_a_refused_match(shown, monkeypatch):
+    refused = {"accepted": (np.uint8(0), "", False)}
+    registration = Night._registration
+    monkeypatch.setattr(Night, "_registration", lambda night: registration(night) | refused)
+    text, pictures, _ = shown(Night(), pictures=[("register.png", (0.1, 0.7, 0.1))])
+    assert len(pictures) == 1
+    assert "frames of the Sun, where there are some" in text
+
+
 def test_a_lost_picture_is_said(shown):
     _, pictures, missing = shown(_Matched(), pictures=[("register.png", (0.5, 0.5, 0.5))])
     assert len(pictures) == 1

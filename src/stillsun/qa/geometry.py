@@ -87,16 +87,20 @@ def _show_registration(products: ChannelProducts, report: ChannelReport) -> None
     store = products.inputs.get("registration")
     if store is None:
         report.absent("The channel was not registered to the reference channel.")
-    elif "significance" in store and np.isfinite(store.read("significance")):
+        return
+    path = store.path.with_name("register.png")
+    matched = "significance" in store and np.isfinite(store.read("significance"))
+    refused = "accepted" in store and not int(store.read("accepted"))
+    if matched or (refused and path.is_file()):
         _show_file(
             products,
             report,
-            store.path.with_name("register.png"),
-            "The target image of the reference channel with the outline of this channel's, before and "
-            "after the match.",
+            path,
+            "The reference channel with the outline of this one: targets before and after the match, and "
+            "frames of the Sun, where there are some.",
         )
-    elif "accepted" in store and not int(store.read("accepted")):
-        report.section.words("No picture of the match of the targets: there was nothing to match.", "why")
+    elif refused:
+        report.section.words("No picture of the registration: there was nothing to lay on the other.", "why")
 
 
 def _show_pointing(products: ChannelProducts, report: ChannelReport) -> None:
