@@ -42,7 +42,7 @@ _RIDGE = 0.3
 
 
 def simulate_tracking(
-    *, cases: int = 160, exposures: int = 300, seed: int = 1, progress: Progress | None = None
+    *, cases: int = 200, exposures: int = 150, seed: int = 1, progress: Progress | None = None
 ) -> TrackingTable:
     """
     Compare a correlation tracker with its linear model in wavefronts corrected to many degrees.

@@ -1,0 +1,203 @@
+"""Transfer functions behind adaptive optics: against theory, Monte Carlo, and a simulated burst."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stillsun import reconstruct
+from stillsun.errors import ConfigError
+from stillsun.speckle.masking.adaptive_field import Field, FieldCurves, Turbulence
+from stillsun.speckle.masking.adaptive_transfer import residual_transfer, tracking_table, transfer_sums
+from stillsun.speckle.masking.adaptive_wavefront import residual_wavefront, von_karman_covariance
+from stillsun.speckle.masking.geometry import subfield_lattice
+from stillsun.speckle.masking.transfer import seeing_table
+from stillsun.synth.imaging import AdaptiveOptics, Imager
+from stillsun.synth.scene import Look, granulation_scene
+from stillsun.synth.seeing import Atmosphere
+
+Q = np.linspace(0.0, 0.98, 50)
+SCALE, WAVELENGTH, R0 = 0.06, 430.5, 0.10
+
+
+def test_structure_function_is_kolmogorovs_within_the_outer_scale():
+    distance = np.array([0.02, 0.1, 0.5])
+    structure = 2 * (von_karman_covariance(0.0, 1e5) - von_karman_covariance(distance, 1e5))
+    assert structure == pytest.approx(6.88 * distance ** (5 / 3), rel=0.04)
+
+
+@pytest.mark.parametrize(("modes", "left"), [(2, 0.134), (9, 0.0377), (20, 0.0208)])
+def test_perfect_correction_leaves_nolls_variance(modes, left):
+    covariance = residual_wavefront(modes).covariance(0, 1.0, 0.3, 1.0)
+    variance = np.trace(covariance) / len(covariance) - covariance.mean()
+    assert variance == pytest.approx(left, rel=0.12)
+
+
+def test_correction_fades_with_the_distance_and_only_for_the_high_layer():
+    wavefront = residual_wavefront(9)
+
+    def variance(number, share):
+        covariance = wavefront.covariance(number, 1.0, share, 0.9)
+        return np.trace(covariance) / len(covariance) - covariance.mean()
+
+    places = range(len(wavefront.distances))
+    assert np.ptp([variance(n, 0.0) for n in places]) < 1e-9
+    assert (np.diff([variance(n, 0.5) for n in places]) > 0).all()
+
+
+def test_sums_are_those_of_the_formula():
+    wavefront = residual_wavefront(5)
+    covariance = wavefront.covariance(3, 5.0, 0.3, 0.8)
+    for _, _, first, second in wavefront.shifts[4:60:17]:
+        step = np.zeros((len(first), len(covariance)))
+        step[np.arange(len(first)), second] = 1
+        step[np.arange(len(first)), first] = -1
+        together = step @ covariance @ step.T
+        single = np.diag(together)
+        square = np.exp(together - (single[:, None] + single) / 2).mean()
+        found = transfer_sums(covariance.astype(np.float32), first, second)
+        assert found == pytest.approx((square, np.exp(-single / 2).mean()), rel=1e-3)
+
+
+def test_sums_are_means_over_wavefronts():
+    rng = np.random.default_rng(0)
+    wavefront = residual_wavefront(9)
+    covariance = wavefront.covariance(2, 4.0, 0.3, 0.9)
+    covariance -= covariance.mean(axis=0) + covariance.mean(axis=1)[:, None] - covariance.mean()
+    values, vectors = np.linalg.eigh(covariance)
+    phases = rng.standard_normal((2000, len(values))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+    _, _, first, second = wavefront.shifts[5]
+    transfer = np.exp(1j * (phases[:, second] - phases[:, first])).mean(axis=1)
+    square, mean = transfer_sums(covariance.astype(np.float32), first, second)
+    assert square == pytest.approx(np.mean(np.abs(transfer) ** 2), rel=0.05)
+    assert mean == pytest.approx(transfer.mean().real, rel=0.05)
+
+
+def test_without_correction_it_is_the_table_of_the_seeing():
+    wavefront, table = residual_wavefront(24), seeing_table()
+    inside = (Q > 0.1) & (Q < 0.6)
+    for strength in (4.0, 8.0):
+        found = residual_transfer(wavefront, 4, Q, strength, 0.4, 0.0, tracking_table())
+        speckle, long = table.at(strength, Q)
+        assert found.speckle[inside] == pytest.approx(speckle[inside], rel=0.1)
+        ratio, expected = found.coherent / found.speckle, long**2 / speckle
+        assert ratio[inside] == pytest.approx(expected[inside], abs=0.08)
+
+
+def test_tracker_takes_a_tilt_for_what_it_is():
+    wavefront = residual_wavefront(24)
+    tracker = residual_transfer(wavefront, 0, Q, 6.0, 0.3, 0.9, None).tracker
+    assert tracker @ wavefront.points[:, ::-1] == pytest.approx(np.eye(2), abs=1e-6)
+
+
+def _field(lock, modes=24):
+    lattice = subfield_lattice((300, 300), 100, 0.3)
+    return Field(lattice, (0.06, 0.06), lock, modes, 0.762, 0.3)
+
+
+def test_field_is_sharpest_at_the_lock_point():
+    field = _field((75.0, 220.0))
+    curves = FieldCurves(residual_wavefront(24), field).at(Turbulence(7.0, 0.3, 6000.0, 0.9))
+    sharp = curves.speckle[:, 15].reshape(field.lattice.counts)
+    rows, columns = field.lattice.centres
+    row, column = np.unravel_index(sharp.argmax(), sharp.shape)
+    assert abs(rows[row] - 75) < 30
+    assert abs(columns[column] - 220) < 30
+    assert field.angles(0)[0, 0] == pytest.approx(
+        np.radians(0.06 / 3600) * np.hypot(field.lattice.rows[0] - 75, field.lattice.columns[0] - 220)
+    )
+
+
+def test_a_subfield_loses_coherence_by_motion_within_it():
+    # All in high turbulence: the larger the height, the more parts move against each other.
+    curves = FieldCurves(residual_wavefront(3), _field((150.0, 150.0), 3))
+    ratios = []
+    for height in (1.0, 3000.0, 9000.0):
+        found = curves.at(Turbulence(4.0, 1.0, height, 0.0))
+        ratios.append((found.coherent / found.speckle)[:, 12])
+    assert (ratios[0] > ratios[1]).all()
+    assert (ratios[1] > ratios[2]).all()
+
+
+@pytest.fixture(scope="module")
+def corrected():
+    """A burst behind adaptive optics that lock off the centre: burst, truth, lock point (x, y) in px."""
+    side, lock = 300, (-3.0, 1.8)
+    imager = Imager(
+        (side, side),
+        SCALE * np.eye(2),
+        (0.0, 0.0),
+        WAVELENGTH * 1e-9,
+        optics=AdaptiveOptics(24, 0.9, lock),
+        step=32,
+    )
+    corner = -SCALE * (np.array([side, side]) - 1) / 2
+    scene = granulation_scene(25.0, 3).image(
+        corner, SCALE * np.eye(2), imager.rows, imager.columns, 0.0, Look.gband
+    )
+    prepared = imager.prepare(scene / scene.mean())
+    atmosphere = Atmosphere(r0=R0 * (500 / WAVELENGTH) ** 1.2, seed=4, frozen=False)
+    rng = np.random.default_rng(4)
+    burst = np.stack([imager.expose(prepared, atmosphere, float(k))[0] for k in range(40)])
+    burst = rng.poisson(np.maximum(burst, 0) * 12_000).astype(np.float32)
+    middle = (side - 1) / 2
+    return burst, imager.ideal(prepared), (middle + lock[0] / SCALE, middle + lock[1] / SCALE)
+
+
+def _contrast(image, truth, place=slice(40, -40)):
+    image, truth = image[place, place] / image.mean(), truth[place, place] / truth.mean()
+    return image.std() / truth.std()
+
+
+OPTIONS = {"deconvolve": False, "max_iterations": 3, "backend": "numpy"}
+
+
+@pytest.fixture(scope="module")
+def found(corrected):
+    """Reconstruction with the field fitted."""
+    burst, _, (x, y) = corrected
+    return reconstruct(
+        burst, SCALE, WAVELENGTH, ao_used=True, ao_modes=24, ao_lock_x=x, ao_lock_y=y, **OPTIONS
+    )
+
+
+def test_amplitudes_behind_adaptive_optics(corrected, found):
+    _, truth, (x, y) = corrected
+    assert np.isfinite(found.image).all()
+    assert found.r0 == pytest.approx(R0, rel=0.25)
+    assert np.nanmedian(found.r0_map) == pytest.approx(found.r0, rel=0.2)
+    assert _contrast(found.image, truth) == pytest.approx(1.0, abs=0.1)
+    # As sharp at the lock point as far from it, where the correction has faded.
+    row, column = round(y), round(x)
+    near = np.s_[row - 30 : row + 30, column - 30 : column + 30]
+    far = np.s_[40:100, 200:260]
+    ratios = [
+        (found.image[part].std() / found.image.mean()) / (truth[part].std() / truth.mean())
+        for part in (near, far)
+    ]
+    assert ratios == pytest.approx([1.0, 1.0], abs=0.15)
+
+
+def test_taken_for_tip_tilt_only_contrast_is_missed(corrected):
+    burst, truth, _ = corrected
+    plain = reconstruct(burst, SCALE, WAVELENGTH, **OPTIONS)
+    assert plain.r0 > 1.6 * R0
+    assert _contrast(plain.image, truth) < 0.85
+
+
+def test_wrong_lock_point_shows(corrected, found):
+    burst, truth, _ = corrected
+    wrong = reconstruct(
+        burst, SCALE, WAVELENGTH, ao_used=True, ao_modes=24, ao_lock_x=260, ao_lock_y=20, **OPTIONS
+    )
+    right, other = (
+        np.std((image / image.mean() - truth / truth.mean())[40:-40, 40:-40])
+        for image in (found.image, wrong.image)
+    )
+    assert right < 0.9 * other
+
+
+@pytest.mark.parametrize("modes", [2, 67])
+def test_modes_out_of_range_are_refused(modes):
+    with pytest.raises(ConfigError, match="ao_modes"):
+        reconstruct(np.ones((4, 200, 200)), 0.05, 430.5, ao_used=True, ao_modes=modes)
