@@ -59,7 +59,7 @@ def resample(
         (2, rows, columns), pixels, order y, x: ``out(y, x) = image(y - d[0], x - d[1])``.
     interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
         ``"lanczos4"`` (8 x 8 samples, windowed sinc) keeps the power up to 0.9 of the Nyquist frequency
-        of the sampling within a few per cent; ``"bicubic"`` (Catmull-Rom) is six times as fast and
+        of the sampling within a few per cent; ``"bicubic"`` (Catmull-Rom) is nearly twice as fast and
         loses a tenth of the power there; ``"bilinear"`` loses a third. All return the very samples
         where the displacement is a whole number.
     backend : Backend or str, optional
