@@ -66,7 +66,7 @@ def simulate_tracking(
     Notes
     -----
     The true tracker follows the brightest speckle, which is more than a tilt; where the seeing is strong
-    that keeps up to one and a half times the coherent power that the linear one does.
+    that keeps up to twice the coherent power that the linear one does.
     """
     rng = np.random.default_rng(seed)
     screens = [s for _ in range(_SCREENS) for s in phase_screen(rng, _SCREEN, 1.0 / PUPIL, _OUTER_SCALE)]
