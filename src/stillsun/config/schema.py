@@ -397,7 +397,9 @@ class SpeckleConfig:
     )
     noise_filter: bool = opt(True, "damp frequencies where noise prevails")
     ao_used: bool = opt(False, "adaptive optics corrected the wavefront; false: tip-tilt only or none")
-    ao_modes: int = opt(24, "Zernike modes after piston that adaptive optics correct (masking)", ge=3, le=66)
+    ao_modes: int = opt(
+        24, "Zernike modes after piston that adaptive optics correct (masking)", unit="modes", ge=3, le=66
+    )
     ao_lock_x: int = opt(
         -1,
         "column of the AO lock point; -1: the middle (masking), found by the program (kisip)",
