@@ -91,14 +91,14 @@ def test_table_without_seeing_is_the_telescope_and_falls_with_seeing():
 
 
 def test_table_can_be_made_again():
-    again = simulate_table(strengths=np.array([0.0, 6.0]), exposures=48, seed=5)
-    speckle, long_exposure = seeing_table().at(6.0, again.q)
+    again = simulate_table(strengths=np.array([0.0, 6.0]), exposures=48, object_slopes=(5.0, 12.0), seed=5)
+    speckle, _ = seeing_table().at(6.0, again.q)
     inside = (again.q > 0.02) & (again.q < 0.9)
     np.testing.assert_allclose(again.speckle[1][inside], speckle[inside], rtol=0.25)
     seeing_limited = again.q < 0.3
-    np.testing.assert_allclose(
-        again.long_exposure[1][seeing_limited], long_exposure[seeing_limited], rtol=0.15
-    )
+    for slope, made in zip((5.0, 12.0), again.long_exposure[:, 1], strict=True):
+        _, long_exposure = seeing_table().at(6.0, again.q, slope)
+        np.testing.assert_allclose(made[seeing_limited], long_exposure[seeing_limited], rtol=0.15)
 
 
 # --- index sets

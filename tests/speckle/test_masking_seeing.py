@@ -13,7 +13,7 @@ from stillsun.speckle.masking.ratio import seeing_model
 from stillsun.speckle.masking.subfield import SubfieldResult
 from stillsun.speckle.masking.transfer import seeing_table, telescope_transfer
 
-SIZE, LIMIT, APODISED = 96, 0.4, 0.3
+SIZE, LIMIT, APODISED = 180, 0.4, 0.3
 STRENGTH = 7.0
 
 
@@ -35,7 +35,7 @@ def moving_field(lattice, gradient, frames=4000):
 
 @pytest.mark.parametrize("gradient", [1e-4, 4e-6])
 def test_motion_gradient_comes_from_neighbours(gradient):
-    lattice = subfield_lattice((300, 360), SIZE, APODISED)
+    lattice = subfield_lattice((500, 600), SIZE, APODISED)
     results = moving_field(lattice, gradient)
     assert motion_gradient(results, lattice) == pytest.approx(gradient, rel=0.05)
     # One subfield without structure has the tracker lost.
@@ -50,12 +50,12 @@ def test_motion_gradient_of_a_frame_that_one_subfield_fills():
     assert motion_gradient(moving_field(lattice, 1e-4, 8), lattice) == 0.0
 
 
-def spectra(strength, gradient=0.0):
+def spectra(strength, gradient=0.0, slope=5.0):
     """Mean and coherent power of a subfield with a smooth object, and its frequencies."""
     model = seeing_model(SIZE, LIMIT, LIMIT, 0.95, APODISED)
     q = model.frequencies.q
-    speckle, long_exposure = seeing_table().at(strength, q)
-    power = 10.0 ** (-1.5 * q) * telescope_transfer(q) ** 2
+    speckle, long_exposure = seeing_table().at(strength, q, slope)
+    power = 10.0 ** (-slope * q) * telescope_transfer(q) ** 2
     place = np.arange(SIZE) - (SIZE - 1) / 2
     window = np.outer(*2 * [tukey(SIZE, APODISED) ** 2])
     distance = np.hypot(place[:, None], place)
@@ -74,12 +74,27 @@ def fitted(power, coherent, model, gradient=0.0):
 
 
 def test_motion_inside_subfields_is_not_taken_for_seeing():
-    gradient = 4e-4
+    gradient = 2e-4
     model, power, coherent, _ = spectra(STRENGTH, gradient)
     assert fitted(power, coherent, model, gradient) == pytest.approx(STRENGTH, rel=0.04)
     assert fitted(power, coherent, model) > 1.06 * STRENGTH
     model, power, coherent, _ = spectra(STRENGTH)
     assert fitted(power, coherent, model) == pytest.approx(STRENGTH, rel=0.04)
+
+
+@pytest.mark.parametrize("slope", [4.0, 8.0, 12.0])
+def test_what_the_tracker_sees_is_known(slope):
+    model, power, coherent, _ = spectra(STRENGTH, slope=slope)
+    assert fitted(power, coherent, model) == pytest.approx(STRENGTH, rel=0.04)
+
+
+def test_trackers_of_steep_objects_leave_more_motion_at_fine_detail():
+    table, q = seeing_table(), np.array([0.18, 0.22])
+    left = np.array([table.at(STRENGTH, q, slope)[1] for slope in (3.0, 4.0, 5.0, 10.0, 15.0, 30.0)])
+    assert np.all(np.diff(left[:-1], axis=0) < 0)
+    np.testing.assert_array_equal(left[-1], left[-2])
+    np.testing.assert_array_equal(left[2], table.at(STRENGTH, q)[1])
+    np.testing.assert_allclose(left[1], np.sqrt(left[0] * left[2]))
 
 
 def test_frequencies_with_little_coherent_power_hardly_count():

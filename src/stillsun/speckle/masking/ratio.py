@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from stillsun.speckle.masking.geometry import tukey
 from stillsun.speckle.masking.indices import Frequencies, frequencies
-from stillsun.speckle.masking.transfer import seeing_table, telescope_transfer
+from stillsun.speckle.masking.transfer import GRANULATION_SLOPE, seeing_table, telescope_transfer
 
 # Range of the fit: in q, in frequency pixels, and down to this spectral ratio.
 _FIRST_Q = 0.03
@@ -24,6 +24,8 @@ _LEAST_SCATTER = 0.003
 # Range in which the object's power is fitted: in q, and as a share of the highest power.
 _SCENE_Q = 0.6
 _SCENE_POWER = 1e-6
+# Up to here the object's power decides where the tracker puts an exposure.
+_TRACKED_Q = 0.3
 _STEP = 0.02
 _FIRST_STRENGTH = 8.0
 # Subfields whose D/r0 differs from the median by a larger share do not decide on the frame's.
@@ -92,10 +94,12 @@ class SeeingModel:
         table = seeing_table()
         self.strengths = table.strength
         telescope = telescope_transfer(self._q)
-        pairs = [table.at(s, self._q) for s in self.strengths]
+        self._shares = table.shares
+        self._log_long = np.stack(
+            [[np.log(table.at(s, self._q, slope)[1]) for s in self.strengths] for slope in table.slope]
+        )
         self._telescope = telescope**2
-        self._speckle = np.stack([telescope**2 * pair[0] for pair in pairs])
-        self._long = np.stack([(telescope * pair[1]) ** 2 for pair in pairs])
+        self._speckle = np.stack([telescope**2 * table.at(s, self._q)[0] for s in self.strengths])
         window = tukey(size, apodised)
         # Circular: its transform is the window's power, nowhere negative, so that no ringing enters.
         lags = scipy.fft.ifft(np.abs(scipy.fft.fft(window)) ** 2).real / np.sum(window**2)
@@ -186,7 +190,7 @@ class SeeingModel:
             total = share[trusted] @ below[trusted]
             ratio = _ratio(share[trusted] @ above[trusted], total)
             scene = self._scene(total, strength)
-            roots = np.sqrt(self._model_ratios(scene) * motion)
+            roots = np.sqrt(self._model_ratios(scene, self._slope(total, strength)) * motion)
             models = PchipInterpolator(self.strengths, roots, axis=0)(fine)
             best = int(_nearest(ratio[None], models, weight)[0])
             strength = float(fine[best])
@@ -247,8 +251,17 @@ class SeeingModel:
         # Outside the range of the fit the scene is taken as flat: a parabola means nothing there.
         return np.exp(np.clip(fit(np.clip(self._q, q[0], q[-1])) - fit(q[0]), -20.0, 3.0))
 
-    def _model_ratios(self, scene: np.ndarray) -> np.ndarray:
-        above = self.ring_mean(self._pick(self._smear(scene * self._long)))
+    def _slope(self, power: np.ndarray, strength: float) -> float:
+        """How steeply the power of the object falls where it is tracked: ``10 ** (-slope * q)``."""
+        transfer = self.ring_mean(self._pick(self._speckle_at(strength)))
+        good = (self.ring_q > _FIRST_Q) & (self.ring_q < _TRACKED_Q) & (power > _SCENE_POWER * power.max())
+        if np.count_nonzero(good) < 3:
+            return GRANULATION_SLOPE
+        return -float(np.polyfit(self.ring_q[good], np.log10(power[good] / transfer[good]), 1)[0])
+
+    def _model_ratios(self, scene: np.ndarray, slope: float) -> np.ndarray:
+        long_exposure = np.exp(np.tensordot(self._shares(slope), self._log_long, 1))
+        above = self.ring_mean(self._pick(self._smear(scene * (self._telescope * long_exposure**2))))
         below = self.ring_mean(self._pick(self._smear(scene * self._speckle)))
         return np.clip(above / np.maximum(below, 1e-30), 0.0, 1.0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.fft
 
@@ -13,8 +15,8 @@ STRENGTHS = np.concatenate(
 )
 
 # Pixels over the pupil; the grid holds the whole transfer function, the autocorrelation of the pupil.
-PUPIL = 96
-GRID = 2 * PUPIL
+_PUPIL = 96
+_GRID = 2 * _PUPIL
 _SCREEN = 2048
 _SPECTRUM = 0.0228955
 
@@ -61,7 +63,7 @@ def simulate_table(
     strengths: np.ndarray = STRENGTHS,
     exposures: int = 1000,
     outer_scale: float = 26.0,
-    object_slope: float = 5.0,
+    object_slopes: Sequence[float] = (3.0, 5.0, 10.0, 15.0),
     bins: int = 96,
     seed: int = 1,
     progress: Progress | None = None,
@@ -77,8 +79,9 @@ def simulate_table(
         Independent wavefronts, the same ones for every D/r0.
     outer_scale : float, optional
         Outer scale in telescope diameters (26 is 20 m for 0.76 m).
-    object_slope : float, optional
-        The tracker sees an object with power ``10 ** (-object_slope * q)``, like granulation.
+    object_slopes : sequence of float, optional
+        The tracker sees objects with power ``10 ** (-slope * q)``: granulation in the G band has 5, the
+        chromosphere in Ca K 12.
     bins : int, optional
         Rings in frequency.
     seed : int, optional
@@ -98,34 +101,39 @@ def simulate_table(
     maximum of its correlation with the tracked mean, as seen through the object's power.
     """
     fields = _wavefronts(exposures, outer_scale, seed)
-    axis = np.arange(GRID) - GRID // 2
+    axis = np.arange(_GRID) - _GRID // 2
     radius = np.hypot(axis[:, None], axis)
-    pupil = round_pupil()
-    q = scipy.fft.ifftshift(radius) / PUPIL
-    weight = np.where((q > 0) & (q < 0.5), 10.0 ** (-object_slope * q), 0.0).astype(np.float32)
+    pupil = round_pupil(_PUPIL)
+    q = scipy.fft.ifftshift(radius) / _PUPIL
+    slopes = np.asarray(object_slopes, dtype=np.float64)
+    weights = np.where((q > 0) & (q < 0.5), 10.0 ** np.multiply.outer(-slopes, q), 0.0).astype(np.float32)
     ring = np.minimum((q * bins).astype(np.intp), bins)
-    telescope = exposure_transfer(pupil, np.zeros((1, PUPIL, PUPIL), dtype=np.float32))[0].real
+    telescope = exposure_transfer(pupil, np.zeros((1, _PUPIL, _PUPIL), dtype=np.float32))[0].real
 
     def ring_ratio(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
         above = np.bincount(ring.ravel(), values.ravel(), bins + 1)
         below = np.bincount(ring.ravel(), reference.ravel(), bins + 1)
         return above[:bins] / below[:bins]
 
-    speckle, long_exposure = np.ones((2, len(strengths), bins))
-    # The mean at one strength is the first reference at the next.
-    mean = telescope.astype(np.complex128)
+    speckle = np.ones((len(strengths), bins))
+    long_exposure = np.ones((len(slopes), len(strengths), bins))
+    # The means at one strength are the first references at the next.
+    means = np.repeat(telescope[None].astype(np.complex128), len(slopes), axis=0)
     for number, strength in enumerate(strengths):
         if strength > 0:
             for _ in range(2):
-                power = np.zeros((GRID, GRID))
-                total = np.zeros((GRID, GRID), dtype=np.complex128)
+                power = np.zeros((_GRID, _GRID))
+                total = np.zeros((len(slopes), _GRID, _GRID), dtype=np.complex128)
+                references = (weights * means).astype(np.complex64)
                 for part in np.array_split(fields, max(1, len(fields) // 32)):
                     transfer = exposure_transfer(pupil, part * np.float32(strength ** (5 / 6)))
                     power += (transfer.real**2 + transfer.imag**2).sum(axis=0)
-                    total += tracked(transfer, (weight * mean).astype(np.complex64)).sum(axis=0)
-                mean = total / len(fields)
+                    for k, reference in enumerate(references):
+                        total[k] += tracked(transfer, reference).sum(axis=0)
+                means = total / len(fields)
             speckle[number] = ring_ratio(power / len(fields), telescope**2)
-            long_exposure[number] = np.maximum(ring_ratio(mean.real, telescope), 1e-4)
+            for k, mean in enumerate(means):
+                long_exposure[k, number] = np.maximum(ring_ratio(mean.real, telescope), 1e-4)
         if progress is not None:
             progress(number + 1, len(strengths))
     centres = np.bincount(ring.ravel(), q.ravel(), bins + 1)[:bins] / np.bincount(ring.ravel())[:bins]
@@ -135,38 +143,44 @@ def simulate_table(
         np.asarray(strengths, dtype=np.float64),
         q_axis,
         np.hstack([one, speckle]),
-        np.hstack([one, long_exposure]),
+        slopes,
+        np.concatenate([np.ones((len(slopes), len(strengths), 1)), long_exposure], axis=2),
     )
 
 
 def _wavefronts(count: int, outer_scale: float, seed: int) -> np.ndarray:
     """Phases over squares of one diameter, (count, pupil, pupil) float32, for D/r0 = 1."""
     rng = np.random.default_rng(seed)
-    pieces = np.empty((count, PUPIL, PUPIL), dtype=np.float32)
+    pieces = np.empty((count, _PUPIL, _PUPIL), dtype=np.float32)
     per_screen = 32
     screens: list[np.ndarray] = []
     for number in range(count):
         if number % per_screen == 0:
             if not screens:
-                screens = list(phase_screen(rng, _SCREEN, 1.0 / PUPIL, outer_scale))
+                screens = list(phase_screen(rng, _SCREEN, 1.0 / _PUPIL, outer_scale))
             screen = screens.pop()
-        y, x = rng.integers(0, _SCREEN - PUPIL, 2)
-        piece = screen[y : y + PUPIL, x : x + PUPIL]
+        y, x = rng.integers(0, _SCREEN - _PUPIL, 2)
+        piece = screen[y : y + _PUPIL, x : x + _PUPIL]
         pieces[number] = piece - piece.mean()
     return pieces
 
 
-def round_pupil() -> np.ndarray:
+def round_pupil(width: int) -> np.ndarray:
     """
-    A round pupil with soft edge.
+    A round pupil with soft edge, in an array that holds its autocorrelation.
+
+    Parameters
+    ----------
+    width : int
+        Its diameter, pixels.
 
     Returns
     -------
     numpy.ndarray
-        Share of each pixel that lies in it, (GRID, GRID) float64.
+        Share of each pixel that lies in it, (2 width, 2 width) float64.
     """
-    axis = np.arange(GRID) - GRID // 2 + 0.5
-    return np.clip(PUPIL / 2 + 0.5 - np.hypot(axis[:, None], axis), 0.0, 1.0)
+    axis = np.arange(2 * width) - width + 0.5
+    return np.clip(width / 2 + 0.5 - np.hypot(axis[:, None], axis), 0.0, 1.0)
 
 
 def exposure_transfer(pupil: np.ndarray, phases: np.ndarray) -> np.ndarray:
@@ -176,18 +190,19 @@ def exposure_transfer(pupil: np.ndarray, phases: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     pupil : numpy.ndarray
-        Share of each pixel that lies in the pupil, (GRID, GRID); the pupil is PUPIL pixels wide.
+        Share of each pixel that lies in the pupil, (2 width, 2 width).
     phases : numpy.ndarray
-        Radians, (n, PUPIL, PUPIL).
+        Radians, (n, width, width).
 
     Returns
     -------
     numpy.ndarray
-        (n, GRID, GRID) complex64, origin first, 1 there.
+        (n, 2 width, 2 width) complex64, origin first, 1 there.
     """
-    start = (GRID - PUPIL) // 2
-    inner = slice(start, start + PUPIL)
-    field = np.zeros((len(phases), GRID, GRID), dtype=np.complex64)
+    grid, width = len(pupil), phases.shape[-1]
+    start = (grid - width) // 2
+    inner = slice(start, start + width)
+    field = np.zeros((len(phases), grid, grid), dtype=np.complex64)
     field[:, inner, inner] = pupil[inner, inner] * np.exp(1j * phases)
     image = np.abs(scipy.fft.fft2(field)) ** 2
     transfer = scipy.fft.fft2(image)
@@ -201,18 +216,18 @@ def tracked(transfer: np.ndarray, reference: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     transfer : numpy.ndarray
-        (n, GRID, GRID) complex64, origin first.
+        (n, grid, grid) complex64, origin first.
     reference : numpy.ndarray
-        Spectrum that they are correlated with, (GRID, GRID) complex64, weights included.
+        Spectrum that they are correlated with, (grid, grid) complex64, weights included.
 
     Returns
     -------
     numpy.ndarray
-        (n, GRID, GRID) complex64: each without the tilt that maximises the correlation.
+        (n, grid, grid) complex64: each without the tilt that maximises the correlation.
     """
     # The reference holds nothing beyond half the diffraction limit: pixels of wavelength / 2D are fine.
     cube = scipy.fft.ifft2(transfer * np.conj(reference)).real
-    count, grid = len(cube), GRID
+    count, grid = cube.shape[:2]
     rows, columns = np.divmod(cube.reshape(count, -1).argmax(axis=1), grid)
     number = np.arange(count)
 
@@ -223,7 +238,7 @@ def tracked(transfer: np.ndarray, reference: np.ndarray) -> np.ndarray:
     at = cube[number, rows, columns]
     y = rows + vertex(cube[number, rows - 1, columns], at, cube[number, (rows + 1) % grid, columns])
     x = columns + vertex(cube[number, rows, columns - 1], at, cube[number, rows, (columns + 1) % grid])
-    frequency = scipy.fft.fftfreq(GRID)
+    frequency = scipy.fft.fftfreq(grid)
     ramp_y = np.exp(2j * np.pi * frequency * y[:, None]).astype(np.complex64)
     ramp_x = np.exp(2j * np.pi * frequency * x[:, None]).astype(np.complex64)
     return transfer * ramp_y[:, :, None] * ramp_x[:, None, :]

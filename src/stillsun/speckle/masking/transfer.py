@@ -10,6 +10,8 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 TABLE = "transfer.npz"
+# Power of granulation falls like 10^(-slope q).
+GRANULATION_SLOPE = 5.0
 
 
 def telescope_transfer(q: np.ndarray) -> np.ndarray:
@@ -37,7 +39,7 @@ class TransferTable:
 
     Both are ensemble means over the instantaneous transfer function S of telescope and atmosphere: the
     speckle transfer function is ``<|S|^2>``, the long-exposure one ``<S>`` of exposures that a correlation
-    tracker has aligned, as the subfields of a burst are.
+    tracker has aligned, as the subfields of a burst are. What it aligns best depends on the object.
 
     Attributes
     ----------
@@ -47,16 +49,21 @@ class TransferTable:
         Frequencies in units of the diffraction limit, (m,) float64.
     speckle : numpy.ndarray
         ``<|S|^2> / T^2``, (n, m).
+    slope : numpy.ndarray
+        Slopes of the objects that the tracker sees, ascending, (k,): power ``10 ** (-slope * q)``.
     long_exposure : numpy.ndarray
-        ``<S> / T``, (n, m).
+        ``<S> / T``, (k, n, m).
     """
 
     strength: np.ndarray
     q: np.ndarray
     speckle: np.ndarray
+    slope: np.ndarray
     long_exposure: np.ndarray
 
-    def at(self, strength: float, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(
+        self, strength: float, q: np.ndarray, slope: float = GRANULATION_SLOPE
+    ) -> tuple[np.ndarray, np.ndarray]:
         """
         Both ratios at one D/r0.
 
@@ -66,6 +73,8 @@ class TransferTable:
             D/r0, clipped to the range of the table.
         q : array_like
             Frequencies in units of the diffraction limit, clipped to the range of the table.
+        slope : float, optional
+            Slope of the object that was tracked, clipped likewise.
 
         Returns
         -------
@@ -73,18 +82,31 @@ class TransferTable:
             ``<|S|^2> / T^2`` and ``<S> / T`` in the shape of `q`, float64.
         """
         strength = float(np.clip(strength, self.strength[0], self.strength[-1]))
-        log_speckle, log_long = self._splines()
+        # Logarithms: both fall over many decades, smoothly, with D/r0.
+        log_speckle = PchipInterpolator(self.strength, np.log(self.speckle), axis=0)(strength)
+        log_long = PchipInterpolator(self.strength, np.log(self.long_exposure), axis=1)(strength)
+        log_long = np.tensordot(self.shares(slope), log_long, 1)
         return (
-            np.exp(np.interp(q, self.q, log_speckle(strength))),
-            np.exp(np.interp(q, self.q, log_long(strength))),
+            np.exp(np.interp(q, self.q, log_speckle)),
+            np.exp(np.interp(q, self.q, log_long)),
         )
 
-    def _splines(self) -> tuple[PchipInterpolator, PchipInterpolator]:
-        # Logarithms: both fall over many decades, smoothly, with D/r0.
-        return (
-            PchipInterpolator(self.strength, np.log(self.speckle), axis=0),
-            PchipInterpolator(self.strength, np.log(self.long_exposure), axis=0),
-        )
+    def shares(self, slope: float) -> np.ndarray:
+        """
+        Shares of the tabulated slopes in one between them.
+
+        Parameters
+        ----------
+        slope : float
+            Slope of an object, clipped to the range of the table.
+
+        Returns
+        -------
+        numpy.ndarray
+            (k,), two of them not zero at most: the logarithms are interpolated linearly.
+        """
+        place = np.interp(slope, self.slope, np.arange(len(self.slope)))
+        return np.maximum(1.0 - np.abs(np.arange(len(self.slope)) - place), 0.0)
 
 
 @lru_cache(maxsize=1)
