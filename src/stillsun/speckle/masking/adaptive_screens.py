@@ -16,8 +16,6 @@ from stillsun.speckle.masking.adaptive_transfer import (
 )
 from stillsun.speckle.masking.adaptive_wavefront import residual_wavefront
 from stillsun.speckle.masking.screens import (
-    GRID,
-    PUPIL,
     exposure_transfer,
     phase_screen,
     round_pupil,
@@ -26,6 +24,9 @@ from stillsun.speckle.masking.screens import (
 
 _MODES = (2, 5, 9, 14, 24, 35, 50)
 _EFFICIENCIES = (0.0, 0.5, 0.7, 0.85, 0.95)
+# Pixels over the pupil.
+_PUPIL = 32
+_GRID = 2 * _PUPIL
 _SCREEN = 2048
 _SCREENS = 6
 _OUTER_SCALE = 26.0
@@ -42,7 +43,7 @@ _RIDGE = 0.3
 
 
 def simulate_tracking(
-    *, cases: int = 200, exposures: int = 150, seed: int = 1, progress: Progress | None = None
+    *, cases: int = 160, exposures: int = 300, seed: int = 1, progress: Progress | None = None
 ) -> TrackingTable:
     """
     Compare a correlation tracker with its linear model in wavefronts corrected to many degrees.
@@ -69,12 +70,12 @@ def simulate_tracking(
     that keeps up to twice the coherent power that the linear one does.
     """
     rng = np.random.default_rng(seed)
-    screens = [s for _ in range(_SCREENS) for s in phase_screen(rng, _SCREEN, 1.0 / PUPIL, _OUTER_SCALE)]
-    pupil = round_pupil()
-    axis = np.arange(GRID) - GRID // 2
-    q = scipy.fft.ifftshift(np.hypot(axis[:, None], axis)) / PUPIL
+    screens = [s for _ in range(_SCREENS) for s in phase_screen(rng, _SCREEN, 1.0 / _PUPIL, _OUTER_SCALE)]
+    pupil = round_pupil(_PUPIL)
+    axis = np.arange(_GRID) - _GRID // 2
+    q = scipy.fft.ifftshift(np.hypot(axis[:, None], axis)) / _PUPIL
     ring = np.minimum(np.rint(q * _BINS).astype(np.intp), _BINS)
-    telescope = exposure_transfer(pupil, np.zeros((1, PUPIL, PUPIL), dtype=np.float32))[0].real
+    telescope = exposure_transfer(pupil, np.zeros((1, _PUPIL, _PUPIL), dtype=np.float32))[0].real
     seen = np.where((q > 0) & (q < TRACK_LIMIT), object_power(q), 0.0).astype(np.float32)
 
     def rings(values: np.ndarray) -> np.ndarray:
@@ -89,7 +90,7 @@ def simulate_tracking(
         share = float(rng.uniform(0.1, 0.6))
         wavefront = residual_wavefront(modes)
         node = int(rng.integers(len(wavefront.distances)))
-        moved = round(wavefront.distances[node] * PUPIL)
+        moved = round(wavefront.distances[node] * _PUPIL)
         phases = _phases(rng, screens, pupil, exposures, modes, efficiency, share, moved)
         phases *= np.float32(strength ** (5 / 6))
         power, coherent = _tracked_power(pupil, phases, seen, telescope)
@@ -123,22 +124,22 @@ def _phases(
     share: float,
     moved: int,
 ) -> np.ndarray:
-    """Residual phases for D/r0 = 1 at a distance of so many pixels, (count, PUPIL, PUPIL) float32."""
-    start = (GRID - PUPIL) // 2
-    inner = slice(start, start + PUPIL)
+    """Residual phases for D/r0 = 1 at a distance of so many pixels, (count, pupil, pupil) float32."""
+    start = (_GRID - _PUPIL) // 2
+    inner = slice(start, start + _PUPIL)
     inside = pupil[inner, inner] > 0
-    axis = (np.arange(PUPIL) - PUPIL / 2 + 0.5) / (PUPIL / 2)
+    axis = (np.arange(_PUPIL) - _PUPIL / 2 + 0.5) / (_PUPIL / 2)
     y, x = (part[inside] for part in np.meshgrid(axis, axis, indexing="ij"))
     # The soft edge reaches a little beyond the unit circle, where polynomials grow.
     radius = np.maximum(np.hypot(y, x), 1.0)
     basis = zernike_basis(x / radius, y / radius, modes + 1)
     solver = np.linalg.pinv(basis.T)[1:]
-    phases = np.zeros((count, PUPIL, PUPIL), dtype=np.float32)
+    phases = np.zeros((count, _PUPIL, _PUPIL), dtype=np.float32)
     for phase in phases:
         ground, high = (screens[i] for i in rng.choice(len(screens), 2, replace=False))
-        places = rng.integers(0, _SCREEN - PUPIL - moved, (2, 2))
+        places = rng.integers(0, _SCREEN - _PUPIL - moved, (2, 2))
         near, lock, far = (
-            screen[r : r + PUPIL, c : c + PUPIL][inside] * np.sqrt(part)
+            screen[r : r + _PUPIL, c : c + _PUPIL][inside] * np.sqrt(part)
             for screen, r, c, part in (
                 (ground, *places[0], 1 - share),
                 (high, *places[1], share),
@@ -153,16 +154,15 @@ def _phases(
 def _tracked_power(
     pupil: np.ndarray, phases: np.ndarray, seen: np.ndarray, telescope: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power of the transfer function, and of its tracked mean without the bias of few, (GRID, GRID)."""
+    """Mean power of the transfer function, and of its tracked mean without the bias of few."""
     count = len(phases)
-    parts = np.array_split(np.arange(count), max(1, count // _CHUNK))
+    parts = np.array_split(phases, max(1, count // _CHUNK))
+    transfers = [exposure_transfer(pupil, part) for part in parts]
+    power = np.zeros(telescope.shape)
+    for transfer in transfers:
+        power += (np.abs(transfer) ** 2).sum(axis=0) / count
     mean = telescope.astype(np.complex64)
     for _ in range(_ROUNDS):
-        power, total = np.zeros((GRID, GRID)), np.zeros((GRID, GRID), dtype=np.complex128)
-        for part in parts:
-            transfer = exposure_transfer(pupil, phases[part])
-            power += (transfer.real**2 + transfer.imag**2).sum(axis=0)
-            total += tracked(transfer, (seen * mean).astype(np.complex64)).sum(axis=0)
-        mean = (total / count).astype(np.complex64)
-    power /= count
+        reference = (seen * mean).astype(np.complex64)
+        mean = np.sum([tracked(t, reference).sum(axis=0) for t in transfers], axis=0) / count
     return power, (count * np.abs(mean) ** 2 - power) / (count - 1)
