@@ -13,6 +13,7 @@ from numba import njit
 from scipy.interpolate import PchipInterpolator
 
 from stillsun.speckle.masking.adaptive_wavefront import ResidualWavefront
+from stillsun.speckle.masking.transfer import GRANULATION_SLOPE
 
 TABLE = "adaptive.npz"
 # The tracker sees no further.
@@ -20,7 +21,6 @@ TRACK_LIMIT = 0.3
 _TRACK_ROUNDS = 2
 # Directions in the aperture plane: towards the lock point, across, diagonal (the other one is its mirror).
 _WEIGHTS = (0.25, 0.25, 0.5)
-_OBJECT_SLOPE = 5.0
 _FAINT = 1e-9
 # Where the corrections of the table end.
 _STRONGEST = 9.0
@@ -102,7 +102,7 @@ def object_power(q: Any) -> Any:
     float or numpy.ndarray
         Relative power.
     """
-    return 10.0 ** (-_OBJECT_SLOPE * q)
+    return 10.0 ** (-GRANULATION_SLOPE * q)
 
 
 def features(q: np.ndarray, coherent: np.ndarray, reference: np.ndarray) -> np.ndarray:
