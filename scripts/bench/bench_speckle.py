@@ -260,7 +260,7 @@ def quality(frame: np.ndarray, options: argparse.Namespace) -> None:
     pictures = []
     for r0 in options.r0:
         rows: dict[str, list[list[float]]] = {}
-        for seed in range(1, options.seeds + 1):
+        for seed in range(options.first, options.first + options.seeds):
             burst, truth, distorted = make_burst(
                 frame,
                 options.side,
@@ -385,7 +385,8 @@ def main() -> None:
     parser.add_argument(
         "--r0", type=float, nargs="+", default=[7.0, 10.0, 15.0], help="cm, at the wavelength"
     )
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first", type=int, default=1, help="first seed")
     parser.add_argument("--side", type=int, default=448, help="px")
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--wavelength", type=float, default=430.5, help="nm")
