@@ -142,14 +142,7 @@ class AdaptiveFit:
 
 
 class AdaptiveModel(SeeingModel):
-    """
-    Model curves for one geometry behind adaptive optics; see `SeeingModel`.
-
-    Parameters
-    ----------
-    size, limit_y, limit_x, phase_limit, apodised
-        As for `SeeingModel`.
-    """
+    """Model curves for one geometry behind adaptive optics; made like a `SeeingModel`."""
 
     def fit_field(
         self, power: np.ndarray, noise: np.ndarray, coherent: np.ndarray, trusted: np.ndarray, field: Field
