@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,24 @@ from numba import njit
 
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend
+
+
+def centre_of(shape: Sequence[int]) -> tuple[slice, slice]:
+    """
+    Part of the field by which frames are judged, raw and reduced ones alike: the middle half of each side.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        (rows, columns).
+
+    Returns
+    -------
+    tuple of slice
+        Rows and columns.
+    """
+    rows, columns = shape
+    return slice(rows // 4, rows - rows // 4), slice(columns // 4, columns - columns // 4)
 
 
 def frame_quality(frames: Any, *, backend: Backend | str | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.store import StoreReader
-from stillsun.qa.metrics import FrameStatistics, inner_field
+from stillsun.qa.metrics import FrameStatistics
 from stillsun.qa.page import Picture
 from stillsun.qa.plots import encode, grid_figure, image_figure
 from stillsun.qa.products import ChannelProducts, ChannelReport, percent
@@ -131,8 +132,11 @@ def _show_steps(products: ChannelProducts, report: ChannelReport, best: int, siz
 
 
 def _contrast(image: np.ndarray) -> str:
-    inner = inner_field(image)
-    return percent(float(inner.std() / inner.mean()))
+    return percent(_rms_contrast(image))
+
+
+def _rms_contrast(image: np.ndarray) -> float:
+    return float(frame_quality(image[None, *centre_of(image.shape)], backend="numpy")[0][0])
 
 
 def _compare(
@@ -149,7 +153,7 @@ def _compare(
     last = min(first + _MEAN_FRAMES, rows)
     single = [products.frame(before, best), products.frame(after, best)]
     mean = [products.mean(before, first, last), products.mean(after, first, last)]
-    old, new = (float(inner_field(image).std() / inner_field(image).mean()) for image in mean)
+    old, new = (_rms_contrast(image) for image in mean)
     span = f"Mean of frames {first} to {last - 1}"
     stillness = (
         f"The stiller the frames stand, the more fine structure survives the mean: contrast {percent(old)} "

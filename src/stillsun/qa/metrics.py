@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillsun.core.quality import frame_quality
+from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.store import StoreReader
 
 # Share of a side that is left out all round: reconstruction and destretch leave a rim.
@@ -19,6 +19,8 @@ _CHUNK_BYTES = 64 * 2**20
 class FrameStatistics:
     """
     What each frame of a stack is like, away from the rim of the field.
+
+    Contrast and sharpness are those of the centre, as of raw frames.
 
     Attributes
     ----------
@@ -108,7 +110,9 @@ def frame_statistics(
     parts: list[np.ndarray] = []
     before: np.ndarray | None = None
     for start in range(0, frames, chunk):
-        stack = np.ascontiguousarray(inner_field(store.read("image", slice(start, start + chunk))))
+        read = store.read("image", slice(start, start + chunk))
+        quality = frame_quality(read[:, *centre_of((rows, columns))], backend="numpy")
+        stack = np.ascontiguousarray(inner_field(read))
         mean = stack.mean(axis=(1, 2), dtype=np.float64)
         # A new level for each frame keeps float32 sums of products exact enough.
         levelled = stack - mean[:, None, None].astype(np.float32)
@@ -117,7 +121,7 @@ def frame_statistics(
             if before is not None:
                 steady[number] = _correlation(before, frame)
             before = frame
-        parts.append(np.stack([mean, *frame_quality(stack, backend="numpy"), steady]))
+        parts.append(np.stack([mean, *quality, steady]))
         if progress is not None:
             progress(start + len(stack), frames)
     return FrameStatistics(*np.concatenate(parts, axis=1))

@@ -17,7 +17,7 @@ import numpy as np
 
 from stillsun.config.schema import AssembleConfig, CalibrateConfig, SpeckleConfig, SpeckleEngine
 from stillsun.core.orient import Orientation
-from stillsun.core.quality import frame_quality
+from stillsun.core.quality import centre_of, frame_quality
 from stillsun.errors import InputError
 from stillsun.io.inventory import find_files
 from stillsun.io.reconstructed import read_image
@@ -120,7 +120,7 @@ def _speckle(ctx: StageContext) -> None:
         for row in (int(k) for k in np.flatnonzero(~done)):
             facts = files[row]
             image = np.ascontiguousarray(back.apply(read_image(facts.file)))
-            contrast, sharpness = frame_quality(image[None], backend="numpy")
+            contrast, sharpness = frame_quality(image[None, *centre_of(shape)], backend="numpy")
             r0 = facts.r0_m if np.isfinite(facts.r0_m) else facts.alpha * diameter
             values = {
                 "image": image,
@@ -164,8 +164,8 @@ def _speckle_fields(shape: tuple[int, int]) -> dict[str, Field]:
         "image": Field(shape, "float32", "DN", "reconstructed image, camera orientation"),
         "r0": Field((), "float64", "m", "Fried parameter of the frame at its wavelength; NaN: unknown"),
         "alpha": Field((), "float64", "", "Fried parameter over telescope diameter"),
-        "contrast": Field((), "float64", "", "standard deviation over mean"),
-        "sharpness": Field((), "float64", "1/px", "rms gradient over mean"),
+        "contrast": Field((), "float64", "", "rms contrast, centre of the field"),
+        "sharpness": Field((), "float64", "1/px", "rms gradient over mean, centre of the field"),
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from stillsun.config.schema import AssembleConfig
 from stillsun.core.backend import to_host
 from stillsun.core.bursts import BurstIndex, burst_times, find_bursts
-from stillsun.core.quality import frame_quality
+from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.bursts import BurstReader, stored_correction
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
@@ -44,7 +44,7 @@ def run(ctx: StageContext) -> None:
         ctx.note(f"data: {finding}")
     correction = stored_correction(ctx.inputs["calibration"], backend=ctx.backend)
     reader = BurstReader(source, correction, index.first, index.frames)
-    window = reader.window(*_centre(reader.shape[1:]))
+    window = reader.window(*centre_of(reader.shape[1:]))
     columns = _table(ctx, source, index)
     attributes = {
         "frames_per_burst": index.frames,
@@ -87,11 +87,6 @@ def _write_sample(store: StoreWriter, reader: BurstReader, burst: int, best: int
             store.write("sample_frame", frame)
     store.write("sample_mean", total / reader.frames)
     store.write("sample_burst", burst)
-
-
-def _centre(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    rows, columns = shape
-    return slice(rows // 4, rows - rows // 4), slice(columns // 4, columns - columns // 4)
 
 
 def _table(ctx: StageContext, source: FrameSource, index: BurstIndex) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stillsun.config.schema import SpeckleConfig, SpeckleEngine
 from stillsun.core.backend import to_host
-from stillsun.core.quality import frame_quality
+from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.bursts import BurstReader, open_bursts
 from stillsun.io.store import StoreWriter
 from stillsun.speckle.engine import Reconstruction
@@ -151,7 +151,7 @@ def _store(
 
 
 def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruction) -> None:
-    contrast, sharpness = frame_quality(result.image[None], backend="numpy")
+    contrast, sharpness = frame_quality(result.image[None, *centre_of(result.image.shape)], backend="numpy")
     values: dict[str, Any] = {
         "image": result.image,
         "r0": result.r0,
@@ -180,8 +180,8 @@ def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
             (shape[0], 2, *grid), "float32", "px", "tracking of each subfield of each frame (y, x)"
         ),
         "convergence": Field(grid, "float32", "rad", "rms change of the phases in the last iteration"),
-        "contrast": Field((), "float64", "", "standard deviation over mean"),
-        "sharpness": Field((), "float64", "1/px", "rms gradient over mean"),
+        "contrast": Field((), "float64", "", "rms contrast, centre of the field"),
+        "sharpness": Field((), "float64", "1/px", "rms gradient over mean, centre of the field"),
         "centres_y": Field((grid[0],), "float64", "px", "rows of the subfields' centres", stack=False),
         "centres_x": Field((grid[1],), "float64", "px", "columns of the subfields' centres", stack=False),
     }
@@ -189,7 +189,7 @@ def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
 
 STAGE = Stage(
     name="speckle",
-    version=2,
+    version=3,
     run=run,
     reads=("calibration", "bursts"),
     writes="speckle",
