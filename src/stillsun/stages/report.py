@@ -128,8 +128,8 @@ def _summary(reports: Mapping[str, ChannelReport]) -> Section:
     section = Section("At a glance")
     section.table(SUMMARY, [report.summary for report in reports.values()])
     section.words(
-        "Contrast and correlation are means over the frames: contrast in the middle half of each side, as for "
-        "raw frames, correlation away from the rim of the field.",
+        "Contrast and correlation are means over the frames: contrast in the middle half of each side, as "
+        "for raw frames, correlation away from the rim of the field.",
         "why",
     )
     return section
