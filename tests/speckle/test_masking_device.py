@@ -40,12 +40,13 @@ def test_kernels_compile(architecture):
     options = [b"-std=c++17", f"--gpu-architecture={architecture}".encode()]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, length = nvrtc.nvrtcGetProgramLogSize(program)
-    text = b" " * length
+    # bytearray: NVRTC writes into it, and the bytes b" " of length one are shared by the whole process.
+    text = bytearray(length)
     nvrtc.nvrtcGetProgramLog(program, text)
     assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, text.decode()
-    assert not text.strip(b" \0\n"), text.decode()
+    assert not text.strip(b"\0\n"), text.decode()
     _, size = nvrtc.nvrtcGetCUBINSize(program)
-    cubin = b" " * size
+    cubin = bytearray(size)
     nvrtc.nvrtcGetCUBIN(program, cubin)
     for name in re.findall(r"__global__ void (\w+)\(", code.decode()):
         assert b".text." + name.encode() in cubin
