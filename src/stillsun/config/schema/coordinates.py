@@ -1,0 +1,61 @@
+"""Options of the stages register and align: channels on each other, and on the Sun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from stillsun.config.schema.option import opt
+
+
+@dataclass
+class RegisterConfig:
+    """Channels onto the reference channel."""
+
+    max_rotation_deg: float = opt(2.0, "largest rotation looked for", unit="deg", gt=0)
+    track_drift: bool = opt(
+        False, "let the coordinates follow the drift against the reference channel that science images show"
+    )
+
+
+class AlignEngine(Enum):
+    """Where the pointing comes from."""
+
+    hmi = "hmi"
+    none = "none"
+
+
+@dataclass
+class AlignConfig:
+    """Frames onto the Sun."""
+
+    engine: AlignEngine = opt(
+        AlignEngine.hmi,
+        "hmi: match to a full-disk image, where there is one that fits; none: telescope log only",
+    )
+    file: str | None = opt(None, "full-disk image instead of a download")
+    cache: str | None = opt(
+        None, "directory of downloaded full-disk images; stillsun in the user's cache by default"
+    )
+    pointing: list[float] | None = opt(
+        None,
+        "helioprojective (x, y) of the reference channel's centre at its first frame, instead of the log's; "
+        "with align=hmi the place where the search begins",
+        unit="arcsec",
+        length=2,
+    )
+    frame: int | None = opt(None, "frame that is matched; the clearest by default", unit="index", ge=0)
+    search_arcsec: float = opt(
+        60.0, "how far from the supposed pointing is searched, in x and in y", unit="arcsec", ge=5, le=600
+    )
+    max_rotation_deg: float = opt(2.0, "how far from the guider's angle is searched", unit="deg", ge=0, le=20)
+    min_significance: float = opt(
+        8.0,
+        "least height of the correlation peak over wrong places, in their robust deviations",
+        unit="sigma",
+        gt=0,
+    )
+    jump_arcsec: float = opt(
+        0.3, "least lasting step of the whole field that splits the sequence", unit="arcsec", gt=0
+    )
+    verify: bool = opt(False, "show the match and ask before it is applied")
