@@ -1,6 +1,7 @@
 """Destretch of frames and sequences: known truth comes back."""
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -399,3 +400,14 @@ def test_consecutive_real_frames_agree_better(real_frame, band, limit):
     y0, y1, x0, x1 = Levels(reference, CPU).box
     inner = np.s_[y0 + 48 : y1 - 48, x0 + 48 : x1 - 48]
     assert np.corrcoef(result.image[inner].ravel(), reference[inner].ravel())[0, 1] > limit
+
+
+def test_arguments_in_their_documented_order():
+    names = {
+        destretch: ("image", "reference", "kernels", "repair_tolerance", "backend"),
+        destretch_series: ("frames", "kernels", "reference", "window", "preserve_flows", "backend"),
+        apply_shifts: ("image", "shifts", "kernels", "backend"),
+    }
+    for function, wanted in names.items():
+        parameters = inspect.signature(function).parameters.values()
+        assert tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD) == wanted

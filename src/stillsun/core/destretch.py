@@ -69,8 +69,9 @@ def destretch(
     reference: Any,
     kernels: Sequence[int] = DEFAULT_KERNELS,
     repair_tolerance: float = 0.5,
-    interpolation: str = "lanczos4",
     backend: Backend | str | None = None,
+    *,
+    interpolation: str = "lanczos4",
 ) -> DestretchResult:
     """
     Match a frame to a reference.
@@ -84,10 +85,10 @@ def destretch(
         frame, found up to a quarter of the frame.
     repair_tolerance : float, optional
         Largest shift of a tile, as a fraction of its size, that is not replaced by its neighbours'.
-    interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
-        Quality of the one interpolation of the result, see `stillsun.core.warp.resample`.
     backend : Backend or str, optional
         Where to compute.
+    interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
+        Quality of the one interpolation of the result, see `stillsun.core.warp.resample`.
 
     Returns
     -------
@@ -114,8 +115,9 @@ def apply_shifts(
     image: Any,
     shifts: Sequence[Any],
     kernels: Sequence[int] = DEFAULT_KERNELS,
-    interpolation: str = "lanczos4",
     backend: Backend | str | None = None,
+    *,
+    interpolation: str = "lanczos4",
 ) -> np.ndarray:
     """
     Move a frame by measured shifts.
@@ -128,10 +130,10 @@ def apply_shifts(
         As in `DestretchResult`, one array a kernel.
     kernels : sequence of int, optional
         The kernels with which the shifts were measured.
-    interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
-        As for `destretch`.
     backend : Backend or str, optional
         Where to compute.
+    interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
+        As for `destretch`.
 
     Returns
     -------

@@ -46,12 +46,13 @@ def destretch_series(
     kernels: Sequence[int] = DEFAULT_KERNELS,
     reference: str | Any = "running",
     window: int = 10,
-    reference_index: int = 0,
     preserve_flows: bool = False,
+    backend: Backend | str | None = None,
+    *,
+    reference_index: int = 0,
     times: Sequence[float] | None = None,
     repair_tolerance: float = 0.5,
     interpolation: str = "lanczos4",
-    backend: Backend | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SeriesResult:
     """
@@ -70,19 +71,19 @@ def destretch_series(
         frame.
     window : int, optional
         Frames in the running mean.
-    reference_index : int, optional
-        Which frame is the fixed reference; other than 0 keeps the frames in memory.
     preserve_flows : bool, optional
         Take out only what changes from frame to frame, and leave slow motion of the Sun in; needs some
         tens of frames, and keeps the frames in memory.
+    backend : Backend or str, optional
+        Where to compute.
+    reference_index : int, optional
+        Which frame is the fixed reference; other than 0 keeps the frames in memory.
     times : sequence of float, optional
         Times of the frames, for `preserve_flows`; evenly spaced by default.
     repair_tolerance : float, optional
         As for `stillsun.core.destretch.destretch`.
     interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
         As for `stillsun.core.destretch.destretch`.
-    backend : Backend or str, optional
-        Where to compute.
     progress : callable, optional
         Called with the number of frames done and of all (0 where the iterable does not tell); with
         `preserve_flows`, and with two passes, each frame counts once more.
