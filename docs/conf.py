@@ -6,7 +6,13 @@ project = "stillsun"
 author = "the stillsun developers"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # equations on machines without network too
+]
 myst_enable_extensions = ["dollarmath"]
 # Headings are link targets, spelled as GitHub spells them.
 myst_heading_anchors = 4

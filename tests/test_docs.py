@@ -169,7 +169,8 @@ def test_every_page_is_in_the_contents():
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    missing = [m for m in ("sphinx", "myst_parser", "furo") if importlib.util.find_spec(m) is None]
+    needed = ("sphinx", "myst_parser", "furo", "sphinx-mathjax-offline")
+    missing = [m for m in needed if importlib.util.find_spec(m) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)} (extra docs)")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(tmp_path / "doctrees")]
@@ -177,8 +178,14 @@ def test_the_site_builds_without_a_warning(tmp_path):
         [*command, str(ROOT / "docs"), str(tmp_path / "html")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    # Equations and all else are read without network.
+    html = tmp_path / "html"
+    pages = "\n".join(path.read_text() for path in html.glob("*.html"))
+    assert not re.findall(r"<(?:script|img|link)[^>]* (?:src|href)=\"(?:https?:)?//[^\"]*", pages)
+    (mathjax,) = set(re.findall(r"_static/(mathjax/[\w.-]+\.js)", pages))
+    assert (html / "_static" / mathjax).is_file()
     # Every public function is really there, with its parameters.
-    page = (tmp_path / "html" / "api.html").read_text()
+    page = (html / "api.html").read_text()
     for name in ("get_backend", "destretch", "destretch_series", "apply_shifts", "reconstruct"):
         assert f'id="stillsun.{name}"' in page
     assert "repair_tolerance" in page
