@@ -27,7 +27,8 @@ from stillsun.core.backend import get_backend
 from stillsun.core.bursts import burst_times, find_bursts
 from stillsun.core.calibrate import gain_table, make_correction
 from stillsun.core.statistics import frame_statistics
-from stillsun.io.bursts import BurstReader, write_bursts
+from stillsun.io.bursts import BurstReader
+from stillsun.io.burstwriter import write_bursts
 from stillsun.io.hardcam import OVERSCAN, open_hardcam
 from stillsun.io.rosa import open_rosa
 

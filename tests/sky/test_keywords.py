@@ -8,15 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillsun.sky.keywords import (
-    KEYWORDS,
-    TABLE,
-    HeaderTemplate,
-    ProcessingStep,
-    build_header,
-    card_comment,
-    card_value,
-)
+from stillsun.sky.header import HeaderTemplate, ProcessingStep, build_header, card_value
+from stillsun.sky.keywords import KEYWORDS, TABLE, card_comment
 from stillsun.sky.times import iso, mjd, mjd_of_text
 from stillsun.sky.validate import check_header
 

@@ -12,7 +12,8 @@ from stillsun.config.schema import AssembleConfig, CalibrateConfig
 from stillsun.core.backend import get_backend
 from stillsun.core.calibrate import make_correction
 from stillsun.errors import InputError
-from stillsun.io.bursts import BurstReader, open_bursts, write_bursts
+from stillsun.io.bursts import BurstReader, open_bursts
+from stillsun.io.burstwriter import write_bursts
 from stillsun.io.source import ArraySource
 from stillsun.io.store import StoreReader
 from stillsun.stages import assemble, calibrate

@@ -10,7 +10,8 @@ from tests.stages import _level0
 
 from stillsun.config.schema import AssembleConfig, CalibrateConfig, Combine, FileSet
 from stillsun.errors import InputError
-from stillsun.io.bursts import open_bursts, write_bursts
+from stillsun.io.bursts import open_bursts
+from stillsun.io.burstwriter import write_bursts
 from stillsun.stages import assemble, calibrate
 
 BURST = 8

@@ -1,19 +1,13 @@
-"""Calibrated bursts: read into memory one at a time, or written to files for an external program."""
+"""Calibrated bursts, read into memory one at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import replace
-from pathlib import Path
-from threading import Lock, local
 from typing import Any
 
 import numpy as np
 
 from stillsun.config.schema import ChannelConfig, ObservationConfig
-from stillsun.core.backend import Backend, to_host
-from stillsun.core.batch import frames_per_batch
+from stillsun.core.backend import Backend
 from stillsun.core.bursts import unix_seconds
 from stillsun.core.calibrate import Correction, correct_frames, make_correction
 from stillsun.core.drifting import DriftingCorrection, make_drifting
@@ -21,11 +15,6 @@ from stillsun.errors import InputError
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
 from stillsun.io.store import StoreReader
-
-Progress = Callable[[int, int], None]
-
-# A writer's buffer: two ROSA frames, which are still in the processor's cache when they are written.
-_BUFFER_BYTES = 9 * 2**20
 
 
 class BurstReader:
@@ -250,82 +239,3 @@ def open_bursts(
         bursts.read("first_frame"),
         int(bursts.attributes["frames_per_burst"]),
     )
-
-
-def write_bursts(
-    reader: BurstReader, paths: Mapping[int, Path], *, offset: int = 0, progress: Progress | None = None
-) -> None:
-    """
-    Write burst files: float32 in native byte order, frames x rows x columns.
-
-    Each thread takes one burst after another through a small buffer: while one waits for the file
-    system the others compute. A file has its name only when it is complete.
-
-    Parameters
-    ----------
-    reader : BurstReader
-        The bursts.
-    paths : mapping of int to Path
-        File for each burst to write.
-    offset : int, optional
-        Bytes (zeros) before the first pixel.
-    progress : callable, optional
-        ``progress(done, total)`` in bursts.
-
-    Raises
-    ------
-    InputError
-        If raw data cannot be read.
-    """
-    backend = reader.correction.backend
-    serial = replace(reader.correction, backend=replace(backend, threads=1))
-    threads = 2 if backend.is_gpu else backend.threads
-    piece = min(reader.frames, frames_per_batch(reader.shape[1:], 4, _BUFFER_BYTES))
-    own = local()
-    done = 0
-    counting = Lock()
-
-    def work(burst: int, path: Path) -> None:
-        nonlocal done
-        if not hasattr(own, "buffer"):
-            own.buffer = backend.xp.empty((piece, *reader.shape[1:]), dtype=np.float32)
-        _write_burst(reader, burst, path, serial.at(reader.middle(burst)), own.buffer, offset)
-        with counting:
-            done += 1
-            if progress is not None:
-                progress(done, len(paths))
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="stillsun") as pool:
-        jobs = [pool.submit(work, burst, Path(path)) for burst, path in paths.items()]
-        wait(jobs, return_when=FIRST_EXCEPTION)
-        for job in jobs:
-            job.cancel()
-    for job in jobs:
-        if not job.cancelled():
-            job.result()
-
-
-def _write_burst(
-    reader: BurstReader, burst: int, path: Path, correction: Correction, buffer: Any, offset: int
-) -> None:
-    start = int(reader.first[burst])
-    part = path.with_name(path.name + ".part")
-    reader.source.read_ahead(start, start + reader.frames)
-    try:
-        with part.open("wb", buffering=0) as file:
-            file.write(bytes(offset))
-            for block in reader.source.blocks(start, start + reader.frames):
-                for frames in block.split(len(buffer)):
-                    out = correct_frames([frames], correction, buffer[: frames.shape[0]])
-                    _write_all(file, to_host(out))
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _write_all(file: Any, frames: np.ndarray) -> None:
-    """Write all of an array: one system call writes at most 2 GiB."""
-    rest = memoryview(frames.data).cast("B")
-    while rest:
-        rest = rest[file.write(rest) :]

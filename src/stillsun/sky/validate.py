@@ -8,7 +8,8 @@ from typing import Any
 
 from astropy.io import fits
 
-from stillsun.sky.keywords import KEYWORDS, STEP_KEYS, TABLE, card_comment
+from stillsun.sky.header import STEP_KEYS
+from stillsun.sky.keywords import KEYWORDS, TABLE, card_comment
 from stillsun.sky.times import mjd_of_text
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?")

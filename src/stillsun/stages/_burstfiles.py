@@ -12,7 +12,8 @@ import numpy as np
 
 from stillsun.config.schema import SpeckleConfig, SpeckleEngine, SpeckleMethod
 from stillsun.errors import InputError, ReconstructionError
-from stillsun.io.bursts import BurstReader, write_bursts
+from stillsun.io.bursts import BurstReader
+from stillsun.io.burstwriter import write_bursts
 from stillsun.speckle.burstfile import FileForm, burst_bytes, write_burst
 from stillsun.speckle.initfiles import MethodParameters, PropsParameters, format_parameters
 from stillsun.speckle.job import Job

@@ -181,7 +181,7 @@ def earlier_steps(speckle: StoreReader) -> list[Mapping[str, Any]]:
     Returns
     -------
     list of mapping
-        Arguments of a `stillsun.sky.keywords.ProcessingStep` each; none for frames reconstructed here.
+        Arguments of a `stillsun.sky.header.ProcessingStep` each; none for frames reconstructed here.
     """
     return list(json.loads(speckle.attributes.get("steps", "[]")))
 

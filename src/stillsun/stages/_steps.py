@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from stillsun.core.orient import Orientation
-from stillsun.sky.keywords import ProcessingStep
+from stillsun.sky.header import ProcessingStep
 from stillsun.sky.pointing import MATCHED
 from stillsun.stages._earlier import earlier_steps
 from stillsun.stages._earlierfiles import DESTRETCHED, TURNED

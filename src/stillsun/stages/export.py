@@ -18,7 +18,7 @@ from stillsun.core.orient import Orientation
 from stillsun.core.summary import summarise
 from stillsun.errors import InputError
 from stillsun.io.product import PART, is_product, write_product
-from stillsun.sky.keywords import HeaderTemplate, build_header
+from stillsun.sky.header import HeaderTemplate, build_header
 from stillsun.sky.validate import check_header
 from stillsun.stages._cards import FrameCards, common_cards
 from stillsun.stages._steps import processing_steps
