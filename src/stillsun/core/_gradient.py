@@ -88,8 +88,9 @@ def polish_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) 
     A step in a window takes out the shift averaged over the window. What varies faster is left and
     another step finds it; but where the detail is coarser than the window there is nothing to find but
     noise. Each tile therefore leans on the shift D of its surroundings, from the mean of the normal
-    equations over neighbouring tiles: ``(H + mu) d = g + mu D`` with ``mu = H (k0^2 / k^2)^3``, where
-    ``k^2``, the power of the gradient of an image of unit contrast, is the mean square wave number.
+    equations over neighbouring tiles: ``(H + mu) d = b + mu D`` with ``mu = k^2 (k0^2 / k^2)^3``, where
+    ``k^2``, the trace of that mean of H and so the power of the gradient of an image of unit contrast, is
+    the mean square wave number, and ``k0`` is 5.6 radians over the kernel.
     """
     xp = backend.xp
     sums = _tile_sums(image, reference, points, 1, _NARROW_SIGMA, backend)
