@@ -158,7 +158,7 @@ def _run(arguments: list[str]) -> int:
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    from stillsun.config.compose import config_directory, register_schema, settings_from, use_observation_file
+    from stillsun.config.compose import config_directory, hydra_overrides, register_schema, settings_from
 
     options = get_args_parser().parse_intermixed_args(arguments)
     if options.help:
@@ -167,7 +167,7 @@ def _run(arguments: list[str]) -> int:
     if not asks:
         _check(options.overrides, options.config_dir, options.multirun)
     register_schema()
-    overrides = use_observation_file(options.overrides)
+    overrides = hydra_overrides(options.overrides)
     flags = [a for a in arguments if a not in options.overrides]
     parsed = OverridesParser.create().parse_overrides(overrides)
     fixed = {o.get_key_element() for o in parsed if not o.is_sweep_override()}
@@ -183,7 +183,8 @@ def _run(arguments: list[str]) -> int:
         job = Path(here.runtime.output_dir) if sweep else None
         try:
             # What is the same for all jobs is not what the sweep changes.
-            swept = [o for o in here.overrides.task if o.partition("=")[0] not in fixed] if sweep else []
+            own = [o for o in here.overrides.task if o.partition("=")[0] not in fixed] if sweep else []
+            swept = [o.lstrip("+") for o in own]
             score = reduce(settings_from(composed), job, swept, command=command)
             if job is not None and score is not None:
                 done.setdefault(Path(here.sweep.dir), []).append(job)

@@ -147,6 +147,24 @@ def test_all_faults_of_one_command_line_at_once(observation):
         assert expected in text
 
 
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+def test_a_channels_stage_keys_on_the_command_line(observation, sign):
+    # Whether the observation has an entry for the stage (destretch) or not (export).
+    settings = load_settings(
+        [
+            f"observation_file={observation}",
+            "observation.channels.ROSA_GBAND.destretch.window=4",
+            f"{sign}observation.channels.ROSA_GBAND.export.calibration=false",
+            "observation.channels.ROSA_GBAND.movie={size: 640}",
+        ]
+    )
+    stages = settings.stages["ROSA_GBAND"]
+    assert stages["destretch"].window == 4
+    assert not stages["export"].calibration
+    assert stages["movie"].size == 640
+    assert settings.stages["HARDCAM"]["export"].calibration
+
+
 def test_all_faults_of_an_observation_file_at_once(observation):
     text = observation.read_text().replace("kernels", "kernells").replace("name: test", "nam: test")
     observation.write_text(text.replace("rot90", "rot45"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError
 
 _FROM_FILE = "from_file"
+_OF_CHANNEL = re.compile(rf"observation\.channels\.[^.=]+\.({'|'.join(STAGE_SCHEMAS)})[.=]")
 
 
 def config_directory() -> Path:
@@ -47,9 +49,12 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="run_schema", node=RunConfig, provider="stillsun")
 
 
-def use_observation_file(overrides: Sequence[str]) -> list[str]:
+def hydra_overrides(overrides: Sequence[str]) -> list[str]:
     """
-    Turn ``observation_file=PATH`` into a choice of the group `observation`.
+    Turn the overrides of the command line into Hydra's.
+
+    ``observation_file=PATH`` becomes a choice of the group `observation`. A stage's keys of one channel,
+    ``observation.channels.NAME.STAGE.KEY=VALUE``, need no ``+`` where the observation does not give them.
 
     Parameters
     ----------
@@ -67,8 +72,9 @@ def use_observation_file(overrides: Sequence[str]) -> list[str]:
         If the file is missing or no YAML mapping.
     """
     given = [o.partition("=")[2] for o in overrides if o.startswith("observation_file=")]
+    overrides = [f"++{o}" if _OF_CHANNEL.match(o) else o for o in overrides]
     if not given:
-        return list(overrides)
+        return overrides
     path = Path(given[-1].strip("'\"")).expanduser().resolve()
     name = f"{_FROM_FILE}_{path.stem}"
     ConfigStore.instance().store(
@@ -128,7 +134,7 @@ def load_settings(overrides: Sequence[str], config_dir: str | None = None) -> Se
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError("--config-dir: no such directory", file=config_dir)
     register_schema()
-    chosen = use_observation_file(overrides)
+    chosen = hydra_overrides(overrides)
     extra = (
         [] if config_dir is None else [f"hydra.searchpath=[{_quote(f'file://{Path(config_dir).resolve()}')}]"]
     )
@@ -250,7 +256,7 @@ def _explain_override(text: str, override: Override, extra: Sequence[str]) -> li
 
 def _findings_without_faulty(good: Sequence[str], extra: Sequence[str]) -> list[str]:
     try:
-        settings_from(compose("config", overrides=[*use_observation_file(good), *extra]))
+        settings_from(compose("config", overrides=[*hydra_overrides(good), *extra]))
     except ConfigError as error:
         return list(error.findings)
     except (HydraException, OmegaConfBaseException):
