@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +215,25 @@ def test_interrupted_caller_leaves_no_process(fakes, fake_program, make_job):
 
     with pytest.raises(KeyboardInterrupt):
         make_bursts(program, job, range(2), timeout=20, progress=interrupt)
+    (call,) = fakes.calls(program.bin)
+    assert not alive(call["pid"])
+
+
+KILLED = """
+import os, pickle, signal, sys
+from stillsun.speckle.mpi import make_bursts
+
+program, job = pickle.loads(sys.stdin.buffer.read())
+make_bursts(program, job, range(2), timeout=20, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_killed_caller_leaves_no_process(fakes, fake_program, make_job):
+    program, job = fake_program(kind="hang", burst=1), make_job(range(2))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], input=pickle.dumps((program, job)), capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
     (call,) = fakes.calls(program.bin)
     assert not alive(call["pid"])
 

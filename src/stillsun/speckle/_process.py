@@ -21,6 +21,13 @@ log = logging.getLogger(__name__)
 _TAIL = 40
 _POLL = 0.1
 _GRACE = 5.0
+# Is told a group of processes; ends it when nobody holds the other end of its input any more.
+_GUARD = """read -r group || exit
+read -r _
+kill -TERM -- "-$group" || exit
+for _ in 1 2 3 4 5; do sleep 1; kill -0 -- "-$group" || exit; done
+kill -KILL -- "-$group"
+"""
 _SIGNALLED = re.compile(r"signal:?\s+(?:[a-z ]*\()?(\d+)", re.IGNORECASE)
 
 
@@ -91,7 +98,8 @@ def run_process(
     """
     Run a program to its end, or until it makes no more progress.
 
-    The program runs in a session of its own; whatever happens here, nothing of it is left behind.
+    The program runs in a session of its own; whatever happens here, nothing of it is left behind: a
+    small shell beside it sees when this process is killed, and ends the program then.
 
     Parameters
     ----------
@@ -122,16 +130,23 @@ def run_process(
         If it cannot be started.
     """
     started = time.monotonic()
-    process = subprocess.Popen(
-        arguments,
-        cwd=directory,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    guard = _start_guard()
+    try:
+        process = subprocess.Popen(
+            arguments,
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError:
+        _dismiss(guard)
+        raise
     assert process.stdout is not None
+    assert guard.stdin is not None
+    guard.stdin.write(b"%d\n" % process.pid)
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     reader = threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True)
     reader.start()
@@ -158,7 +173,7 @@ def run_process(
                 stopped = True
                 break
     finally:
-        status = _end(process)
+        status = _end(process, guard)
         reader.join(1.0)
         # A process that left the group may still hold the pipe; its reader is left to itself then.
         if not reader.is_alive():
@@ -190,7 +205,24 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
+def _start_guard() -> subprocess.Popen[bytes]:
+    """Start what ends the program if this process is killed and cannot do it."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    guard.kill()
+    guard.communicate()
+
+
+def _end(process: subprocess.Popen[bytes], guard: subprocess.Popen[bytes]) -> int:
     if not _has_ended(process):
         # mpirun passes this on to its processes, which may live in groups of their own.
         _signal_group(process, signal.SIGTERM)
@@ -198,6 +230,8 @@ def _end(process: subprocess.Popen[bytes]) -> int:
         while not _has_ended(process) and time.monotonic() < limit:
             time.sleep(0.02)
     _signal_group(process, signal.SIGKILL)
+    # Before the program's number can be another's.
+    _dismiss(guard)
     return process.wait()
 
 
