@@ -13,7 +13,15 @@ Made from a reduced observation by `scripts/reference --stores`; a test fails wh
 
 Stacks have one row a burst, in the order of time. Every store has the attributes `digest` (what it was
 made from), `program`, `version`, `stage`, `config` (its options as JSON), and the datasets `row_done`
-(1: complete) and `notes` (what was assumed, dropped, retried or refused). Read one with h5py, or so:
+(1: complete) and `notes` (what was assumed, dropped, retried or refused); each dataset has the attributes
+`unit` and `meaning`. `registration.h5` has two groups: `register/crpix`, `align/crval` and so on.
+
+Some options add datasets: `calibrate.combine=interpolate` `dark_sequences`, `dark_times`, `flat_responses`,
+`flat_times`; `destretch.preserve_flows=true` `slow_motion` and `solved`; `destretch.reference=two_pass`
+`reference`, `reference_made` and `first_pass`.
+
+Vectors are (y, x) where they are shifts of pixels, and (x, y) where they are plate scales, header values or
+places on the sky. Read a store with h5py, or so:
 
 ```python
 from pathlib import Path
