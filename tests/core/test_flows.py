@@ -135,6 +135,23 @@ def test_seeing_is_taken_out_at_the_place_where_the_motion_has_carried_it():
         assert centre == pytest.approx(69.5, abs=0.1)
 
 
+def test_place_of_the_seeing_is_found_where_the_motion_changes():
+    shape = (96, 120)
+    points = motion_lattice(shape)
+    y, x = np.meshgrid(points.y.centres, points.x.centres, indexing="ij")
+    slow = np.stack([4 * np.sin(x / 18), 5 * np.cos(y / 20)]).astype(np.float32)
+    carried = np.zeros((2, *shape), np.float32)
+    add_control_points(carried, [(slow, points)], 1, CPU)
+    v, u = np.mgrid[: shape[0], : shape[1]].astype(float)
+    seeing = np.stack([np.sin(u / 6), np.cos(v / 5)])
+    for backend in (CPU, GENERIC):
+        out = seeing_field((carried + seeing).astype(np.float32), slow, backend)
+        # What is at u of the reference is at u - L(u) of the Sun.
+        there = [ndimage.map_coordinates(o, [v - carried[0], u - carried[1]], order=3) for o in out]
+        inner = np.s_[:, 16:-16, 16:-16]
+        np.testing.assert_allclose(np.stack(there)[inner], seeing[inner], atol=0.01)
+
+
 def test_gaps_and_dead_frames_do_not_count():
     points = motion_lattice((64, 72))
     y, x = np.mgrid[: points.y.count, : points.x.count] / 3
