@@ -8,7 +8,7 @@ from tests.qa._night import EVERYTHING, Night, context
 
 from stillsun.config.schema import ReportConfig
 from stillsun.qa import curves
-from stillsun.qa.metrics import frame_statistics
+from stillsun.qa.metrics import series_quality
 from stillsun.qa.page import Section
 from stillsun.qa.products import ChannelProducts, ChannelReport
 
@@ -29,7 +29,7 @@ def drawn(tmp_path, monkeypatch):
         view = context(tmp_path, {"A": (night, products)}, ReportConfig()).channels["A"]
         channel = ChannelProducts("A", view.settings, view.options, view.inputs)
         report = ChannelReport(Section("A"))
-        both = [s and frame_statistics(s) for s in (channel.before, channel.after)]
+        both = [s and series_quality(s) for s in (channel.before, channel.after)]
         curves.show_curves(channel, report, *both)
         return panels, report
 

@@ -10,7 +10,7 @@ from tests.qa._night import EVERYTHING, Night, context
 
 from stillsun.config.schema import AlignConfig, AlignEngine, ReportConfig
 from stillsun.qa.headlines import headlines
-from stillsun.qa.metrics import FrameStatistics
+from stillsun.qa.metrics import SeriesQuality
 from stillsun.qa.products import ChannelProducts, Headline
 
 PRODUCTS = (*EVERYTHING, "registration")
@@ -57,7 +57,7 @@ def said(tmp_path):
         options = {**view.options, "align": AlignConfig(engine=engine)}
         products = ChannelProducts("A", view.settings, options, view.inputs)
         flat = np.ones(len(night.times))
-        statistics = FrameStatistics(night.levels, flat, flat, flat)
+        statistics = SeriesQuality(night.levels, flat, flat, flat)
         found = headlines(products, statistics, 0.7, is_reference=reference)
         assert all(headline.remedy.endswith(".") for headline in found)
         return found

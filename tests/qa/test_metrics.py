@@ -11,7 +11,7 @@ from tests.qa._night import Night
 
 from stillsun.io.store import StoreReader
 from stillsun.qa import metrics
-from stillsun.qa.metrics import dim_frames, frame_statistics, inner_field
+from stillsun.qa.metrics import dim_frames, inner_field, series_quality
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_statistics_of_known_frames(stored):
     night = Night(5)
     night.seeing_blur = np.array([1.0, 0.1, 2.0, 0.5, 1.5])
     night.levels = np.array([1000.0, 900.0, 1000.0, 800.0, 1000.0])
-    result = frame_statistics(stored(night))
+    result = series_quality(stored(night))
     inner = inner_field(night.after()).astype(np.float64)
     assert result.mean == pytest.approx(inner.mean(axis=(1, 2)), rel=1e-6)
     rows, columns = night.after().shape[1:]
@@ -44,16 +44,16 @@ def test_statistics_of_known_frames(stored):
 def test_motion_lowers_steadiness(stored):
     night = Night(8)
     night.seeing_blur[:] = 0.5
-    moved, still = (frame_statistics(stored(night, p)) for p in ("speckle", "destretch"))
+    moved, still = (series_quality(stored(night, p)) for p in ("speckle", "destretch"))
     assert np.nanmean(still.steadiness) > 0.999
     assert np.nanmean(moved.steadiness) < 0.8
 
 
 def test_frames_in_pieces_give_the_same(stored, monkeypatch):
     store = stored(Night(7))
-    whole, seen = frame_statistics(store), []
+    whole, seen = series_quality(store), []
     monkeypatch.setattr(metrics, "_CHUNK_BYTES", 2 * 4 * 96 * 128)
-    pieces = frame_statistics(store, lambda done, total: seen.append((done, total)))
+    pieces = series_quality(store, lambda done, total: seen.append((done, total)))
     np.testing.assert_array_equal(pieces.steadiness, whole.steadiness)
     np.testing.assert_array_equal(pieces.sharpness, whole.sharpness)
     assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]
@@ -61,11 +61,11 @@ def test_frames_in_pieces_give_the_same(stored, monkeypatch):
 
 def test_rim_does_not_count(stored):
     night = Night(2)
-    plain = frame_statistics(stored(night))
+    plain = series_quality(stored(night))
     night.scene[:5] = 30.0
     night.scene = scipy.ndimage.shift(night.scene, 0)
     night.seeing_blur[:] = [0.01, 0.01]
-    rimmed = frame_statistics(stored(night))
+    rimmed = series_quality(stored(night))
     assert rimmed.contrast[1] == pytest.approx(0.12, rel=0.1)
     assert plain.contrast[1] < rimmed.contrast[1]
 
@@ -74,7 +74,7 @@ def test_dim_noisy_frame_is_not_the_clearest(stored):
     night = Night(5)
     night.levels[2] = 300.0
     night.seeing_blur[:] = [1.0, 0.6, 0.01, 1.0, 1.0]
-    result = frame_statistics(stored(night))
+    result = series_quality(stored(night))
     assert result.clearest() == 2
     assert result.clearest(dim_fraction=0.7) == 1
 
@@ -82,7 +82,7 @@ def test_dim_noisy_frame_is_not_the_clearest(stored):
 def test_damaged_frame_is_passed_over(stored):
     night = Night(4)
     night.levels[3] = np.nan
-    result = frame_statistics(stored(night))
+    result = series_quality(stored(night))
     assert np.isnan(result.sharpness[3])
     assert result.clearest() == 2
 

@@ -12,7 +12,7 @@ from stillsun.qa.curves import show_curves
 from stillsun.qa.frames import show_frames
 from stillsun.qa.geometry import show_geometry
 from stillsun.qa.headlines import headlines
-from stillsun.qa.metrics import FrameStatistics, frame_statistics
+from stillsun.qa.metrics import SeriesQuality, series_quality
 from stillsun.qa.page import Picture, Section
 from stillsun.qa.plots import camera_figure, encode
 from stillsun.qa.products import ChannelProducts, ChannelReport, percent, utc
@@ -78,7 +78,7 @@ def channel_report(
 
 def _statistics(
     store: StoreReader | None, progress: Progress | None, start: int, total: int
-) -> FrameStatistics | None:
+) -> SeriesQuality | None:
     if store is None:
         return None
 
@@ -86,7 +86,7 @@ def _statistics(
         if progress is not None:
             progress(start + done, total)
 
-    return frame_statistics(store, step)
+    return series_quality(store, step)
 
 
 def _show_calibration(products: ChannelProducts, report: ChannelReport) -> None:
@@ -140,8 +140,8 @@ def _show_settings(products: ChannelProducts, report: ChannelReport) -> None:
 
 def _summary(
     products: ChannelProducts,
-    before: FrameStatistics | None,
-    after: FrameStatistics | None,
+    before: SeriesQuality | None,
+    after: SeriesQuality | None,
     contrasts: tuple[float, float] | None,
 ) -> tuple[str, ...]:
     store = products.before if products.after is None else products.after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillsun.qa.metrics import FrameStatistics
+from stillsun.qa.metrics import SeriesQuality
 from stillsun.qa.page import Picture
 from stillsun.qa.plots import encode
 from stillsun.qa.products import ChannelProducts, ChannelReport
@@ -17,8 +17,8 @@ _NO_LOG = "there is no telescope log for these times."
 def show_curves(
     products: ChannelProducts,
     report: ChannelReport,
-    before: FrameStatistics | None,
-    after: FrameStatistics | None,
+    before: SeriesQuality | None,
+    after: SeriesQuality | None,
 ) -> None:
     """
     Draw what is known of each frame against time.
@@ -29,7 +29,7 @@ def show_curves(
         The channel.
     report : ChannelReport
         Where the picture goes.
-    before, after : FrameStatistics or None
+    before, after : SeriesQuality or None
         Statistics of the frames before and after destretch.
     """
     report.section.heading("Against time")
@@ -54,7 +54,7 @@ def show_curves(
 
 
 def _panels(
-    products: ChannelProducts, before: FrameStatistics | None, after: FrameStatistics | None
+    products: ChannelProducts, before: SeriesQuality | None, after: SeriesQuality | None
 ) -> list[tuple[Panel, str]]:
     """What is drawn, each with the words for its absence."""
 

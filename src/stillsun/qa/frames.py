@@ -6,7 +6,7 @@ import numpy as np
 
 from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.store import StoreReader
-from stillsun.qa.metrics import FrameStatistics
+from stillsun.qa.metrics import SeriesQuality
 from stillsun.qa.page import Picture
 from stillsun.qa.plots import encode, grid_figure, image_figure
 from stillsun.qa.products import ChannelProducts, ChannelReport, percent
@@ -21,8 +21,8 @@ _GRID = 600
 def show_frames(
     products: ChannelProducts,
     report: ChannelReport,
-    before: FrameStatistics | None,
-    after: FrameStatistics | None,
+    before: SeriesQuality | None,
+    after: SeriesQuality | None,
     size: int,
     dim_fraction: float,
 ) -> tuple[float, float] | None:
@@ -35,7 +35,7 @@ def show_frames(
         The channel.
     report : ChannelReport
         Where the pictures go.
-    before, after : FrameStatistics or None
+    before, after : SeriesQuality or None
         Statistics of the frames before and after destretch.
     size : int
         Longest side of a frame in the pictures, pixels.

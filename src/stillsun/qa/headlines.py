@@ -9,7 +9,7 @@ import numpy as np
 from stillsun.config.schema import AlignEngine
 from stillsun.io.source import ranges_text
 from stillsun.io.store import StoreReader
-from stillsun.qa.metrics import FrameStatistics, dim_frames
+from stillsun.qa.metrics import SeriesQuality, dim_frames
 from stillsun.qa.products import ChannelProducts, Headline, percent, utc
 
 _LOGGED = {
@@ -24,7 +24,7 @@ _NOT_REGISTERED = "not registered, "
 
 
 def headlines(
-    products: ChannelProducts, statistics: FrameStatistics | None, dim_fraction: float, *, is_reference: bool
+    products: ChannelProducts, statistics: SeriesQuality | None, dim_fraction: float, *, is_reference: bool
 ) -> list[Headline]:
     """
     Find what makes a channel's result less than it should be, although every stage has done its work.
@@ -33,7 +33,7 @@ def headlines(
     ----------
     products : ChannelProducts
         The channel.
-    statistics : FrameStatistics or None
+    statistics : SeriesQuality or None
         Of its last frames.
     dim_fraction : float
         A frame darker than this share of the series' median is dim.
@@ -79,7 +79,7 @@ def _telescope_log(products: ChannelProducts) -> Iterator[Headline]:
 
 
 def _clouds(
-    products: ChannelProducts, statistics: FrameStatistics | None, fraction: float
+    products: ChannelProducts, statistics: SeriesQuality | None, fraction: float
 ) -> Iterator[Headline]:
     dim = np.array([], int) if statistics is None else dim_frames(statistics.mean, fraction)
     if statistics is None or len(dim) == 0:

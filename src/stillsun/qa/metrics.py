@@ -16,7 +16,7 @@ _CHUNK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class FrameStatistics:
+class SeriesQuality:
     """
     What each frame of a stack is like, away from the rim of the field.
 
@@ -87,9 +87,7 @@ def inner_field(image: np.ndarray) -> np.ndarray:
     return image[..., rows : image.shape[-2] - rows, columns : image.shape[-1] - columns]
 
 
-def frame_statistics(
-    store: StoreReader, progress: Callable[[int, int], None] | None = None
-) -> FrameStatistics:
+def series_quality(store: StoreReader, progress: Callable[[int, int], None] | None = None) -> SeriesQuality:
     """
     Mean, contrast, sharpness and steadiness of the frames in a store, a few frames at a time.
 
@@ -102,7 +100,7 @@ def frame_statistics(
 
     Returns
     -------
-    FrameStatistics
+    SeriesQuality
         One value a frame; NaN where a frame is not finite.
     """
     frames, rows, columns = store.shape("image")
@@ -124,7 +122,7 @@ def frame_statistics(
         parts.append(np.stack([mean, *quality, steady]))
         if progress is not None:
             progress(start + len(stack), frames)
-    return FrameStatistics(*np.concatenate(parts, axis=1))
+    return SeriesQuality(*np.concatenate(parts, axis=1))
 
 
 def dim_frames(mean: np.ndarray, fraction: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from stillsun.errors import InputError
 from stillsun.io.goes import XrayFlux, read_goes
 from stillsun.io.store import StoreReader
 from stillsun.qa.film import Film
-from stillsun.qa.metrics import frame_statistics, inner_field
+from stillsun.qa.metrics import inner_field, series_quality
 from stillsun.qa.placement import System, placement
 from stillsun.qa.products import ChannelProducts, utc
 from stillsun.qa.scaling import fit
@@ -98,7 +98,7 @@ def run(ctx: ObservationContext) -> list[Path] | None:
     levels: dict[str, np.ndarray] = {}
     for number, one in enumerate(series):
         progress = partial(_progress, ctx, number, len(makes))
-        light = frame_statistics(one.frames, partial(_halfway, progress)).mean
+        light = series_quality(one.frames, partial(_halfway, progress)).mean
         levels[one.name] = light / np.nanmedian(light)
         pictures = _pictures(one, levels[one.name], flux, progress)
         written += _write(one, directory, pictures, encodes)
