@@ -139,6 +139,32 @@ def test_sections_are_kept_when_another_is_written(tmp_path):
     assert stored_digest(path, "other") is None
 
 
+def test_a_section_that_was_not_joined_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / "registration.h5"
+    layout = Layout(2, {"x": Field()})
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stillsun.io.store._copy_others", interrupt)
+    with pytest.raises(KeyboardInterrupt), create_section(path, "register", layout, "d") as store:
+        store.write("x", [1.0, 1.0])
+        store.mark(())
+    monkeypatch.undo()
+    assert all(p.suffix == ".part" for p in tmp_path.iterdir())
+    with create_section(path, "register", layout, "d") as store:
+        assert store.resumed
+    assert [p.name for p in tmp_path.iterdir()] == ["registration.h5"]
+
+
+def test_a_damaged_file_is_replaced_by_its_first_new_section(tmp_path):
+    path = tmp_path / "registration.h5"
+    path.write_text("no HDF5")
+    with create_section(path, "align", Layout(1, {"x": Field()}), "d") as store:
+        store.write("x", [1.0])
+    assert stored_digest(path, "align") == "d"
+
+
 def test_what_is_no_store_is_named(tmp_path):
     with pytest.raises(InputError, match="not found"):
         StoreReader(tmp_path / "none.h5")

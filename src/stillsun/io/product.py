@@ -10,8 +10,8 @@ import numpy as np
 from astropy.io import fits
 
 from stillsun.errors import InputError
+from stillsun.io.whole import PART
 
-PART = ".part"
 _BLOCK = 2880
 _ONES = 0xFFFFFFFF
 

@@ -31,8 +31,10 @@ from stillsun.io._storefile import (
     allocate,
     resumable,
 )
+from stillsun.io.whole import PART
 
-PART = ".part"
+# What h5py raises, depending on which bytes of a file are wrong.
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError)
 
 
 class StoreReader:
@@ -61,13 +63,8 @@ class StoreReader:
             self._handle = h5py.File(self.path, "r", locking=False)
             self._file = self._handle[group]
             self.digest = str(self._file.attrs[DIGEST])
-        except (OSError, KeyError) as error:
-            raise InputError(
-                "not a store of this program, or damaged",
-                file=self.path,
-                found=error,
-                remedy="Delete it and run again",
-            ) from error
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
 
     def __enter__(self) -> StoreReader:
         return self
@@ -280,6 +277,13 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _unfinished(path, layout, digest) as store:
+        yield store
+    _finish(path)
+
+
+@contextmanager
+def _unfinished(path: Path, layout: Layout, digest: str) -> Iterator[StoreWriter]:
     part = path.with_name(path.name + PART)
     resumed = resumable(part, layout, digest)
     if not resumed:
@@ -290,6 +294,11 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
         file.flush()
     finally:
         file.close()
+
+
+def _finish(path: Path) -> None:
+    """Give a complete part file its name."""
+    part = path.with_name(path.name + PART)
     with part.open("rb") as handle:
         os.fsync(handle.fileno())
     part.replace(path)
@@ -318,19 +327,40 @@ def create_section(path: Path, group: str, layout: Layout, digest: str) -> Itera
     """
     path = Path(path)
     own = path.with_name(f"{path.stem}.{group}{path.suffix}")
-    with create_store(own, layout, digest) as store:
+    own.parent.mkdir(parents=True, exist_ok=True)
+    with _unfinished(own, layout, digest) as store:
         yield store
-    fresh = path.with_name(path.name + PART)
-    with h5py.File(fresh, "w", libver=("earliest", "v108")) as file:
-        if path.is_file():
-            with h5py.File(path, "r") as old:
-                for name in old:
-                    if name != group:
-                        old.copy(name, file)
-        with h5py.File(own, "r") as section:
+    part = own.with_name(own.name + PART)
+    with h5py.File(path.with_name(path.name + PART), "w", libver=("earliest", "v108")) as file:
+        _copy_others(path, group, file)
+        with h5py.File(part, "r") as section:
             section.copy("/", file, name=group)
-    fresh.replace(path)
-    own.unlink()
+    part.unlink()
+    _finish(path)
+
+
+def _copy_others(path: Path, group: str, file: h5py.File) -> None:
+    try:
+        old = h5py.File(path, "r")
+    except _DAMAGE:
+        # Nothing there, or nothing that can be read: its sections count as not made, too.
+        return
+    with old:
+        try:
+            for name in old:
+                if name != group:
+                    old.copy(name, file)
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        "not a store of this program, or damaged",
+        file=path,
+        found=error,
+        remedy="Delete it and run again",
+    )
 
 
 def stored_digest(path: Path, group: str = "/") -> str | None:

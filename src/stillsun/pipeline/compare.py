@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from stillsun.io.whole import write_whole
 from stillsun.pipeline.score import Figures, score
 from stillsun.pipeline.workspace import write_json
 from stillsun.qa.comparison import comparison_figure
@@ -75,14 +76,14 @@ def compare_jobs(directory: Path, jobs: Sequence[Path]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
     table.writerows([f"{v:.5g}" if isinstance(v, float) else v for v in row] for row in rows)
-    _replace(directory / _TABLE, text.getvalue().encode())
+    write_whole(directory / _TABLE, text.getvalue())
     values = {
         "Shift left over (px)": [(name, channel, residual) for _, name, channel, residual, *_ in rows],
         "Change from frame to frame (px)": [(row[1], row[2], row[4]) for row in rows],
         "Sharpness kept": [(row[1], row[2], row[5]) for row in rows],
         "Score (px)": [(row[1], row[2], row[6]) for row in rows],
     }
-    _replace(directory / _PLOT, encode(comparison_figure(order, values), "png"))
+    write_whole(directory / _PLOT, encode(comparison_figure(order, values), "png"))
     return _text(rows, directory)
 
 
@@ -96,9 +97,3 @@ def _text(rows: Sequence[tuple[float, str, str, float, float, float, float]], di
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([*lines, f"Table and plot: {directory / _TABLE}, {_PLOT}"])
-
-
-def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_name(path.name + ".part")
-    fresh.write_bytes(content)
-    fresh.replace(path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillsun.io.store import stored_digest
+from stillsun.io.whole import write_whole
 from stillsun.pipeline.layout import Layout
 from stillsun.stages.base import Stage
 
@@ -142,7 +142,4 @@ def write_json(path: Path, value: Any) -> None:
     value : object
         Plain value.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
-    fresh.write_text(json.dumps(value, indent=1) + "\n")
-    fresh.replace(path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")

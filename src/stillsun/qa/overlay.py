@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from stillsun.io.whole import write_whole
 
 _CONTOUR_COLOURS = ("#ff5a36", "#36b4ff")
 _INCHES = 6.0
@@ -100,10 +103,10 @@ def write_overlays(
         axis.set_title(panel.title, fontsize=9)
         axis.set_xlabel(labels[0])
         axis.set_ylabel(labels[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
+    out = io.BytesIO()
     # Without the program's version in the file, the same data make the same bytes.
-    figure.savefig(path, metadata={"Software": None})
-    return path
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return write_whole(path, out.getvalue())
 
 
 def _levels(image: np.ndarray) -> tuple[float, ...]:

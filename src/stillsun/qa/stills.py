@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from stillsun.io.whole import write_whole
 from stillsun.qa.plots import encode, grid_figure
 
 # Longest side of a frame on a contact sheet, pixels.
@@ -33,9 +35,9 @@ def write_picture(path: Path, picture: np.ndarray) -> Path:
     """
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture[..., :3]).save(path, compress_level=_PNG_LEVEL)
-    return path
+    out = io.BytesIO()
+    Image.fromarray(picture[..., :3]).save(out, format="png", compress_level=_PNG_LEVEL)
+    return write_whole(path, out.getvalue())
 
 
 def write_sheet(
@@ -71,6 +73,4 @@ def write_sheet(
     figure = grid_figure(
         [frames[row] for row in rows], [titles[row] for row in rows], plate_scale, limits, size=SHEET_SIDE
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(figure, "png"))
-    return path
+    return write_whole(path, encode(figure, "png"))

@@ -17,7 +17,8 @@ import numpy as np
 from stillsun.core.orient import Orientation
 from stillsun.core.summary import summarise
 from stillsun.errors import InputError
-from stillsun.io.product import PART, is_product, write_product
+from stillsun.io.product import is_product, write_product
+from stillsun.io.whole import PART, write_whole
 from stillsun.sky.header import HeaderTemplate, build_header
 from stillsun.sky.validate import check_header
 from stillsun.stages._cards import FrameCards, common_cards
@@ -152,9 +153,7 @@ def _scale_file(path: Path, scale: np.ndarray) -> Path:
     """The measured plate scale as text for ``numpy.loadtxt``: x, y, arcsec per pixel."""
     text = "".join(f"{value:.8f}\n" for value in scale)
     if not path.is_file() or path.read_text() != text:
-        part = path.with_name(path.name + PART)
-        part.write_text(text)
-        part.replace(path)
+        write_whole(path, text)
     return path
 
 

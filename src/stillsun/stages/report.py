@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stillsun.config.schema import StageName
+from stillsun.io.whole import write_whole
 from stillsun.qa.channel import SUMMARY, channel_report
 from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.page import Page, Section
@@ -70,13 +71,12 @@ def run(ctx: ObservationContext) -> list[Path]:
         ],
     )
     directory = ctx.directory / "report"
-    directory.mkdir(parents=True, exist_ok=True)
     for name in reports:
         # One of an earlier run would pass for the result of this one.
         (directory / f"{name}_before_after.jpg").unlink(missing_ok=True)
-    written = [_write(directory / "index.html", page.html().encode())]
+    written = [write_whole(directory / "index.html", page.html())]
     for report in reports.values():
-        written += [_write(directory / name, data) for name, data in report.files.items()]
+        written += [write_whole(directory / name, data) for name, data in report.files.items()]
     return written
 
 
@@ -187,13 +187,6 @@ def _timing(ctx: ObservationContext) -> Section:
     section.table(("Stage", *channels, "Total"), rows)
     section.words("When the product was made. –: not known, or not done for this channel alone.", "why")
     return section
-
-
-def _write(path: Path, data: bytes) -> Path:
-    fresh = path.with_name(path.name + ".part")
-    fresh.write_bytes(data)
-    fresh.replace(path)
-    return path
 
 
 STAGE = Stage(
