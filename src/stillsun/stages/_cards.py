@@ -93,7 +93,7 @@ class FrameCards:
                 "not as many frames as bursts", file=images.path, expected=bursts.rows, found=images.rows
             )
         telescope = ctx.observation.telescope
-        orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
+        orientation = ctx.orientation
         shape = images.shape("image")[-2:]
         expected = orientation.shape(ctx.inputs["calibration"].shape("bad_pixels"))
         if shape != expected:

@@ -27,7 +27,6 @@ from stillsun.stages._earlierfiles import (
     ROLE,
     earlier_files,
     note_turning,
-    orientation_of,
     state_of,
     steps_of,
     times_of,
@@ -108,7 +107,7 @@ def _speckle(ctx: StageContext) -> None:
     shape, turned = turning(ctx, files)
     steps = steps_of(ctx, files)
     note_turning(ctx, files, turned)
-    back = orientation_of(ctx).inverse() if turned else Orientation()
+    back = ctx.orientation.inverse() if turned else Orientation()
     diameter = ctx.observation.telescope.diameter_mm / 1000.0
     attributes = {
         "engine": SpeckleEngine.fits.name,

@@ -54,14 +54,9 @@ def earlier_files(ctx: StageContext) -> list[ReconstructedFile]:
     return sorted(files, key=lambda f: np.nanmin([f.begin, f.end])) if all(known) else files
 
 
-def orientation_of(ctx: StageContext) -> Orientation:
-    """From camera frame to oriented frame."""
-    return Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
-
-
 def turning(ctx: StageContext, files: list[ReconstructedFile]) -> tuple[tuple[int, int], bool]:
     """Shape as the camera saw the frames, and whether they were turned since."""
-    orientation, shape = orientation_of(ctx), files[0].shape
+    orientation, shape = ctx.orientation, files[0].shape
     turned = ctx.settings.reconstructed.turned
     if turned is None:
         turned = any(s.kind == TURNED for s in files[0].steps)
@@ -76,7 +71,7 @@ def turning(ctx: StageContext, files: list[ReconstructedFile]) -> tuple[tuple[in
 def note_turning(ctx: StageContext, files: list[ReconstructedFile], turned: bool) -> None:
     """Say what was taken for granted about turned frames."""
     said = any(s.kind == TURNED for s in files[0].steps)
-    if ctx.settings.reconstructed.turned is None and said and orientation_of(ctx) != Orientation():
+    if ctx.settings.reconstructed.turned is None and said and ctx.orientation != Orientation():
         ctx.note(
             f"the frames say {TURNED} and are taken as turned already; if they are not "
             "(the superseded system wrote that before it was done), set reconstructed.turned=false"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from stillsun.core.orient import Orientation
 from stillsun.io.store import StoreReader
 from stillsun.stages._destretched import shift_names
 from stillsun.stages.base import StageContext
@@ -44,5 +43,4 @@ def plate_scale(ctx: StageContext) -> tuple[float, float]:
     tuple of float
         Along (x, y), arcsec per pixel.
     """
-    turns = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
-    return turns.plate_scale(ctx.inputs["calibration"].read("plate_scale"))
+    return ctx.orientation.plate_scale(ctx.inputs["calibration"].read("plate_scale"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from stillsun.core.orient import Orientation
 from stillsun.sky.header import ProcessingStep
 from stillsun.sky.pointing import MATCHED
 from stillsun.stages._earlier import earlier_steps
@@ -36,7 +35,6 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
     list of ProcessingStep
         From the products' own records.
     """
-    orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
     calibration = ctx.inputs["calibration"]
     steps = [ProcessingStep(**step) for step in earlier_steps(ctx.inputs["speckle"])]
     before = {step.kind for step in steps}
@@ -52,7 +50,7 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
                 TURNED,
                 ctx.provenance["program"],
                 ctx.provenance["version"],
-                parameters=f"turns={orientation.text}",
+                parameters=f"turns={ctx.orientation.text}",
                 vocabulary="DEROTATION",
             )
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from stillsun.config.schema import ChannelConfig, ObservationConfig
 from stillsun.core.backend import Backend
+from stillsun.core.orient import Orientation
 from stillsun.io.store import Field, StoreReader, StoreWriter
 
 Progress = Callable[[int, int], None]
@@ -107,6 +108,11 @@ class StageContext:
     provenance: Mapping[str, Any]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def orientation(self) -> Orientation:
+        """From the camera's frames to oriented ones."""
+        return Orientation.from_steps([turn.value for turn in self.settings.orientation])
+
     def note(self, text: str) -> None:
         """
         Record something that a person should know: assumed, dropped, retried, refused.
@@ -170,6 +176,8 @@ class ObservationContext:
         Digest of what the stage is about to make.
     provenance : mapping
         ``program`` and ``version`` of what runs.
+    own_notes : list of str
+        What this stage itself noted.
     """
 
     config: Any

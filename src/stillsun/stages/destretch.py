@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +43,7 @@ def run(ctx: StageContext) -> None:
         If the reference frame is constant.
     """
     config: DestretchConfig = ctx.config
-    frames = _Frames(ctx.inputs["speckle"], ctx.settings.orientation)
+    frames = _Frames(ctx.inputs["speckle"], ctx.orientation)
     kernels = check_kernels(config.kernels)
     two_pass, keep = config.reference is ReferenceKind.two_pass, config.preserve_flows
     attributes: dict[str, Any] = {"kernels": list(kernels), "reference": config.reference.name}
@@ -78,9 +77,9 @@ def run(ctx: StageContext) -> None:
 class _Frames:
     """Frames before destretch, turned as the channel's orientation says."""
 
-    def __init__(self, store: StoreReader, steps: Sequence[Any]) -> None:
+    def __init__(self, store: StoreReader, orientation: Orientation) -> None:
         self.store = store
-        self._orientation = Orientation.from_steps([step.value for step in steps])
+        self._orientation = orientation
         rows, columns = self._orientation.shape(store.shape("image")[1:])
         self.shape = (rows, columns)
 

@@ -51,7 +51,7 @@ def run(ctx: StageContext) -> None:
         ``bursts`` and ``destretch`` of both where they are.
     """
     calibration = ctx.inputs["calibration"]
-    orientation = Orientation.from_steps([turn.value for turn in ctx.settings.orientation])
+    orientation = ctx.orientation
     shape = orientation.shape(calibration.shape("bad_pixels"))
     scale = orientation.plate_scale(calibration.read("plate_scale"))
     values: dict[str, Any] = {
