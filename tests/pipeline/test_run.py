@@ -144,6 +144,31 @@ def test_an_option_that_does_not_matter_redoes_nothing(observation):
     assert _go(observation, "destretch.window=3")[1].made == []
 
 
+def test_a_part_of_the_observation_redoes_only_who_names_it(observation):
+    stages = {
+        **STAGES,
+        "destretch": replace(STAGES["destretch"], observation=("telescope.diameter_mm",)),
+        "export": replace(STAGES["export"], observation=("telescope",)),
+    }
+    _go(observation, stages=stages)
+    made = _go(observation, "observation.telescope.guider_sign=-1", stages=stages)[1].made
+    assert sorted(made) == ["A/export", "B/export"]
+    made = _go(observation, "observation.telescope.diameter_mm=500", stages=stages)[1].made
+    assert "A/destretch" in made
+
+
+def test_a_missing_file_is_named_with_its_key_and_nothing_follows_from_it(observation):
+    named = {
+        **STAGES,
+        "calibrate": replace(STAGES["calibrate"], files=("telescope_log",)),
+        "destretch": replace(STAGES["destretch"], reads_reference=("calibration",)),
+    }
+    plan, _ = _go(observation, "observation.telescope_log=/nowhere.txt", stages=named)
+    assert set(plan.findings) == {
+        "/nowhere.txt: observation.telescope_log: no such file. Correct the path or set the key to null"
+    }
+
+
 def test_force_and_changed_raw_files_and_versions_redo(observation, tmp_path):
     _go(observation)
     assert sorted(_go(observation, "force=[export]")[1].made) == ["A/export", "B/export"]

@@ -116,6 +116,13 @@ def test_other_kernels_redo_destretch_and_what_follows(simulated, work):
     assert "report/index.html" in changed
 
 
+def test_what_the_guider_means_redoes_no_reconstruction(simulated, reduced, capsys):
+    assert reduce(simulated, reduced, "plan=true", "observation.telescope.guider_sign=-1") == 0
+    done = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines() if "/" in line)
+    assert done["ROSA_GBAND/speckle"] == done["HARDCAM/destretch"] == "reuse"
+    assert done["ROSA_GBAND/align"] == done["HARDCAM/export"] == "make"
+
+
 def test_a_sweep_runs_all_and_keeps_all(simulated, work):
     before = products(work)
     kernels = ("[0,64,32]", "[0,128,64,32]")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,13 @@ class Plan:
         The tasks.
     findings : list of str
         What stands in the way; empty for a plan that can be carried out.
+    faulty : set of str
+        ``CHANNEL:product`` of the tasks that the findings are about, and of those that would follow.
     """
 
     tasks: list[Task] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    faulty: set[str] = field(default_factory=set)
 
     def lookup(self, stage: str, channel: str) -> Task | None:
         """
@@ -197,7 +201,11 @@ def _task(
         return Task(stage, channel, found[1], Action.take, found[0])
     inputs: dict[str, str] = {}
     remade = False
-    for product, source in input_tasks(plan, settings, stage, channel).items():
+    sources = input_tasks(plan, settings, stage, channel)
+    if not plan.faulty.isdisjoint(sources):
+        plan.faulty.add(f"{channel}:{stage.writes}")
+        return None
+    for product, source in sources.items():
         if source is None:
             owner, _, name = product.partition(":")
             if name not in stage.optional and (owner in settings.channels or not owner):
@@ -209,6 +217,7 @@ def _task(
         wanted = digest(_ingredients(settings, stage, channel, backend, inputs))
     except ConfigError as error:
         plan.findings.append(str(error))
+        plan.faulty.add(f"{channel}:{stage.writes}")
         return None
     found = space.find(stage, channel, wanted)
     if found is not None and stage.name not in forced and not remade:
@@ -267,9 +276,9 @@ def _ingredients(
         "version": stage.version,
         "backend": backend,
         "options": kept,
-        "observation": {k: getattr(run.observation, k) for k in stage.observation},
+        "observation": {k: attrgetter(k)(run.observation) for k in stage.observation},
         "inputs": dict(inputs),
-        "files": [_file_digest(run, options, key) for key in stage.files],
+        "files": [_file_digest(run, options, stage.name, key) for key in stage.files],
     }
     if not stage.whole:
         settings_of = settings.channel(channel)
@@ -281,11 +290,15 @@ def _ingredients(
     return found
 
 
-def _file_digest(run: Any, options: Any, key: str) -> str:
-    value = getattr(options, key, None) or getattr(run.observation, key, None)
+def _file_digest(run: Any, options: Any, stage: str, key: str) -> str:
+    value, name = getattr(options, key, None), f"{stage}.{key}"
+    if value is None:
+        value, name = getattr(run.observation, key, None), f"observation.{key}"
     if value is None:
         return "none"
     path = Path(value)
     if not path.is_file():
-        raise ConfigError(f"{key}: no such file", file=path, remedy="Correct the path or set the key to null")
+        raise ConfigError(
+            f"{name}: no such file", file=path, remedy="Correct the path or set the key to null"
+        )
     return files_digest([path])

@@ -194,7 +194,7 @@ STAGE = Stage(
     reads=("calibration", "bursts"),
     writes="speckle",
     settings=("wavelength_nm", "camera", "data"),
-    observation=("telescope",),
+    observation=("telescope.diameter_mm",),
     ignores=(
         "processes",
         "timeout",
