@@ -14,6 +14,7 @@ from tests.fakes.device import device, missing_from
 import stillsun.speckle.masking
 from stillsun import get_backend, reconstruct
 from stillsun.speckle.masking import launch
+from stillsun.speckle.masking.device_tracking import coherent_means, register_subfields
 from stillsun.speckle.masking.geometry import cut, tukey
 from stillsun.speckle.masking.indices import equations, frequencies, triples
 from stillsun.speckle.masking.knox_thompson import cross_spectra, mean_cross_spectra
@@ -211,6 +212,43 @@ def test_sweeps_end_when_the_phases_stand():
     assert found[0] == 0
     assert 0 < found[1] < 0.15
     assert len(t)
+
+
+def moved(values, f, shift):
+    """Spectra of objects (subfields, m), moved by (subfields, frames, 2): (subfields, m, frames)."""
+    phase = f.y[:, None] * shift[:, None, :, 0] + f.x[:, None] * shift[:, None, :, 1]
+    return (values[:, :, None] * np.exp(-2j * np.pi / 24 * phase)).astype(np.complex64)
+
+
+@pytest.fixture
+def objects():
+    """Frequencies, and spectra of two objects: one with the power of granulation, one that is a ridge."""
+    f = frequencies(*SET[:4])
+    ridge = np.exp(-(((f.y - f.x) / 4) ** 2) - (f.y + f.x) ** 2 / 200)
+    phases = np.exp(2j * np.pi * np.random.default_rng(4).random((2, len(f))))
+    return f, phases, (phases * np.stack([10 ** (-2.5 * f.q), ridge])).astype(np.complex64)
+
+
+def test_objects_are_put_where_the_mean_images_have_them(objects):
+    f, phases, means = objects
+    d = device()
+    away = moved(phases, f, np.array([[[4.3, -2.8]], [[-3.4, 1.7]]]))[:, :, 0]
+    put = (d.asarray(a) for a in (away, means, f.y, f.x))
+    np.testing.assert_allclose(register_subfields(*put, 24, d).get(), phases, atol=1e-4)
+
+
+def test_coherent_means_align_to_a_fraction_of_a_pixel(objects):
+    f, _, means = objects
+    d = device()
+    shift = np.random.default_rng(7).uniform(-0.8, 0.8, (2, 9, 2))
+    shift -= shift.mean(axis=1, keepdims=True)
+    light = np.where(shift[:, :, 0] > 0, 1.6, 0.4)
+    light /= light.mean(axis=1, keepdims=True)
+    frames = light[:, None].astype(np.float32) * moved(means, f, shift)
+    found, mean = coherent_means(*(d.asarray(a) for a in (frames, f.y, f.x)), 24, len(f) // 3, 4, d.xp)
+    np.testing.assert_allclose(found.get(), -shift, atol=2e-3)
+    np.testing.assert_allclose(found.get().mean(axis=1), 0, atol=1e-9)
+    np.testing.assert_allclose(mean.get() / means, 1, atol=5e-3)
 
 
 @pytest.fixture(scope="module")
