@@ -275,6 +275,14 @@ def test_contradictions_and_faults_are_reported_and_the_result_composes(
     compose(found, tmp_path)
 
 
+def test_a_slide_that_is_left_out_names_the_keywords_that_would_ask_for_it(imported):
+    found = imported(ROSA_GBAND={"createFiducialMaps": "False", "correctPlateScale": "False"})
+    said = {e.keyword: e.text for e in found.entries if e.section == "ROSA_GBAND"}
+    assert "correctPlateScale" in said["linegridFilePattern"]
+    assert "createFiducialMaps" in said["targetFilePattern"]
+    assert "correctPlateScale" not in said["targetFilePattern"]
+
+
 def test_a_wavelength_that_is_not_the_channels_is_told_and_kept(imported, tmp_path):
     found = imported(ROSA_GBAND={"wavelengthnm": "589.6"})
     assert any("589.6" in e.text and e.fate is Fate.contradiction for e in found.entries)

@@ -93,10 +93,7 @@ def _find(draft: Draft, camera: Camera) -> list[tuple[str, PurePath, str]]:
         base, pattern = section.get(f"{role}Base"), section.get(f"{role}FilePattern")
         fate, said = Fate.carried, f"channels.{camera.channel}.{role}"
         if left_out.get(role):
-            fate, said = (
-                Fate.dropped,
-                "left out: neither createFiducialMaps nor correctPlateScale asks for it",
-            )
+            fate, said = Fate.dropped, f"left out: {_NOT_ASKED[role]}"
         elif not (base or pattern):
             do = "left out" if role in _NOT_ASKED else f"set {role}.directory and {role}.pattern"
             _say(
