@@ -15,7 +15,7 @@ from stillsun.core.backend import to_host
 from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.bursts import BurstReader, open_bursts
 from stillsun.io.store import StoreWriter
-from stillsun.speckle.engine import Reconstruction
+from stillsun.speckle.engine import Engine, Reconstruction
 from stillsun.speckle.masking import reconstruct
 from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
 from stillsun.speckle.masking.noise import FlatFrames
@@ -109,9 +109,7 @@ def _in_memory(reader: BurstReader, bursts: Sequence[int]) -> Iterator[Any]:
     return read_ahead(read, bursts, depth=1)
 
 
-def _engine(
-    ctx: StageContext, reader: BurstReader
-) -> tuple[Callable[[np.ndarray], Reconstruction], _Centres]:
+def _engine(ctx: StageContext, reader: BurstReader) -> tuple[Engine, _Centres]:
     """The engine with everything bound, and the centres of its subfields."""
     config: SpeckleConfig = ctx.config
     shape = reader.shape[1:]
