@@ -52,6 +52,18 @@ def test_what_moved_over_the_flats_is_no_fault_of_its_pixels():
     assert np.argwhere(_flags(darks, flats)).tolist() == [[50, 60]]
 
 
+def test_many_frames_do_not_make_a_fault_of_a_little_more_noise_nor_few_of_chance():
+    rng = np.random.default_rng(5)
+    level = np.full(SHAPE, 300.0)
+    for frames, harmless, fault in ((2000, 3.0, 5.0), (4, 6.0, 60.0)):
+        # Sample variances of `frames` frames; the scatter is a thirtieth of the variance, or as large.
+        dark, flat = (scale * rng.chisquare(frames - 1, SHAPE) / (frames - 1) for scale in (9.0, 2700.0))
+        dark[30, 40], flat[50, 60] = 9 * harmless, 2700 * harmless
+        dark[70, 20], flat[10, 90] = 9 * fault, 2700 * fault
+        flags = find_unstable_pixels(level, level + 8000, dark, flat)
+        assert np.argwhere(flags).tolist() == [[10, 90], [70, 20]]
+
+
 def test_single_frames_tell_nothing():
     zero = np.zeros(SHAPE)
     assert not find_unstable_pixels(zero + 300, zero + 8000, zero, zero).any()

@@ -16,7 +16,7 @@ from stillsun.errors import InputError
 
 CPU = get_backend("numpy", threads=2)
 KERNELS = (0, 64, 32, 16)
-SOURCE, SOURCE_SCALE = (200, 220), (0.10, 0.10)  # (rows, columns); arcsec per pixel along x, y
+SOURCE, SOURCE_SCALE = (200, 220), (0.11, 0.09)  # (rows, columns); arcsec per pixel along x, y
 TARGET, TARGET_SCALE = (150, 130), (0.13, 0.12)
 TRANSLATION, ROTATION = (1.1, -0.7), 3.0
 

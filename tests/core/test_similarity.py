@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from stillsun.core._overlap import _masked_correlation
+from stillsun.core.backend import get_backend
 from stillsun.core.similarity import match_images
 from stillsun.errors import InputError
 
@@ -63,6 +65,33 @@ def test_known_geometry_comes_back(shape, scale, translation, rotation):
     assert match.rotation_deg == pytest.approx(rotation, abs=0.015)
     assert match.correlation > 0.95
     assert max(match.error) < 0.05
+
+
+def test_correlation_at_an_offset_is_that_of_the_pixels_in_common():
+    backend = get_backend("numpy", threads=1)
+    rng = np.random.default_rng(6)
+    shape, size = (24, 30), (48, 60)
+    mask_one, mask_two = np.ones(shape), np.ones(shape)
+    mask_one[:5, :9] = mask_two[15:, 22:] = 0
+    scene = ndimage.gaussian_filter(rng.normal(size=(40, 50)), 2.0)
+    # Means and scatter that differ between the parts in common.
+    one = 3 + 9 * scene[4:28, 6:36] + 0.1 * np.arange(30)
+    two = -2 + 4 * scene[7:31, 4:34] + 0.05 * np.arange(24)[:, None]
+
+    def transforms(image, mask):
+        return [backend.fft.rfft2(a, s=size) for a in (mask, image * mask, image**2 * mask)]
+
+    fixed = [np.conj(f) for f in transforms(one, mask_one)]
+    found = _masked_correlation(fixed, transforms(two, mask_two), size, backend)
+    for down, across in ((0, 0), (-3, 2), (5, -4), (-9, 7), (6, 11)):
+        rows = slice(max(0, -down), min(24, 24 - down)), slice(max(0, down), min(24, 24 + down))
+        columns = slice(max(0, -across), min(30, 30 - across)), slice(max(0, across), min(30, 30 + across))
+        a, b = (rows[0], columns[0]), (rows[1], columns[1])
+        common = (mask_one[a] * mask_two[b]) > 0
+        expected = np.corrcoef(one[a][common], two[b][common])[0, 1]
+        assert found[down % 48, across % 60] == pytest.approx(expected, abs=1e-4)
+    assert np.unravel_index(found.argmax(), found.shape) == (45, 2)
+    assert found[20, 20] == -1  # a fifteenth of the field
 
 
 def test_both_directions_agree():

@@ -118,7 +118,7 @@ def coarse_search(one: FlatImage, two: FlatImage, max_rotation_deg: float, backe
     best: tuple[float, float, Any] | None = None
     for angle in np.linspace(-steps, steps, 2 * steps + 1) * _COARSE_STEP_DEG:
         moving = transforms(two, smooth_two, np.radians(angle))
-        corr = _masked_correlation(fixed, moving, size, min(one.extent[0], two.extent[0]) / spacing, backend)
+        corr = _masked_correlation(fixed, moving, size, backend)
         peak = float(corr.max())
         if best is None or peak > best[0]:
             best = (peak, float(angle), corr)
@@ -145,7 +145,7 @@ def coarse_search(one: FlatImage, two: FlatImage, max_rotation_deg: float, backe
     )
 
 
-def _masked_correlation(fixed: Any, moving: Any, size: Any, side: float, backend: Backend) -> Any:
+def _masked_correlation(fixed: Any, moving: Any, size: Any, backend: Backend) -> Any:
     """Normalised correlation at every offset; -1 where too little overlaps."""
     xp = backend.xp
     (m1, f1, s1), (m2, f2, s2) = fixed, moving
