@@ -160,6 +160,17 @@ def test_every_verb_is_mentioned(capsys):
     assert not [verb for verb in verbs if f"stillsun {verb}" not in text]
 
 
+def test_symptoms_are_messages_of_the_program():
+    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # literals that go on in the next line
+    shells = {"no matches found"}
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "troubleshooting.md").read_text(), flags=re.M)
+    said = [s for row in rows for s in re.findall(r"`([^`]+ [^`]+)`", row) if s not in shells]
+    assert len(said) > 20
+    pieces = [p.strip(" :") for s in said for p in re.split(r"[…;()\d'=]|%", s)]
+    assert not [p for p in pieces if len(p) > 3 and p not in source]
+
+
 def test_every_page_is_in_the_contents():
     index = (ROOT / "docs" / "index.md").read_text()
     listed = re.findall(
