@@ -61,7 +61,7 @@ def refine_tiles(image: Any, reference: Any, points: Lattice, bins: int, backend
     of ``(reference - image + g . d)**2``.
     """
     sums = _tile_sums(image, reference, points, bins, WINDOW_SIGMA, backend)
-    ridge = _ridge(sums, backend.xp)
+    ridge = _ridge(sums)
     return _believed(_solve(sums, ridge, 0.0, backend.xp), sums, ridge, bins, backend.xp)
 
 
@@ -94,7 +94,7 @@ def polish_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) 
     """
     xp = backend.xp
     sums = _tile_sums(image, reference, points, 1, _NARROW_SIGMA, backend)
-    ridge = _ridge(sums, xp)
+    ridge = _ridge(sums)
     wide = xp.empty_like(sums[:-1])
 
     def smooth(start: int, stop: int) -> None:
@@ -116,7 +116,7 @@ def _tile_sums(image: Any, reference: Any, points: Lattice, bins: int, width: fl
     return (_sums_generic if backend.is_gpu else _sums_numba)(image, reference, binned, windows, backend)
 
 
-def _ridge(sums: Any, xp: Any) -> float:
+def _ridge(sums: Any) -> float:
     """What is added to the matrix: without structure the answer is "no shift", not a large one."""
     trace = sums[0] + sums[2]
     return 1e-3 * float(trace[trace > 0].mean()) if bool((trace > 0).any()) else 1.0

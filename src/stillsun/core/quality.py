@@ -54,7 +54,7 @@ def frame_quality(frames: Any, *, backend: Backend | str | None = None) -> tuple
     backend = get_backend(backend)
     frames = backend.asarray(frames, dtype=np.float32)
     if backend.is_gpu:
-        sums = [_sums(frame, backend.xp) for frame in frames]
+        sums = [_sums(frame) for frame in frames]
         moments = np.array([[float(value) for value in row] for row in sums])
     else:
         moments = np.empty((len(frames), 3))
@@ -115,7 +115,7 @@ def _correlation(first: Any, second: Any) -> float:
     return (ab - a * b / count) / np.sqrt(power) if power > 0 else np.nan
 
 
-def _sums(frame: Any, xp: Any) -> tuple[Any, Any, Any]:
+def _sums(frame: Any) -> tuple[Any, Any, Any]:
     """Sum, sum of squares, and sum of squared differences over two pixels inside the rim."""
     values = frame.astype(np.float64)
     across = values[1:-1, 2:] - values[1:-1, :-2]

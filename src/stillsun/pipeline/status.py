@@ -132,7 +132,7 @@ def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings]) -> Sta
     open_tasks = [t for t in tasks if t.state is not State.done]
     known = [t.remaining_s for t in open_tasks if t.remaining_s is not None]
     state = _overall(tasks, alive, record)
-    checks = {name: _checks(name, settings, space, stages, work) for name in settings.channels}
+    checks = {name: _checks(name, settings, space, stages) for name in settings.channels}
     return Status(
         work=str(work),
         observation=settings.run.observation.name,
@@ -172,9 +172,7 @@ def _overall(tasks: Iterable[TaskStatus], alive: bool, record: Mapping[str, Any]
     return "failed" if State.failed in states else "unfinished"
 
 
-def _checks(
-    name: str, settings: Settings, space: Workspace, stages: Mapping[str, Stage], work: Path
-) -> list[Check]:
+def _checks(name: str, settings: Settings, space: Workspace, stages: Mapping[str, Stage]) -> list[Check]:
     with ExitStack() as stack:
         inputs = {}
         for stage in stages.values():

@@ -216,12 +216,12 @@ def _find_shifts(
         fraction = xp.where(inside & (bend > 0), (sides[1] - sides[0]) / xp.where(bend > 0, 2 * bend, 1), 0)
         # A peak at the rim of what was looked at is none.
         shift.append(xp.where(inside, place - reach + fraction, 0))
-    power = _power(spectra, shape, xp) * _power(reference, shape, xp)
+    power = _power(spectra, shape) * _power(reference, shape)
     sure = height / xp.sqrt(xp.where(power > 0, power, 1))
     return xp.stack(shift, axis=-1), sure
 
 
-def _power(spectra: Any, shape: tuple[int, int], xp: Any) -> Any:
+def _power(spectra: Any, shape: tuple[int, int]) -> Any:
     """Sum of squares of the images behind half-plane spectra."""
     squares = spectra.real**2 + spectra.imag**2
     total = 2 * squares.sum(axis=(-2, -1)) - squares[..., 0].sum(axis=-1)
@@ -255,7 +255,7 @@ def _gather(
     if not backend.is_gpu:
         _gather_kernel(frames, corners, np.ascontiguousarray(shifts), out)
         return out
-    y, x = _sources(frames, corners, tile, shifts, backend)
+    y, x = _sources(corners, tile, shifts, backend)
     xp = backend.xp
     for number, frame in enumerate(frames):
         inside_y = xp.clip(y[:, number], 0, frames.shape[1] - 1)
@@ -276,7 +276,7 @@ def _mean_tiles(
         _mean_kernel(frames, corners, shifts, out)
         return out
     xp = backend.xp
-    y, x = _sources(frames, corners, tile, shifts, backend)
+    y, x = _sources(corners, tile, shifts, backend)
     total = xp.zeros(out.shape, dtype=np.float64)
     count = xp.zeros(out.shape, dtype=np.int32)
     rough = xp.zeros(out.shape, dtype=np.float64)
@@ -293,7 +293,7 @@ def _mean_tiles(
 
 
 def _sources(
-    frames: Any, corners: np.ndarray, tile: tuple[int, int], shifts: np.ndarray, backend: Backend
+    corners: np.ndarray, tile: tuple[int, int], shifts: np.ndarray, backend: Backend
 ) -> tuple[Any, Any]:
     """Rows (tiles, frames, y) and columns (tiles, frames, x) of the frames that tiles are made of."""
     first = backend.asarray(corners[:, None, :] - shifts)

@@ -77,7 +77,7 @@ def write_fulldisk(
     granulation = _random_granulation(n, scale, settings.seed)
     _insert_scene(granulation, scene, settings, pointing, reach, time, origin, jacobian)
     disk *= 1 + granulation
-    header = _header(n, scale, crpix, view, time)
+    header = _header(scale, crpix, view, time)
     name = f"hmi.Ic_45s.{header['T_REC'][:-4].replace('.', '').replace(':', '')}_TAI.2.continuum.fits"
     directory.mkdir(parents=True, exist_ok=True)
     data = np.where(radius < 1, disk * _DISK_CENTRE_DN, np.nan).astype(np.float32)
@@ -140,7 +140,7 @@ def _random_granulation(n: int, scale: float, seed: int) -> np.ndarray:
     return field / field.std()
 
 
-def _header(n: int, scale: float, crpix: np.ndarray, view: SunView, time: datetime) -> fits.Header:
+def _header(scale: float, crpix: np.ndarray, view: SunView, time: datetime) -> fits.Header:
     tai = time + timedelta(seconds=_TAI_MINUS_UTC)
     record = tai.replace(microsecond=0)
     cards = [
