@@ -160,6 +160,16 @@ def test_every_verb_is_mentioned(capsys):
     assert not [verb for verb in verbs if f"stillsun {verb}" not in text]
 
 
+def test_papers_that_are_cited_are_listed_and_papers_listed_are_cited():
+    text, _, listed = (ROOT / "docs" / "algorithms.md").read_text().partition("## References")
+    text = re.sub(r"\s+", " ", text)
+    papers = re.findall(r"^- (?:von der )?(\w+), .*?\b(\d{4}), ", listed, flags=re.M)
+    assert len(papers) == listed.count("\n- ") > 20
+    assert not [(a, year) for a, year in papers if not re.search(rf"\b{a}\b[^.;]{{0,60}}?\b{year}\b", text)]
+    cited = set(re.findall(r"\b((?:19|20)\d\d)\)", text))
+    assert cited <= {year for _, year in papers}
+
+
 def test_symptoms_are_messages_of_the_program():
     source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)  # literals that go on in the next line
