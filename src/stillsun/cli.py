@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
-import shlex
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from stillsun import __version__
-from stillsun.errors import ConfigError, StillsunError
+from stillsun.errors import StillsunError
 
 _DESCRIPTION = """\
 Reduces fast solar imaging from raw camera files to science-ready FITS.
@@ -149,129 +142,9 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """Check the configuration, then hand over to Hydra."""
-    import hydra
-    from hydra._internal.utils import get_args_parser
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
-    from omegaconf.errors import OmegaConfBaseException
+    from stillsun.application import run
 
-    from stillsun.config.compose import config_directory, hydra_overrides, register_schema, settings_from
-
-    options = get_args_parser().parse_intermixed_args(arguments)
-    if options.help:
-        return _help(options.overrides)
-    asks = options.hydra_help or options.cfg or options.info or options.shell_completion
-    if not asks:
-        _check(options.overrides, options.config_dir, options.multirun)
-    register_schema()
-    overrides = hydra_overrides(options.overrides)
-    flags = [a for a in arguments if a not in options.overrides]
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    fixed = {o.get_key_element() for o in parsed if not o.is_sweep_override()}
-    failures: list[StillsunError] = []
-    done: dict[Path, list[Path]] = {}  # directory of a sweep to those of its jobs
-    command = shlex.join(["stillsun", "run", *arguments])
-
-    def task(composed: Any) -> float | None:
-        from stillsun.pipeline.session import reduce
-
-        here = HydraConfig.get()
-        sweep = here.mode is RunMode.MULTIRUN
-        job = Path(here.runtime.output_dir) if sweep else None
-        try:
-            # What is the same for all jobs is not what the sweep changes.
-            own = [o for o in here.overrides.task if o.partition("=")[0] not in fixed] if sweep else []
-            swept = [o.lstrip("+") for o in own]
-            score = reduce(settings_from(composed), job, swept, command=command)
-            if job is not None and score is not None:
-                done.setdefault(Path(here.sweep.dir), []).append(job)
-            return score
-        except StillsunError as error:
-            # The other jobs of a sweep go on.
-            failures.append(error)
-            return math.nan
-
-    application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
-        task
-    )
-    with ExitStack() as stack:
-        if "plan=true" in overrides:
-            # A plan leaves nothing behind, not even Hydra's record of the configuration.
-            nowhere = stack.enter_context(tempfile.TemporaryDirectory())
-            overrides += [f"hydra.run.dir={nowhere}", f"hydra.sweep.dir={nowhere}"]
-        stack.enter_context(_arguments(["stillsun", *overrides, *flags]))
-        try:
-            application()
-        except (HydraException, OmegaConfBaseException) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise ConfigError("; ".join(lines[:3])) from error
-    for directory, jobs in done.items():
-        from stillsun.pipeline.compare import compare_jobs
-
-        if table := compare_jobs(directory, jobs):
-            print(table)
-    if failures:
-        raise failures[0] if len(failures) == 1 else StillsunError("\n".join(str(f) for f in failures))
-    return 0
-
-
-def _help(words: list[str]) -> int:
-    from stillsun.config.compose import config_directory
-    from stillsun.config.help import help_text
-
-    # What is given as for a run says nothing here.
-    wanted = [word for word in words if "=" not in word]
-    text = help_text(config_directory(), wanted, min(shutil.get_terminal_size((100, 40)).columns, 140))
-    if not text:
-        raise ConfigError(f"no key {', '.join(wanted)}", remedy="stillsun run --help lists all")
-    print(text, flush=True)
-    return 0
-
-
-def _check(overrides: list[str], config_dir: str | None, multirun: bool) -> None:
-    """Find every fault before Hydra starts and anything is written."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    from stillsun.config.compose import load_settings
-    from stillsun.pipeline.session import prepare
-
-    jobs = [overrides]
-    if multirun:
-        try:
-            parsed = OverridesParser.create().parse_overrides(overrides)
-            plain = [o.input_line or "" for o in parsed if not o.is_hydra_override()]
-            jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(plain), None)[0]
-        except HydraException as error:
-            raise ConfigError(str(error).splitlines()[0]) from error
-    findings: dict[str, None] = {}
-    for job in jobs:
-        try:
-            prepare(load_settings(job, config_dir))
-        except ConfigError as error:
-            findings.update(dict.fromkeys(error.findings or [str(error)]))
-    if findings:
-        raise ConfigError(findings=list(findings))
-
-
-@contextmanager
-def _arguments(arguments: list[str]) -> Iterator[None]:
-    """Arguments of the process as Hydra sees them; Hydra raises its errors instead of leaving."""
-    before, full = sys.argv, os.environ.get(_FULL_ERROR)
-    sys.argv = arguments
-    os.environ[_FULL_ERROR] = "1"
-    try:
-        yield
-    finally:
-        sys.argv = before
-        if full is None:
-            del os.environ[_FULL_ERROR]
-        else:
-            os.environ[_FULL_ERROR] = full
+    return run(arguments)
 
 
 def _complete(arguments: list[str]) -> int:

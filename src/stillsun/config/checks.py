@@ -92,7 +92,7 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
         yield from check_tree(value, typing.cast(type, inner), f"{key}.")
     elif origin is list:
         if not isinstance(value, Sequence) or isinstance(value, str):
-            yield f"{key}: expected a list such as [a,b], found {value!r}"
+            yield f"{key}: expected a list such as [{value or 'a,b'}], found {value!r}"
             return
         if "length" in limits and len(value) != limits["length"]:
             yield f"{key}: expected {limits['length']} entries, found {len(value)}"
@@ -115,7 +115,7 @@ def _check_scalar(key: str, value: Any, kind: Any, limits: Mapping[str, Any]) ->
         return
     if isinstance(kind, type) and issubclass(kind, Enum):
         name = value.name if isinstance(value, Enum) else value
-        if name not in kind.__members__:
+        if not isinstance(name, str) or name not in kind.__members__:
             yield f"{key}: {value!r} is not a choice; allowed: {', '.join(kind.__members__)}"
         return
     if kind is bool:

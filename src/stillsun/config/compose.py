@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stillsun.config.checks import check_key, check_run, check_tree
+from stillsun.config.checks import check_run, check_tree
 from stillsun.config.keys import STAGE_SCHEMAS
+from stillsun.config.overrides import (
+    FROM_FILE,
+    OBSERVATION_FILE,
+    explain_override,
+    first_lines,
+    quoted,
+    tidy_overrides,
+    unquoted,
+)
 from stillsun.config.schema import ObservationConfig, RunConfig, StageName
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError
 
-_FROM_FILE = "from_file"
+_CHANNEL = re.compile(r"(?:\+\+)?observation\.channels\.([^.=]+)\.")
 _OF_CHANNEL = re.compile(rf"observation\.channels\.[^.=]+\.({'|'.join(STAGE_SCHEMAS)})[.=]")
 
 
@@ -49,7 +56,7 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="run_schema", node=RunConfig, provider="stillsun")
 
 
-def hydra_overrides(overrides: Sequence[str]) -> list[str]:
+def hydra_overrides(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
     """
     Turn the overrides of the command line into Hydra's.
 
@@ -60,6 +67,8 @@ def hydra_overrides(overrides: Sequence[str]) -> list[str]:
     ----------
     overrides : sequence of str
         Overrides of the command line.
+    multirun : bool
+        Several values between commas are a sweep.
 
     Returns
     -------
@@ -69,14 +78,14 @@ def hydra_overrides(overrides: Sequence[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        If the file is missing or no YAML mapping.
+        If the file is missing or no YAML mapping, or a word is no override.
     """
-    given = [o.partition("=")[2] for o in overrides if o.startswith("observation_file=")]
+    overrides = tidy_overrides(overrides, multirun=multirun)
+    path = observation_path(overrides, None)
     overrides = [f"++{o}" if _OF_CHANNEL.match(o) else o for o in overrides]
-    if not given:
+    if path is None:
         return overrides
-    path = Path(given[-1].strip("'\"")).expanduser().resolve()
-    name = f"{_FROM_FILE}_{path.stem}"
+    name = f"{FROM_FILE}{re.sub('[^A-Za-z0-9_-]', '_', path.stem)}"
     ConfigStore.instance().store(
         group="observation", name=name, node=_load_observation(path), provider=str(path)
     )
@@ -97,16 +106,14 @@ def observation_path(overrides: Sequence[str], config_dir: str | None) -> Path |
     Returns
     -------
     Path or None
-        None where it is not given as a file that exists.
+        None where it is not given as a file.
     """
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "observation_file":
-            return Path(value.strip("'\"")).expanduser().resolve()
-        if key == "observation" and config_dir is not None:
-            path = Path(config_dir) / "observation" / f"{value}.yaml"
-            if path.is_file():
-                return path
+    given = dict(o.partition("=")[::2] for o in overrides)
+    if OBSERVATION_FILE in given:
+        return Path(unquoted(given[OBSERVATION_FILE])).expanduser().resolve()
+    if "observation" in given and config_dir is not None:
+        path = Path(config_dir) / "observation" / f"{given['observation']}.yaml"
+        return path if path.is_file() else None
     return None
 
 
@@ -131,21 +138,63 @@ def load_settings(overrides: Sequence[str], config_dir: str | None = None) -> Se
     ConfigError
         With all findings.
     """
+    overrides = tidy_overrides(overrides)
+    with _composing(overrides, config_dir) as (chosen, extra):
+        findings = _unknown_channels(chosen, extra)
+        if findings:
+            raise ConfigError(findings=findings)
+        try:
+            return settings_from(compose("config", overrides=[*chosen, *extra]))
+        except (HydraException, OmegaConfBaseException, TypeError) as error:
+            # A TypeError is OmegaConf's for a key below a list.
+            findings, good = _explain(overrides, config_dir, extra)
+            if len(good) < len(overrides):
+                others = _findings_without_faulty(good, extra)
+                given = any(finding.startswith("observation=") for finding in findings)
+                findings += [f for f in others if not (given and f.startswith("observation.channels: "))]
+            raise ConfigError(findings=findings or [first_lines(error)]) from error
+
+
+def hydra_settings(overrides: Sequence[str], config_dir: str | None = None) -> Any:
+    """
+    What Hydra itself is told.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        Overrides as on the command line, without sweeps.
+    config_dir : str, optional
+        Further configuration directory.
+
+    Returns
+    -------
+    DictConfig
+        The configuration below ``hydra``: ``sweeper.params`` of an experiment, ``sweep.dir`` and
+        ``sweep.subdir`` of a job.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration cannot be composed.
+    """
+    with _composing(overrides, config_dir) as (chosen, extra):
+        try:
+            return compose("config", overrides=[*chosen, *extra], return_hydra_config=True).hydra
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(first_lines(error)) from error
+
+
+@contextmanager
+def _composing(overrides: Sequence[str], config_dir: str | None) -> Iterator[tuple[list[str], list[str]]]:
+    """Hydra initialised; yields the overrides for it, and those that name the further directory."""
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError("--config-dir: no such directory", file=config_dir)
     register_schema()
     chosen = hydra_overrides(overrides)
-    extra = (
-        [] if config_dir is None else [f"hydra.searchpath=[{_quote(f'file://{Path(config_dir).resolve()}')}]"]
-    )
+    place = f"file://{Path(config_dir).resolve()}" if config_dir is not None else ""
+    extra = [f"hydra.searchpath=[{quoted(place)}]"] if place else []
     with initialize_config_dir(str(config_directory()), version_base="1.3", job_name="stillsun"):
-        try:
-            return settings_from(compose("config", overrides=[*chosen, *extra]))
-        except (HydraException, OmegaConfBaseException) as error:
-            findings, good = _explain(overrides, config_dir, extra)
-            if len(good) < len(overrides):
-                findings += _findings_without_faulty(good, extra)
-            raise ConfigError(findings=findings or [_first_lines(error)]) from error
+        yield chosen, extra
 
 
 def settings_from(composed: DictConfig) -> Settings:
@@ -170,7 +219,7 @@ def settings_from(composed: DictConfig) -> Settings:
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(findings=[_first_lines(error)]) from error
+        raise ConfigError(findings=[first_lines(error)]) from error
     findings = list(check_tree(plain, RunConfig))
     if findings:
         raise ConfigError(findings=findings)
@@ -226,32 +275,11 @@ def _explain(
     if path is not None:
         tree = {k: v for k, v in _load_observation(path).items() if k != "defaults"}
         findings += [f"{path}: {f}" for f in check_tree(tree, ObservationConfig)]
-    parser = OverridesParser.create()
     for text in overrides:
-        try:
-            found = _explain_override(text, parser.parse_override(text), extra)
-        except HydraException as error:
-            found = [f"{text}: {_first_lines(error)}"]
+        found = explain_override(text, extra)
         findings += found
         good += [] if found else [text]
     return findings, good
-
-
-def _explain_override(text: str, override: Override, extra: Sequence[str]) -> list[str]:
-    key = override.key_or_group
-    if key == "observation_file" or key.startswith("hydra"):
-        return []
-    loader = GlobalHydra.instance().config_loader()
-    if key in loader.list_groups(""):
-        options = loader.get_group_options(key, config_name="config", overrides=list(extra))
-        choice = override.value()
-        if choice is not None and choice not in options:
-            return [f"{key}={choice}: no such choice; allowed: {', '.join(options) or 'none found'}"]
-        return []
-    if override.is_delete():
-        return [f"{text}: keys cannot be removed"]
-    plain: Any = OmegaConf.to_container(OmegaConf.create({"value": override.value()}))
-    return list(check_key(key, plain["value"]))
 
 
 def _findings_without_faulty(good: Sequence[str], extra: Sequence[str]) -> list[str]:
@@ -264,24 +292,33 @@ def _findings_without_faulty(good: Sequence[str], extra: Sequence[str]) -> list[
     return []
 
 
+def _unknown_channels(chosen: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """Keys of channels that the observation does not have; a channel is added with ``+``."""
+    keyed = {o: match[1] for o in chosen if (match := _CHANNEL.match(o))}
+    if not keyed:
+        return []
+    try:
+        rest = [o for o in chosen if o not in keyed]
+        known = list(compose("config", overrides=[*rest, *extra]).observation.channels)
+    except (HydraException, OmegaConfBaseException):
+        return []
+    return [
+        f"{text}: no channel {name!r} in the observation; allowed: {', '.join(known) or 'none'}"
+        for text, name in keyed.items()
+        if name not in known
+    ]
+
+
 def _load_observation(path: Path) -> dict[str, Any]:
     if not path.is_file():
+        what = "a directory, not a file" if path.is_dir() else "no such file"
         raise ConfigError(
-            "observation_file: no such file", file=path, remedy="Give the path of an observation file"
+            f"observation_file: {what}", file=path, remedy="Give the path of an observation file"
         )
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # YAML's errors have no public base class in OmegaConf
-        raise ConfigError(f"not readable as YAML: {_first_lines(error)}", file=path) from error
+        raise ConfigError(f"not readable as YAML: {first_lines(error)}", file=path) from error
     if not isinstance(loaded, dict):
         raise ConfigError("an observation file is a mapping of keys", file=path, found=type(loaded).__name__)
     return {str(k): v for k, v in loaded.items()}
-
-
-def _first_lines(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[:3])
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "\\'") + "'"

@@ -77,12 +77,21 @@ def find_key(key: str) -> tuple[Any, Mapping[str, Any]]:
                 inside_channel = hint is ChannelConfig
                 continue
         if not dataclasses.is_dataclass(here):
-            raise KeyError(f"{key}: {'.'.join(parts[:index])} has no keys below it")
+            meant = f"; did you mean observation.{key}?" if parts[0] == "channels" else ""
+            raise KeyError(f"{key}: {'.'.join(parts[:index])} has no keys below it{meant}")
         fields = schema_fields(typing.cast(type, here))
         if part not in fields:
-            raise KeyError(f"{key}: unknown key; {suggest(part, fields)}")
+            raise KeyError(
+                f"{key}: unknown key; {_of_a_stage(part) if not index else ''}{suggest(part, fields)}"
+            )
         hint, limits = fields[part]
     return hint, limits
+
+
+def _of_a_stage(name: str) -> str:
+    """Words on keys of stages that are called so."""
+    found = [f"{stage}.{name}" for stage, schema in STAGE_SCHEMAS.items() if name in schema_fields(schema)]
+    return f"did you mean {' or '.join(found)}? " if found else ""
 
 
 def value_choices(key: str) -> list[str]:

@@ -96,6 +96,13 @@ def check(observation: ObservationConfig, channel: str, roles: Iterable[str] = R
                 findings.append(f"{key}.pattern: must be given: the shell pattern of the {role} files")
             continue
         directory = directory_of(observation, settings, role)
+        raw = Path(observation.raw_dir).expanduser()
+        if not raw.is_dir() and not Path(files.directory).expanduser().is_absolute():
+            findings.append(
+                f"observation.raw_dir: no such directory: {raw.absolute()}; a relative path begins where the "
+                "command is given"
+            )
+            continue
         if not directory.is_dir():
             findings.append(
                 f"{key}.directory: no such directory: {directory}; correct it or observation.raw_dir"

@@ -1,0 +1,234 @@
+"""The verb `run`: configuration checked, plan printed, or the work handed over to Hydra."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from stillsun import __version__
+from stillsun.config.compose import (
+    config_directory,
+    hydra_overrides,
+    hydra_settings,
+    load_settings,
+    register_schema,
+    settings_from,
+)
+from stillsun.config.keys import find_key
+from stillsun.config.overrides import first_lines, split_jobs, tidy_overrides
+from stillsun.config.settings import Settings
+from stillsun.errors import ConfigError, StillsunError
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def run(arguments: list[str]) -> int:
+    """
+    Run the pipeline as a Hydra application, or only tell what was asked for.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Arguments behind ``stillsun run``.
+
+    Returns
+    -------
+    int
+        Exit status.
+
+    Raises
+    ------
+    ConfigError
+        With all faults of the configuration, before anything is written.
+    StillsunError
+        If the run failed.
+    """
+    _refuse_dashes(arguments)
+    parser = get_args_parser()
+    parser.prog = "stillsun run"
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            action.version = f"stillsun {__version__}"
+    options = parser.parse_intermixed_args(arguments)
+    if options.help:
+        return _help(options.overrides)
+    command = shlex.join(["stillsun", "run", *arguments])
+    flags = [a for a in arguments if a not in options.overrides]
+    if options.hydra_help or options.cfg or options.info or options.shell_completion:
+        words = tidy_overrides(options.overrides, multirun=options.multirun)
+        try:
+            return _hand_over(words, flags, command, options.multirun)
+        except ConfigError:
+            if not (options.multirun or options.hydra_help or options.shell_completion):
+                load_settings(words, options.config_dir)  # says more
+            raise
+    words = tidy_overrides(options.overrides, multirun=options.multirun)
+    jobs = _jobs(words, options.config_dir, options.multirun)
+    checked = _check(jobs, options.config_dir)
+    if checked[0].run.plan:
+        return _plan(checked, jobs, words, options.config_dir, options.multirun)
+    return _hand_over(words, flags, command, options.multirun)
+
+
+def _refuse_dashes(arguments: list[str]) -> None:
+    """Keys written like options, which Hydra's parser would not explain."""
+    for word in arguments:
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("--"):
+            continue
+        try:
+            find_key(name)
+        except KeyError:
+            continue
+        raise ConfigError(
+            f"{word}: keys have no dashes", remedy=f"Write {name}={value if equals else 'VALUE'}"
+        )
+
+
+def _help(words: list[str]) -> int:
+    from stillsun.config.help import help_text
+
+    # What is given as for a run says nothing here.
+    wanted = [word for word in words if "=" not in word]
+    text = help_text(config_directory(), wanted, min(shutil.get_terminal_size((100, 40)).columns, 140))
+    if not text:
+        raise ConfigError(f"no key {', '.join(wanted)}", remedy="stillsun run --help lists all")
+    print(text, flush=True)
+    return 0
+
+
+def _jobs(words: list[str], config_dir: str | None, multirun: bool) -> list[list[str]]:
+    """Overrides of each job; those of a plain run are all words."""
+    experiment = any(word.lstrip("+").startswith("experiment=") for word in words)
+    params = []
+    if experiment:
+        plain = [o for o in words if not OverridesParser.create().parse_override(o).is_sweep_override()]
+        params = [f"{k}={v}" for k, v in (hydra_settings(plain, config_dir).sweeper.params or {}).items()]
+    if multirun:
+        return split_jobs(words, params)
+    if params:
+        raise ConfigError(
+            "the experiment is a sweep and needs -m", remedy=f"It would run {', '.join(params)}; add -m"
+        )
+    return [words]
+
+
+def _check(jobs: list[list[str]], config_dir: str | None) -> list[Settings]:
+    """Find every fault of every job before anything is written."""
+    from stillsun.pipeline.session import prepare
+
+    findings: dict[str, None] = {}
+    checked = []
+    for job in jobs:
+        try:
+            checked.append(load_settings(job, config_dir))
+            prepare(checked[-1])
+        except ConfigError as error:
+            findings.update(dict.fromkeys(error.findings or [str(error)]))
+    if findings:
+        raise ConfigError(findings=list(findings))
+    return checked
+
+
+def _plan(
+    checked: list[Settings], jobs: list[list[str]], words: list[str], config_dir: str | None, multirun: bool
+) -> int:
+    """Print what would be done; nothing is left behind, not even Hydra's record of the configuration."""
+    from stillsun.pipeline.session import prepare
+
+    fixed = _fixed(words)
+    own = [word for word in words if word.startswith("hydra.") and multirun]
+    for settings, job in zip(checked, jobs, strict=True):
+        if not multirun:
+            print(prepare(settings)[0].table())
+            continue
+        told = hydra_settings([*job, *own], config_dir)
+        swept = _swept(job, fixed)
+        print(f"{' '.join(swept) or 'job'}:")
+        print(prepare(settings, Path(told.sweep.dir).resolve() / told.sweep.subdir, swept)[0].table())
+    return 0
+
+
+def _fixed(words: list[str]) -> set[str]:
+    """Keys that a sweep does not change."""
+    parsed = OverridesParser.create().parse_overrides(words)
+    return {o.get_key_element() for o in parsed if not o.is_sweep_override()}
+
+
+def _swept(overrides: list[str], fixed: set[str]) -> list[str]:
+    """What a job differs from the others in."""
+    return [o.lstrip("+") for o in overrides if o.partition("=")[0] not in fixed]
+
+
+def _hand_over(words: list[str], flags: list[str], command: str, multirun: bool) -> int:
+    """Let Hydra do what is asked for."""
+    register_schema()
+    overrides = hydra_overrides(words, multirun=multirun)
+    fixed = _fixed(overrides)
+    failures: list[StillsunError] = []
+    done: dict[Path, list[Path]] = {}  # directory of a sweep to those of its jobs
+
+    def task(composed: Any) -> float | None:
+        from stillsun.pipeline.session import reduce
+
+        here = HydraConfig.get()
+        sweep = here.mode is RunMode.MULTIRUN
+        job = Path(here.runtime.output_dir) if sweep else None
+        try:
+            swept = _swept(here.overrides.task, fixed) if sweep else []
+            score = reduce(settings_from(composed), job, swept, command=command)
+            if job is not None and score is not None:
+                done.setdefault(Path(here.sweep.dir), []).append(job)
+            return score
+        except StillsunError as error:
+            # The other jobs of a sweep go on.
+            failures.append(error)
+            return math.nan
+
+    application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
+        task
+    )
+    with _arguments(["stillsun", *overrides, *flags]):
+        try:
+            application()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(first_lines(error)) from error
+    for directory, jobs in done.items():
+        from stillsun.pipeline.compare import compare_jobs
+
+        if table := compare_jobs(directory, jobs):
+            print(table)
+    if failures:
+        raise failures[0] if len(failures) == 1 else StillsunError("\n".join(str(f) for f in failures))
+    return 0
+
+
+@contextmanager
+def _arguments(arguments: list[str]) -> Iterator[None]:
+    """Arguments of the process as Hydra sees them; Hydra raises its errors instead of leaving."""
+    before, full = sys.argv, os.environ.get(FULL_ERROR)
+    sys.argv = arguments
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if full is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = full
