@@ -159,6 +159,9 @@ def solar(path, truth, image, disk_path, *, reference=None, motion=None, frames=
             places.append((at.lat.to_value(u.deg), at.lon.to_value(u.deg)))
     lat, lon = np.array(places).T
     stack = np.stack([image] * 5) if frames is None else frames
+    motion = np.zeros((5, 2), np.float32) if motion is None else motion
+    # The tiles hold a part of the motion of the whole, and what is different from tile to tile.
+    tiles = 0.25 * motion[:, :, None, None] + np.arange(-4, 5, dtype=np.float32).reshape(3, 3)
     inputs = {
         "bursts": store(
             path / "bursts.h5",
@@ -174,8 +177,8 @@ def solar(path, truth, image, disk_path, *, reference=None, motion=None, frames=
             {
                 "image": stack,
                 "valid": np.ones(stack.shape, np.uint8),
-                "shifts_0": np.zeros((5, 2), np.float32) if motion is None else motion,
-                "shifts_64": np.zeros((5, 2, 3, 3), np.float32),
+                "shifts_0": 0.75 * motion,
+                "shifts_64": tiles,
                 "sharpness_after": np.ones(5),
             },
             {"kernels": [0, 64]},
@@ -308,7 +311,8 @@ def test_jump_of_the_field(tmp_path, truth, image, disk_path):
     motion = np.zeros((5, 2), np.float32)
     motion[3:] = [-12.0, 5.0]
     product, notes = solar(tmp_path / "held", truth, image, disk_path, motion=motion)
-    assert any("jumped" in n and "frame 3" in n for n in notes)
+    # What destretch moves by +motion had jumped by -motion.
+    assert any("jumped by (-2.60, +6.60) arcsec" in n and "frame 3" in n for n in notes)
     assert product.shape("segment_point") == (2, 2)
     np.testing.assert_allclose(product.read("crval"), truth, atol=0.1)
     moved = sun.cut(disk, truth[0] + step, 0.9, SHAPE, SCALE[::-1])
