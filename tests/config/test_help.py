@@ -83,12 +83,27 @@ def test_the_help_on_a_run_explains_every_group_and_key(capsys):
 def test_help_on_some_keys_only(capsys):
     assert main(["run", "--help", "movie", "align.verify"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    keys = [line.partition("=")[0] for line in lines if not line.startswith(" ")]
+    assert "movie: default  (movies)" in lines
+    keys = [line.partition("=")[0] for line in lines if "=" in line and not line.startswith(" ")]
     assert "movie.size" in keys
     assert keys.count("align.verify") == 1
     assert all(key == "align.verify" or key.startswith("movie.") for key in keys)
     assert main(["run", "--help", "movi"]) == 2
     assert "no key movi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("kernels", "destretch.kernels=[0,128,64,32,12]"),
+        ("plate_scale", "observation.channels.NAME.plate_scale="),
+        ("experiment", "experiment: kernel_sweep"),
+        ("speckle", "speckle: fits, kisip, masking, none"),
+    ],
+)
+def test_help_on_a_group_or_the_last_part_of_a_key(capsys, word, expected):
+    assert main(["run", "--help", word]) == 0
+    assert capsys.readouterr().out.startswith(expected)
 
 
 def test_the_help_names_every_verb(capsys):

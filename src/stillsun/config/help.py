@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stillsun.config.keys import schema_fields
@@ -46,7 +46,8 @@ def help_text(directory: Path, wanted: Sequence[str] = (), width: int = 100) -> 
     directory : Path
         The configuration directory, whose groups are listed.
     wanted : sequence of str, optional
-        Keys, or beginnings of keys up to a dot, that help is asked on; by default on all.
+        Groups, keys, beginnings of keys up to a dot, or last parts of keys that help is asked on; by default
+        on all.
     width : int, optional
         Columns of the terminal.
 
@@ -55,23 +56,49 @@ def help_text(directory: Path, wanted: Sequence[str] = (), width: int = 100) -> 
     str
         Lines; none of the keys where nothing is called so.
     """
-    lines = (
-        [] if wanted else [_HEAD, "== Groups: choose with group=option ==", "", *_groups(directory, width)]
+    if wanted:
+        lines = [*_groups(directory, width, wanted), *_wrapped(_wanted_keys(wanted), width)]
+        return "\n".join(lines)
+    every = _wrapped((text for _, text in _keys(RunConfig)), width)
+    return "\n".join(
+        [
+            _HEAD,
+            "== Groups: choose with group=option ==",
+            "",
+            *_groups(directory, width),
+            "",
+            "== Keys: override with key=value; below, with their defaults ==",
+            "",
+            *every,
+            "",
+            _FOOT,
+        ]
     )
-    lines += [] if wanted else ["", "== Keys: override with key=value; below, with their defaults ==", ""]
-    for key, text in _keys(RunConfig):
-        if not wanted or any(key == w or key.startswith(f"{w}.") for w in wanted):
-            lines += textwrap.wrap(text, width, subsequent_indent="      ", break_on_hyphens=False)
-    return "\n".join([*lines, *([] if wanted else ["", _FOOT])])
 
 
-def _groups(directory: Path, width: int) -> Iterator[str]:
+def _wanted_keys(wanted: Sequence[str]) -> list[str]:
+    """Keys that begin so; where none does, those of that name in any stage."""
+    keys = dict(_keys(RunConfig))
+    found: dict[str, str] = {}
+    for word in wanted:
+        begun = {k: text for k, text in keys.items() if k == word or k.startswith(f"{word}.")}
+        found |= begun or {k: text for k, text in keys.items() if f".{word}." in f"{k}."}
+    return list(found.values())
+
+
+def _wrapped(texts: Iterable[str], width: int) -> Iterator[str]:
+    for text in texts:
+        yield from textwrap.wrap(text, width, subsequent_indent="      ", break_on_hyphens=False)
+
+
+def _groups(directory: Path, width: int, wanted: Sequence[str] = ()) -> Iterator[str]:
     fields = schema_fields(RunConfig)
-    for group in sorted(p for p in directory.iterdir() if p.is_dir()):
+    for group in sorted(p for p in directory.iterdir() if p.is_dir() and (not wanted or p.name in wanted)):
         options = sorted(option.stem for option in group.glob("*.yaml"))
         meaning = fields[group.name][1]["meaning"] if group.name in fields else _OTHERS[group.name]
-        said = f"{group.name}: {', '.join(options) or 'yours, in --config-dir'}  ({meaning})"
-        yield from textwrap.wrap(said, width, subsequent_indent="      ")
+        yield from _wrapped(
+            [f"{group.name}: {', '.join(options) or 'yours, in --config-dir'}  ({meaning})"], width
+        )
 
 
 def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -85,7 +112,8 @@ def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, str]]:
         unit = f", {metadata['unit']}" if metadata["unit"] not in ("", "1") else ""
         kind = type_text(hint).replace("`", "")
         default = default_text(defaults[name]).strip("`")
-        value = _AS_WRITTEN.get(default, default)
+        # As a shell takes it without quotes.
+        value = _AS_WRITTEN.get(default, default.replace(", ", ",") if default.startswith("[") else default)
         yield key, f"{key}={value}  [{kind}{unit}] {metadata['meaning']}{limits_text(metadata)}"
         if typing.get_origin(hint) is dict and dataclasses.is_dataclass(arguments[1]):
             yield from _keys(typing.cast(type, arguments[1]), f"{key}.NAME.")
