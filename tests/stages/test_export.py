@@ -46,10 +46,10 @@ CRPIX2 CROTA2 SCINT LLVL SPKLALPH PRSTEP1 PRSTEP2 PRSTEP3 PRSTEP4
 """
 FURTHER = """
 EXTNAME FILENAME SOLARNET OBS_HDU DATE-OBS TIMESYS WCSAXES WCSNAME RSUN_REF DSUN_OBS HGLN_OBS HGLT_OBS
-OBSGEO-X OBSGEO-Y OBSGEO-Z XPOSURE NSUMEXP BTYPE WAVELNTH OBSRVTRY DETECTOR CHECKSUM DATASUM
+OBSGEO-X OBSGEO-Y OBSGEO-Z XPOSURE NSUMEXP BTYPE WAVELNTH OBSRVTRY DETECTOR CHECKSUM DATASUM HASH_SW
 """
 OPTIONS = {
-    "speckle": {"subfield_arcsec": 7.0, "processes": 2},
+    "speckle": {"subfield_arcsec": 7.0, "processes": 2, "kisip": {"version": "0.6"}},
     "destretch": {
         "kernels": [0, 128, 64, 32, 12],
         "reference": "running",
@@ -201,7 +201,7 @@ class Night:
             create=create,
             progress=lambda done, total: self.seen.append((done, total)),
             digest=digest,
-            provenance={"program": "stillsun", "version": "0.1.0"},
+            provenance={"program": "stillsun", "version": "0.1.0", "hash": "0123abcd" * 5},
         )
         self.seen = []
         return run(ctx)
@@ -272,7 +272,9 @@ def test_solar_alignment_is_a_step_with_its_image(tmp_path):
     number = len(header["PRSTEP*"])
     assert header[f"PRSTEP{number}"] == "SOLAR-ALIGN"
     assert header[f"PRREF{number}"] == "hmi.fits"
-    assert any(c.startswith("POINTING UPDATED ON 2") for c in header["COMMENT"])
+    assert re.search(
+        r"POINTING UPDATED ON \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$", str(header["COMMENT"]), re.MULTILINE
+    )
     assert check_header(header) == []
 
 
@@ -337,12 +339,16 @@ def test_processing_steps(file):
 
 
 @pytest.mark.parametrize(
-    ("engine", "step", "program"),
-    [("kisip", "SPECKLE-DECONVOLUTION", "KISIP"), ("none", "SPATIAL-ALIGNMENT,SUMMING", "stillsun")],
+    ("engine", "step", "program", "version"),
+    [
+        ("kisip", "SPECKLE-DECONVOLUTION", "KISIP", "0.6"),
+        ("none", "SPATIAL-ALIGNMENT,SUMMING", "stillsun", "0.1.0"),
+    ],
 )
-def test_steps_name_the_engine(tmp_path, engine, step, program):
+def test_steps_name_the_engine(tmp_path, engine, step, program, version):
     header = fits.getheader(Night(tmp_path, engine=engine, frames=1).export()[0])
-    assert (header["PRSTEP2"], header["PRPROC2"]) == (step, program)
+    assert (header["PRSTEP2"], header["PRPROC2"], header["PRPVER2"]) == (step, program, version)
+    assert header.comments["PRSTEP2"].startswith(f"{program} {version}")
 
 
 def test_registered_channel(tmp_path):

@@ -14,7 +14,7 @@ from stillsun.core.backend import Backend
 from stillsun.io.store import Field, Layout, StoreReader, StoreWriter, create_section, create_store
 from stillsun.pipeline.digest import plain
 from stillsun.pipeline.plan import Plan, Task, input_tasks
-from stillsun.pipeline.provenance import PROVENANCE
+from stillsun.pipeline.provenance import PROVENANCE, source_hash
 from stillsun.stages.base import ChannelView, ObservationContext, Progress, StageContext
 
 _LOG = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def stage_context(
         create=create,
         progress=progress,
         digest=task.digest,
-        provenance=PROVENANCE,
+        provenance={**PROVENANCE, "hash": source_hash()},
         notes=notes,
     )
 

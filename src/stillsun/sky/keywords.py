@@ -152,6 +152,7 @@ DATAMEDN | F |          | * | .9g   | array  | Median
 DATARMS  | F |          | * | .9g   | array  | Standard deviation
 CREATOR  | T |          | * |       | fixed  | Program that wrote the file
 VERS_SW  | T |          | * |       | fixed  | Its version
+HASH_SW  | T |          | * |       | fixed  | SHA-256 of its sources
 DIGEST   | T |          |   |       | writer | Of settings and inputs
 """
     )

@@ -107,7 +107,7 @@ class FrameCards:
         wandering = _wandering(ctx, geometry, observer.time)
         comments = []
         if is_aligned(ctx):
-            comments.append(f"POINTING UPDATED ON {datetime.now(UTC):%Y-%m-%d}")
+            comments.append(f"POINTING UPDATED ON {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
         if pointing.method == "unknown":
             comments.append("POINTING UNKNOWN: coordinates are as if the field were at disk centre")
         if not registered:
@@ -237,6 +237,7 @@ def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dic
         "WAVEUNIT": "nm",
         "CREATOR": ctx.provenance["program"],
         "VERS_SW": ctx.provenance["version"],
+        "HASH_SW": ctx.provenance["hash"],
         "DIGEST": ctx.digest,
     }
     if cards is None:

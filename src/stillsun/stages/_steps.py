@@ -117,11 +117,13 @@ def reference_name(ctx: StageContext) -> str:
 
 
 def _speckle_step(ctx: StageContext) -> ProcessingStep:
-    engine = ctx.inputs["speckle"].attributes["engine"]
+    about = ctx.inputs["speckle"].attributes
+    engine = about["engine"]
     if engine == "none":
         return _step(ctx, "speckle", "SPATIAL-ALIGNMENT,SUMMING", mode="tile-aligned mean", parameters="")
     if engine == "kisip":
-        return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", program="KISIP")
+        version = json.loads(about["config"])["kisip"].get("version")
+        return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", program="KISIP", version=version or "")
     return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", mode="speckle masking")
 
 
@@ -131,6 +133,7 @@ def _step(
     kind: str,
     *,
     program: str | None = None,
+    version: str = "",
     mode: str = "",
     parameters: str | None = None,
     reference: str = "",
@@ -144,7 +147,7 @@ def _step(
     return ProcessingStep(
         kind,
         program or str(about["program"]),
-        "" if program else str(about["version"]),
+        version if program else str(about["version"]),
         mode,
         parameters,
         reference,
