@@ -10,7 +10,14 @@ from stillsun.core._gradient import WINDOW_SIGMA as REFINE_SIGMA
 from stillsun.core._gradient import polish_tiles, refine_frame, refine_tiles
 from stillsun.core._repair import repair
 from stillsun.core.backend import get_backend
-from stillsun.core.correlate import WINDOW_SIGMA, correlate_frames, correlate_tiles
+from stillsun.core.correlate import (
+    _FIT,
+    WINDOW_SIGMA,
+    _peaks,
+    _peaks_generic,
+    correlate_frames,
+    correlate_tiles,
+)
 from stillsun.core.tiles import lattice
 
 CPU = get_backend("numpy", threads=2)
@@ -70,6 +77,34 @@ def test_batched_tiles_are_the_naive_loop():
             c = np.linalg.lstsq(design, values, rcond=None)[0]
             top = np.linalg.solve([[2 * c[3], c[5]], [c[5], 2 * c[4]]], [-c[1], -c[2]])
             np.testing.assert_allclose(shifts[:, j, i], np.array(best) + top, atol=2e-3)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_peak_is_inside_the_search_and_positive(compiled):
+    lag = np.fft.fftfreq(16, 1 / 16)
+
+    def paraboloid(place, height=10.0):
+        y, x = lag[:, None] - place[0], lag - place[1]
+        return height - 0.5 * y**2 - 0.4 * x**2 + 0.3 * y * x
+
+    surfaces = np.stack(
+        [
+            paraboloid((3.7, -2.2)),
+            paraboloid((-1.2, 0.3)),
+            paraboloid((5.2, 0.0)),  # on the limit of the search: the flank of something else
+            paraboloid((1.0, -4.8)),
+            paraboloid((0.4, 0.3), height=-3.0),
+            -paraboloid((0.0, 0.0)),  # a hollow
+        ]
+    ).astype(np.float32)
+    shifts, good = _peaks(surfaces, 5, _FIT) if compiled else _peaks_generic(surfaces, 5, np)
+    assert good.tolist() == [True, True, False, False, False, False]
+    np.testing.assert_allclose(shifts[:, :2].T, [(3.7, -2.2), (-1.2, 0.3)], atol=1e-5)
+    assert not shifts[:, 2:].any()
+    # Where only the neighbours of no shift are looked at, the limit is all there is.
+    shifts, good = _peaks(surfaces, 1, _FIT) if compiled else _peaks_generic(surfaces, 1, np)
+    assert good.tolist()[1]
+    np.testing.assert_allclose(shifts[:, 1], (-1.2, 0.3), atol=1e-5)
 
 
 @BACKENDS
