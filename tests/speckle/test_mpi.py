@@ -195,7 +195,8 @@ def test_hang_is_stopped_with_all_its_processes(fakes, fake_program, make_job):
         make_bursts(program, job, [0], timeout=0.5, retries=0)
     assert time.monotonic() - started < 10
     assert "\n" in str(caught.value)
-    assert not any(alive(call["pid"]) for call in fakes.calls(program.bin))
+    (call,) = fakes.calls(program.bin)
+    assert not alive(call["pid"])
 
 
 def test_program_that_ignores_the_polite_signal_is_killed(fakes, fake_program, make_job, monkeypatch):
