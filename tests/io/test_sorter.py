@@ -190,8 +190,7 @@ def test_a_directory_that_cannot_be_read_is_listed(raw):
     assert [path for path, _ in directory.unreadable] == [raw / "das3"]
 
 
-def test_compressed_files(raw):
-    files = sorted(raw.glob("das1/das1_rosa_2025-09-03_14.21.52_*"))
+def _compress(files, keep=False):
     for file in files:
         with fits.open(file) as units:
             packed = [fits.PrimaryHDU()]
@@ -200,7 +199,12 @@ def test_compressed_files(raw):
                 packed[-1].header["DATE"] = unit.header["DATE"]
                 packed[-1].header["EXPOSURE"] = unit.header["EXPOSURE"]
             fits.HDUList(packed).writeto(file.with_name(file.name + ".fz"))
-        file.unlink()
+        if not keep:
+            file.unlink()
+
+
+def test_compressed_files(raw):
+    _compress(sorted(raw.glob("das1/das1_rosa_2025-09-03_14.21.52_*")))
     _, found = roles(raw)
     item = found["das1_rosa_2025-09-03_14.21.52"]
     assert item.role is Role.data
@@ -208,6 +212,66 @@ def test_compressed_files(raw):
     assert item.sequence.pattern.endswith("_*.fit.fz")
     source = open_rosa(item.sequence.files, (152, 160))
     assert source.shape == (16, 152, 160)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_sequence_that_is_compressed_in_part_is_one(raw, keep):
+    _compress(sorted(raw.glob("das1/das1_rosa_2025-09-03_14.21.52_*"))[:1], keep)
+    directory, found = roles(raw)
+    item = found["das1_rosa_2025-09-03_14.21.52"].sequence
+    assert sum(s.name == item.name for s in directory.sequences) == 1
+    assert item.frames == 16
+    assert item.notes == (("1 files are there compressed too",) if keep else ())
+    read = open_rosa(list((raw / item.directory).glob(item.pattern)), (152, 160))
+    assert read.shape == (16, 152, 160)
+    assert read.start_times[0] == item.start
+
+
+def _next_night(raw, pattern):
+    """Move files to the next day, by name and by what they say."""
+    for file in sorted(raw.glob(pattern)):
+        moved = file.with_name(file.name.replace("2025-09-03", "2025-09-04"))
+        moved.write_bytes(file.read_bytes().replace(b"2025-09-03", b"2025-09-04"))
+        if moved != file:
+            file.unlink()
+
+
+def test_nights_are_not_mixed(raw, tmp_path, capsys):
+    _next_night(raw, "das3/*")
+    log = next(raw.glob("dcss*"))
+    # Alphabetically first, but of the wrong day.
+    (raw / "dcss_20250801.txt").write_text(log.read_text().replace("2025-09-03", "2025-08-01"))
+    path = tmp_path / "night.yaml"
+    assert main(["sort", str(raw), "-o", str(path)]) == 0
+    run = load_settings([f"observation_file={path}"]).run.observation
+    assert list(run.channels) == ["ROSA_GBAND", "HARDCAM"]
+    assert run.telescope_log == str(log)
+    text = path.read_text()
+    assert "left out, as what they saw is of another night" in text
+    assert "das3: das3_rosa_2025-09-04_15.21.52" in text
+    assert "one of 2 logs, by its times" in text
+
+
+def test_darks_of_another_night_are_said(raw):
+    _next_night(raw, "das1/*_dark_*")
+    directory, found = roles(raw)
+    text = draft_text(directory, list(found.values()), raw.parent / "work")
+    gband = text[text.index("\n  ROSA_GBAND:") : text.index("\n  ROSA_CAK:")]
+    assert gband.count("of another night; there is none of this one") == 1
+
+
+def test_a_camera_that_was_started_later_is_said(raw):
+    for file in sorted((raw / "250903_ZYLA").glob("*observation")):
+        file.rename(file.with_name(file.name.replace("142154", "155154")))
+    directory, found = roles(raw)
+    text = draft_text(directory, list(found.values()), raw.parent / "work")
+    assert "begins +90 min from das1_rosa_2025-09-03_14.21.52; it is another sequence" in text
+
+
+def test_a_directory_of_one_sequence_is_known_by_its_own_name(raw):
+    directory = next((raw / "250903_ZYLA").glob("*dark"))
+    (found,) = find_sequences(directory).sequences
+    assert (found.name, found.kind, str(found.directory)) == (directory.name, directory.name, ".")
 
 
 def test_windowed_read_outs_are_told_by_their_overscan(tmp_path):

@@ -20,6 +20,7 @@ from stillsun.io.observationfile import Key, observation_text
 from stillsun.io.rawsequence import HARDCAM, RawSequence
 from stillsun.io.rawsequences import RawDirectory
 from stillsun.io.sorter import Role, Sorted, Sureness
+from stillsun.io.telemetry import read_telescope_log
 
 # Arcsec per mm at the prime focus, where the lines of the grid are 1 mm apart.
 ARCSEC_PER_MM = 3.76
@@ -35,6 +36,7 @@ _USUAL = {
 _DAS4_CHANGED = np.datetime64("2022-01-01")
 _OTHER_CLOCKS = ("das3", "das4", "das5", "das6")
 _SAME_SEQUENCE_S = 60.0
+_SAME_NIGHT_S = 12 * 3600.0
 _LISTED = 6
 
 
@@ -68,7 +70,7 @@ def draft_text(directory: RawDirectory, found: Sequence[Sorted], work: Path) -> 
     InputError
         If there are no data.
     """
-    chosen = _choose_data(found)
+    chosen, left_out = _choose_data(found)
     if not chosen:
         raise InputError(
             "no sequence of data",
@@ -83,7 +85,7 @@ def draft_text(directory: RawDirectory, found: Sequence[Sorted], work: Path) -> 
     name = "observation" if np.isnat(start) else str(start)[:19].translate(str.maketrans("T", "_", "-:"))
     draft.tree = {"name": name, "raw_dir": str(directory.path), "work_dir": str(work)}
     draft.comments["work_dir",] = ["CHECK: where the results go."]
-    _log(draft, directory)
+    _log(draft, directory, start)
     channels: dict[str, Any] = {}
     for camera, data in chosen.items():
         channel, group = _channel_of(camera, data.sequence)
@@ -94,6 +96,11 @@ def draft_text(directory: RawDirectory, found: Sequence[Sorted], work: Path) -> 
     draft.comments["reference_channel",] = ["CHECK: the others are registered to this one."]
     draft.tree["defaults"] = [*draft.defaults, "_self_"]
     draft.tree["channels"] = channels
+    if left_out:
+        draft.comments["channels",] = [
+            "CHECK: left out, as what they saw is of another night:",
+            *(f"  {item.sequence.camera}: {item.sequence.name}" for item in left_out),
+        ]
     header = [
         f"Draft by stillsun sort of {directory.path}.",
         "CHECK marks what is convention and not told by the files, FILL IN what could not be known.",
@@ -101,20 +108,37 @@ def draft_text(directory: RawDirectory, found: Sequence[Sorted], work: Path) -> 
     return observation_text(draft.tree, header=header, comments=draft.comments)
 
 
-def _choose_data(found: Sequence[Sorted]) -> dict[str, Sorted]:
-    """The longest sequence of data, and those of the other cameras at its time; else their longest."""
+def _choose_data(found: Sequence[Sorted]) -> tuple[dict[str, Sorted], list[Sorted]]:
+    """
+    The longest sequence of data, and of each other camera the one at its time, else the nearest of the night.
+
+    Cameras that have none of that night are left out, with their longest.
+    """
     data = [s for s in found if s.role is Role.data and s.sequence.shape is not None]
     if not data:
-        return {}
+        return {}, []
     rosa = [s for s in data if s.sequence.camera != HARDCAM] or data
     longest = max(rosa, key=lambda s: s.sequence.seconds)
     chosen = {longest.sequence.camera: longest}
+    left_out = []
     for camera in dict.fromkeys(s.sequence.camera for s in data):
-        if camera not in chosen:
-            own = [s for s in data if s.sequence.camera == camera]
-            together = [s for s in own if _simultaneous(s.sequence, longest.sequence)]
-            chosen[camera] = max(together or own, key=lambda s: s.sequence.seconds)
-    return dict(sorted(chosen.items(), key=lambda item: (item[0] == HARDCAM, item[0])))
+        if camera in chosen:
+            continue
+        own = [s for s in data if s.sequence.camera == camera]
+        together = [s for s in own if _simultaneous(s.sequence, longest.sequence)]
+        near = [s for s in own if not _of_another_night(s.sequence, longest.sequence)]
+        if together:
+            chosen[camera] = max(together, key=lambda s: s.sequence.seconds)
+        elif near:
+            chosen[camera] = min(near, key=lambda s: abs(_between(s.sequence, longest.sequence)))
+        else:
+            left_out.append(max(own, key=lambda s: s.sequence.seconds))
+    return dict(sorted(chosen.items(), key=lambda item: (item[0] == HARDCAM, item[0]))), left_out
+
+
+def _of_another_night(one: RawSequence, other: RawSequence) -> bool:
+    known = not (np.isnat(one.start) or np.isnat(other.start))
+    return known and abs(_between(one, other)) > _SAME_NIGHT_S
 
 
 def _simultaneous(one: RawSequence, other: RawSequence) -> bool:
@@ -140,13 +164,30 @@ def _channel_of(camera: str, sequence: RawSequence) -> tuple[str, str | None]:
     return _USUAL.get(camera, (f"ROSA_{camera.upper()}", None))
 
 
-def _log(draft: _Draft, directory: RawDirectory) -> None:
-    draft.tree["telescope_log"] = str(directory.logs[0]) if directory.logs else None
-    if len(directory.logs) > 1:
-        others = [f"CHECK: one of {len(directory.logs)} logs; also:", *map(str, directory.logs[1:])]
-        draft.comments["telescope_log",] = others
-    elif not directory.logs:
+def _log(draft: _Draft, directory: RawDirectory, start: np.datetime64) -> None:
+    """The log that says something of the time of the data, or of the time nearest to it."""
+    logs = sorted(directory.logs, key=lambda log: (_distance(log, start), str(log)))
+    draft.tree["telescope_log"] = str(logs[0]) if logs else None
+    if not logs:
         draft.comments["telescope_log",] = ["FILL IN: none was found; without it there is no pointing."]
+    elif _distance(logs[0], start) > _SAME_SEQUENCE_S:
+        draft.comments["telescope_log",] = ["CHECK: it says nothing of the time of the data.", *_also(logs)]
+    elif logs[1:]:
+        draft.comments["telescope_log",] = [f"CHECK: one of {len(logs)} logs, by its times.", *_also(logs)]
+
+
+def _also(logs: Sequence[Path]) -> list[str]:
+    return ["Also:", *map(str, logs[1:])] if logs[1:] else []
+
+
+def _distance(log: Path, start: np.datetime64) -> float:
+    """Seconds from a time to the nearest record of a log."""
+    try:
+        times = read_telescope_log(log).times
+    except InputError:
+        return float("inf")
+    apart = np.abs((times - start) / np.timedelta64(1, "s"))
+    return float(np.nanmin(apart)) if np.isfinite(apart).any() else float("inf")
 
 
 def _channel(
@@ -192,7 +233,7 @@ def _channel(
             "CHECK: the clock of its computer may be an hour ahead; set clock_offset_h."
         )
     for role in (Role.data, Role.dark, Role.flat, Role.target, Role.linegrid):
-        _files(draft, here, tree, role, data, same)
+        _files(draft, here, tree, role, data, same, reference)
     return tree
 
 
@@ -268,7 +309,13 @@ def _groups(
 
 
 def _files(
-    draft: _Draft, here: Key, tree: dict[str, Any], role: Role, data: Sorted, same: list[Sorted]
+    draft: _Draft,
+    here: Key,
+    tree: dict[str, Any],
+    role: Role,
+    data: Sorted,
+    same: list[Sorted],
+    reference: RawSequence,
 ) -> None:
     """The sequence nearest to the data, and the others of the role in a comment."""
     sequence = data.sequence
@@ -291,7 +338,12 @@ def _files(
     if first.sureness is Sureness.doubtful:
         lines.append(f"CHECK: doubtful: {first.evidence}.")
     if role is Role.data:
-        lines.append(f"{first.sequence.frames} frames, the longest of {len(ranked)}." if ranked[1:] else "")
+        lines.append(f"{first.sequence.frames} frames, one of {len(ranked)} sequences." if ranked[1:] else "")
+        if not _simultaneous(sequence, reference) and not np.isnat(sequence.start):
+            apart = _between(sequence, reference) / 60
+            lines.append(f"CHECK: begins {apart:+.0f} min from {reference.name}; it is another sequence.")
+    elif _of_another_night(first.sequence, sequence):
+        lines.append("CHECK: of another night; there is none of this one.")
     if ranked[1:]:
         lines.append("Also:")
         lines += [

@@ -138,21 +138,25 @@ def rosa_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path, st
     RawSequence or None
         None where no file can be used.
     """
-    matches = {file: ROSA_NAME.fullmatch(file.name) for file in files}
-    files = sorted(files, key=lambda f: int(matches[f]["number"]))  # type: ignore[index]
+    matches = {file: match for file in files if (match := ROSA_NAME.fullmatch(file.name))}
+    # A packed file beside the plain one is not read.
+    twice = [file for file in files if matches[file]["packed"] and file.with_suffix("") in matches]
+    files = sorted(set(files) - set(twice), key=lambda f: int(matches[f]["number"]))
     match = matches[files[0]]
-    assert match is not None
     counts: dict[Path, int] = {}
     dates: dict[Path, tuple[str, str]] = {}
     shape: tuple[int, int] | None = None
-    exposure, size = float("nan"), -1
+    exposure = float("nan")
+    frames_of_size: dict[int, int] = {}
     for file in files:
+        packed = bool(matches[file]["packed"])
         try:
             # The last file is read for its time, the others stand for each other where they are as long.
-            if counts and not match["packed"] and file.stat().st_size == size and file != files[-1]:
-                counts[file] = counts[next(iter(counts))]
+            size = file.stat().st_size
+            if not packed and size in frames_of_size and file != files[-1]:
+                counts[file] = frames_of_size[size]
                 continue
-            scan = scan_packed(file)[0] if match["packed"] else scan_file(file)
+            scan = scan_packed(file)[0] if packed else scan_file(file)
         except (InputError, OSError) as error:
             unreadable.append((file, _reason(error)))
             continue
@@ -161,14 +165,20 @@ def rosa_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path, st
             unreadable.append((file, found))
             continue
         if not counts:
-            shape, exposure, size = scan.shape, scan.exposure_s, file.stat().st_size
+            shape, exposure = scan.shape, scan.exposure_s
+        if not packed:
+            frames_of_size.setdefault(size, len(scan.dates))
         counts[file], dates[file] = len(scan.dates), (scan.dates[0], scan.dates[-1])
     if not counts:
         return None
     good = list(counts)
-    numbers = np.array([int(matches[f]["number"]) for f in files])  # type: ignore[index]
+    numbers = np.array([int(matches[f]["number"]) for f in files])
     missing = np.setdiff1d(np.arange(numbers[-1] + 1), numbers)
+    notes = [f"{missing.size} files are missing"] if missing.size else []
+    if twice:
+        notes.append(f"{len(twice)} files are there compressed too")
     stem = files[0].name[: match.start("number")]
+    endings = {f.name[matches[f].end("number") :] for f in counts}
     start = _time(dates[good[0]][0])
     if np.isnat(start):
         start = _time(f"{match['date']}T{match['time'].replace('.', ':')}")
@@ -177,7 +187,7 @@ def rosa_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path, st
         camera=match["camera"].lower(),
         kind=(match["kind"] or "").lower(),
         directory=files[0].parent.relative_to(root),
-        pattern=f"{stem}*{files[0].name[match.end('number') :]}",
+        pattern=f"{stem}*{endings.pop() if len(endings) == 1 else '.[fF][iI][tT]*'}",
         files=tuple(good),
         frames=sum(counts.values()),
         shape=shape,
@@ -185,7 +195,7 @@ def rosa_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path, st
         start=start,
         end=_time(dates[list(dates)[-1]][1]),
         exposure_s=exposure,
-        notes=(f"{missing.size} files are missing",) if missing.size else (),
+        notes=tuple(notes),
     )
 
 
@@ -227,9 +237,9 @@ def hardcam_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path,
     if shapes is None:
         notes.append(f"the size of the frames cannot be told from {size} bytes")
     return RawSequence(
-        name=str(directory.relative_to(root)),
+        name=directory.name if directory == root else str(directory.relative_to(root)),
         camera=HARDCAM,
-        kind=directory.name if directory != root else "",
+        kind=directory.name,
         directory=directory.relative_to(root),
         pattern="*spool.dat",
         files=tuple(good),

@@ -67,15 +67,13 @@ def find_sequences(path: Path, progress: Callable[[int, int], None] | None = Non
             "no directory that can be read", file=path, remedy="Give the directory of the raw files"
         )
     unreadable: list[tuple[Path, str]] = []
-    rosa: dict[tuple[str, ...], list[Path]] = {}
+    rosa: dict[tuple[Path, str], list[Path]] = {}
     spools: dict[Path, list[Path]] = {}
     logs, others = [], []
     for file in _walk(path, unreadable):
         match = ROSA_NAME.fullmatch(file.name)
         if match:
-            stem = file.name[: match.start("number")]
-            packed = match["packed"] or ""
-            rosa.setdefault((str(file.parent), stem, packed), []).append(file)
+            rosa.setdefault((file.parent, file.name[: match.start("number")]), []).append(file)
         elif _SPOOL_NAME.fullmatch(file.name):
             spools.setdefault(file.parent, []).append(file)
         elif _is_log(file):
