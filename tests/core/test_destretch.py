@@ -124,6 +124,22 @@ def test_replay_gives_the_same_bytes(pair, solved):
     np.testing.assert_allclose(again[inner] ** 2, solved.image[inner], rtol=0.02)
 
 
+def test_given_shifts_are_taken_as_they_are(pair, solved):
+    reference = FixedReference(pair.reference, CPU)
+    result = Destretcher(reference, SMALL, backend=CPU).push(pair.distorted, solved.shifts)
+    np.testing.assert_array_equal(result.image, solved.image)
+    np.testing.assert_array_equal(result.displacement, solved.displacement)
+    np.testing.assert_allclose(result.rms, solved.rms)
+    assert result.residual == pytest.approx(solved.residual)
+    assert not result.repaired.any()
+    # Wrong ones too; the reference tells how wrong.
+    off = [solved.shifts[0] + np.float32([0.0, 1.0]), *solved.shifts[1:]]
+    wrong = Destretcher(reference, SMALL, backend=CPU).push(pair.distorted, off)
+    assert wrong.residual == pytest.approx(1.0, abs=0.15)
+    with pytest.raises(InputError, match="one array of shifts a kernel"):
+        Destretcher(reference, SMALL, backend=CPU).push(pair.distorted, off[:2])
+
+
 def test_numba_and_array_formula_agree(pair, solved):
     generic = destretch(pair.distorted, pair.reference, SMALL, backend=GENERIC)
     assert np.abs(generic.displacement - solved.displacement).max() < 0.01
@@ -194,6 +210,18 @@ def test_a_peak_of_the_field_that_one_large_tile_sees_is_not_lost():
     error = (result.displacement - truth)[:, 20:-20, 20:-20]
     assert np.sqrt(np.mean(error**2)) < 0.1
     assert np.abs(error).max() < 1
+
+
+@pytest.mark.parametrize("place", [(0, 30), (63, 30), (30, 0), (30, 71)])
+def test_a_single_hole_in_the_outermost_line_is_no_data(place):
+    image = granules((64, 72))
+    image[place] = np.nan
+    frame = Levels(image, CPU)
+    field = np.zeros((2, 64, 72), np.float32)
+    moved, valid = frame.move(field, "lanczos4")
+    assert np.isfinite(moved).all()
+    np.testing.assert_array_equal(valid, np.isfinite(image))
+    assert np.isnan(frame.level(1)[place])
 
 
 def test_dead_frame_is_returned_as_it_is():
