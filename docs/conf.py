@@ -30,3 +30,5 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = f"stillsun {release}"
 html_show_copyright = False
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
