@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -29,6 +31,25 @@ def test_auto_takes_the_cpu_without_a_device(monkeypatch):
     assert get_backend("auto", threads=1).name == "numpy"
     with pytest.raises(ConfigError, match="no GPU"):
         get_backend("cupy")
+
+
+def test_a_gpu_on_which_nothing_runs_is_said_and_not_taken(monkeypatch, caplog):
+    """A driver that counts devices, and nothing behind it: no compiler, no context, no library."""
+
+    def broken(_number):
+        raise RuntimeError("cudaErrorDevicesUnavailable: busy\nand a long story")
+
+    cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1), Device=broken)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    for name in ("cupyx", "cupyx.scipy", "cupyx.scipy.fft", "cupyx.scipy.ndimage"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
+    with pytest.raises(ConfigError, match=r"cannot compute on it \(cudaErrorDevicesUnavailable: busy\)"):
+        get_backend("cupy")
+    with caplog.at_level(logging.WARNING):
+        assert get_backend("auto", threads=1).name == "numpy"
+    assert "the CPU computes" in caplog.text
+    with pytest.raises(ConfigError, match="expected 0 to 0"):
+        get_backend("cupy", device=1)
 
 
 def test_another_process_gets_the_same_device(monkeypatch):

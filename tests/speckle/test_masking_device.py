@@ -13,6 +13,7 @@ from tests.fakes.device import device, missing_from
 
 import stillsun.speckle.masking
 from stillsun import get_backend, reconstruct
+from stillsun.errors import ReconstructionError
 from stillsun.speckle.masking import launch
 from stillsun.speckle.masking.device_tracking import coherent_means, register_subfields
 from stillsun.speckle.masking.geometry import cut, tukey
@@ -305,6 +306,30 @@ def test_memory_bounds_the_subfields_in_work(burst):
         for memory in (1, 2**30)
     ]
     np.testing.assert_array_equal(*images)
+
+
+def test_a_device_that_others_use_takes_fewer_subfields(burst, monkeypatch):
+    """What was counted on may not be free: smaller batches, the same bytes; and words where none is left."""
+    options = {"subfield_arcsec": 1.2, "max_iterations": 1, "phase_limit": 60}
+    plenty = reconstruct(burst[3:], 0.048, 430.5, backend=device(), **options).image
+    taken = []
+    plain = launch.cut_subfields
+
+    def cut_few(frames, scale, surface, first, *rest):
+        taken.append(len(first))
+        if surface is not None and len(first) > free:
+            raise MemoryError("out of memory allocating 7 bytes")
+        return plain(frames, scale, surface, first, *rest)
+
+    monkeypatch.setattr("stillsun.speckle.masking.device.cut_subfields", cut_few)
+    free = 2
+    short = reconstruct(burst[3:], 0.048, 430.5, backend=device(), **options).image
+    np.testing.assert_array_equal(short, plenty)
+    assert max(taken) > 2
+    assert taken[-1] <= 2
+    free = 0
+    with pytest.raises(ReconstructionError, match=r"no memory for a single subfield.*7 bytes"):
+        reconstruct(burst[3:], 0.048, 430.5, backend=device(), **options)
 
 
 @pytest.mark.parametrize("method", ["triple_correlation", "knox_thompson"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import scipy.fft
 import scipy.ndimage
 
 from stillsun.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 NAMES = ("auto", "numpy", "cupy")
 
@@ -91,6 +94,56 @@ class Backend:
             Gives a kernel by `get_function`.
         """
         return _module(self.xp, package, name)
+
+    def launch(
+        self,
+        package: str,
+        source: str,
+        name: str,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        arguments: tuple[Any, ...],
+        shared: int = 0,
+    ) -> None:
+        """
+        Run a kernel on the device.
+
+        Parameters
+        ----------
+        package, source : str
+            Where it is, as for `kernels`.
+        name : str
+            Its name.
+        grid, block : tuple of int
+            Blocks of the grid and threads of a block.
+        arguments : tuple
+            What it is declared to take: arrays, contiguous and of its types, and NumPy scalars.
+        shared : int, optional
+            Dynamic shared memory of a block, bytes.
+        """
+        kernel = self.kernels(package, source).get_function(name)
+        # More than 48 KiB must be asked for.
+        if shared > kernel.max_dynamic_shared_size_bytes:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(grid, block, arguments, shared_mem=shared)
+
+    def contiguous(self, dtype: Any, *arrays: Any) -> tuple[Any, ...]:
+        """
+        Arrays as a kernel reads them, which knows neither types nor strides.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Type of all.
+        *arrays : array
+            Arrays of ``self.xp``.
+
+        Returns
+        -------
+        tuple of array
+            No copies where they are so.
+        """
+        return tuple(self.xp.ascontiguousarray(array, dtype=dtype) for array in arrays)
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """
@@ -180,10 +233,17 @@ def get_backend(
         return _numpy_backend(threads)
     try:
         return _cupy_backend(device)
-    except ConfigError:
+    except ConfigError as error:
         if name == "cupy":
             raise
+        # No GPU is no news; one that cannot be used is.
+        level = logging.WARNING if isinstance(error, _Unusable) else logging.INFO
+        log.log(level, "the CPU computes, for %s", error)
         return _numpy_backend(threads)
+
+
+class _Unusable(ConfigError):
+    """There is a GPU, but nothing can be computed on it."""
 
 
 def _numpy_backend(threads: int | None) -> Backend:
@@ -209,24 +269,49 @@ def _cupy_backend(device: int) -> Backend:
         raise ConfigError(
             "backend=cupy: no such GPU", expected=f"0 to {count - 1}", found=device, remedy=remedy
         )
+    try:
+        backend = _tried(device)
+    except Exception as error:  # of the driver, the compiler and every library: no common base class
+        raise _Unusable(
+            f"backend=cupy: there is a GPU, but CuPy cannot compute on it ({_first_line(error)})",
+            remedy="pip install 'stillsun[gpu]' brings CUDA's libraries; nvidia-smi tells whether driver and "
+            "GPU are well and who else uses it. backend=numpy does without",
+        ) from error
+    cupy.cuda.Device(device).use()
+    return backend
+
+
+@lru_cache(maxsize=8)
+def _tried(device: int) -> Backend:
+    """A backend that has run a kernel, a matrix product and a transform: each needs another library."""
+    import cupy
     import cupyx.scipy.fft
     import cupyx.scipy.ndimage
 
     chosen = cupy.cuda.Device(device)
     chosen.use()
-    label = cupy.cuda.runtime.getDeviceProperties(device)["name"].decode()
-    return Backend(
+    backend = Backend(
         "cupy",
         cupy,
         cupyx.scipy.fft,
         cupyx.scipy.ndimage,
         True,
-        f"GPU {device}, {label}",
+        f"GPU {device}, {cupy.cuda.runtime.getDeviceProperties(device)['name'].decode()}",
         1,
         number=device,
         memory=int(chosen.mem_info[1]),
         shared_memory=int(chosen.attributes["MaxSharedMemoryPerBlockOptin"]),
     )
+    values = np.arange(16, dtype=np.float32).reshape(4, 4)
+    there = backend.asarray(values)
+    found = to_host(backend.fft.irfft2(backend.fft.rfft2(there @ there + 1), s=values.shape))
+    if not np.allclose(found, values @ values + 1, rtol=1e-4):
+        raise ArithmeticError("results are wrong")
+    return backend
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def to_host(array: Any) -> np.ndarray:

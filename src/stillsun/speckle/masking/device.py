@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stillsun.core.backend import Backend, to_host
+from stillsun.errors import ReconstructionError
 from stillsun.speckle.masking.device_methods import METHODS
 from stillsun.speckle.masking.device_tracking import (
     coherent_means,
@@ -51,7 +52,8 @@ class DeviceWorker:
 
     Notes
     -----
-    As many subfields as fit into 40 % of the device's memory are in work at a time.
+    As many subfields as fit into 40 % of the device's memory are in work at a time, and half as many from
+    then on where others leave less of it.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class DeviceWorker:
         self._turns_y, self._turns_x = (put(turn) for turn in plan.turns)
         self._low_rows = put(plan.rows % (geometry.size // plan.binning))[:, None]
         self._low_columns = put(plan.columns)[None, :]
+        self._most = self._fitting()
 
     def reduce(self, corners: Sequence[tuple[int, int]]) -> Iterator[SubfieldResult]:
         """
@@ -99,9 +102,13 @@ class DeviceWorker:
         ------
         SubfieldResult
             In order, on the host.
+
+        Raises
+        ------
+        ReconstructionError
+            If the device has no memory for a single one.
         """
-        for part in _batches(corners, self._batch()):
-            yield from self._reduce(np.array(part, dtype=np.int32))
+        yield from self._in_batches(self._reduce, corners, len(corners))
 
     def images(
         self, amplitude: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
@@ -121,22 +128,51 @@ class DeviceWorker:
         array
             (size, size) float32 on the device, windowed, without its mean.
         """
-        xp, size = self._backend.xp, self._geometry.size
         amplitudes = on_threads(amplitude, range(len(results)), self._backend)
-        pairs = zip(amplitudes, results, strict=True)
-        for part in _batches(pairs, self._batch()):
-            stacked = np.stack([amplitude for amplitude, _ in part])
-            values = self._backend.asarray(stacked) * self._stack(part, lambda result: result.phases)
-            offset = self._stack(part, lambda result: result.offset)
-            wave = xp.stack([self._rows, self._columns]).astype(np.float64)
-            values = (values * xp.exp((2j * np.pi / size) * (offset @ wave))).astype(np.complex64)
-            planes = half_planes(values, self._rows, self._columns, size, xp)
-            yield from self._backend.fft.irfft2(planes, s=(size, size), norm="ortho")
+        yield from self._in_batches(self._images, zip(amplitudes, results, strict=True), len(results))
+
+    def _images(self, part: Sequence[tuple[np.ndarray, SubfieldResult]]) -> Iterable[Any]:
+        xp, size = self._backend.xp, self._geometry.size
+        stacked = np.stack([amplitude for amplitude, _ in part])
+        values = self._backend.asarray(stacked) * self._stack(part, lambda result: result.phases)
+        offset = self._stack(part, lambda result: result.offset)
+        wave = xp.stack([self._rows, self._columns]).astype(np.float64)
+        values = (values * xp.exp((2j * np.pi / size) * (offset @ wave))).astype(np.complex64)
+        planes = half_planes(values, self._rows, self._columns, size, xp)
+        return self._backend.fft.irfft2(planes, s=(size, size), norm="ortho")
 
     def _stack(self, part: Sequence[Any], pick: Callable[[SubfieldResult], np.ndarray]) -> Any:
         return self._backend.asarray(np.stack([pick(result) for _, result in part]))
 
-    def _batch(self) -> int:
+    def _in_batches(
+        self, work: Callable[[list[Any]], Iterable[Any]], items: Iterable[Any], count: int
+    ) -> Iterator[Any]:
+        """Results of all items, taken in batches of one size: plans of transforms are made for it."""
+        rest = iter(items)
+        waiting: list[Any] = []
+        while waiting := waiting or list(islice(rest, -(-count // -(-count // self._most)))):
+            part = waiting[: self._most]
+            results = self._attempt(work, part)
+            if results is not None:
+                del waiting[: len(part)]
+                yield from results
+
+    def _attempt(self, work: Callable[[list[Any]], Iterable[Any]], part: list[Any]) -> list[Any] | None:
+        """Results; None, and smaller batches from now on, where the device is too full for so many."""
+        try:
+            return list(work(part))
+        except MemoryError as error:
+            if len(part) == 1:
+                raise ReconstructionError(
+                    "the GPU has no memory for a single subfield",
+                    found=str(error),
+                    remedy="See with nvidia-smi who uses it; fewer channels at a time, or a smaller "
+                    "speckle.subfield_arcsec",
+                ) from error
+            self._most = (len(part) + 1) // 2
+        return None
+
+    def _fitting(self) -> int:
         """Subfields in work at a time."""
         frames, size, count = len(self._frames), self._geometry.size, len(self._geometry.frequencies)
         # Pixels, spectra, their squares and the work of the transform; spectra in use and turned copies.
@@ -145,8 +181,9 @@ class DeviceWorker:
         fitting = int(_MEMORY_SHARE * self._backend.memory / own)
         return max(1, min(fitting, _MOST_PIXELS // (frames * size**2), _MOST_BLOCKS))
 
-    def _reduce(self, first: np.ndarray) -> Iterator[SubfieldResult]:
+    def _reduce(self, part: Sequence[tuple[int, int]]) -> Iterator[SubfieldResult]:
         xp, size = self._backend.xp, self._geometry.size
+        first = np.array(part, dtype=np.int32)
         corners = self._backend.asarray(first)
         shifts, offset = self._track(corners)
         tiles, levels = cut_subfields(
@@ -212,9 +249,3 @@ class DeviceWorker:
         mean = total.mean(axis=1)
         whole = xp.rint(mean)
         return total - whole.astype(np.int64)[:, None], mean - whole
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while part := list(islice(rest, size)):
-        yield part

@@ -8,7 +8,7 @@ import numpy as np
 
 from stillsun.core.backend import Backend
 
-_PACKAGE, _SOURCE = "stillsun.speckle.masking", "kernels.cu"
+_SOURCE = "stillsun.speckle.masking", "kernels.cu"
 _CUT_BLOCK = (32, 8)
 _ELEMENT_THREADS = 256
 # A frequency has between one and two hundred equations.
@@ -60,15 +60,15 @@ def cut_subfields(
     size = len(window)
     tiles = xp.empty((len(first), count, size // binning, size // binning), dtype=np.float32)
     means = xp.empty((len(first), count), dtype=np.float64)
-    _call(
-        backend,
+    backend.launch(
+        *_SOURCE,
         "cut",
         (count, len(first)),
         _CUT_BLOCK,
         (
-            *_ready((frames, scale, frames[0] if surface is None else surface), np.float32, xp),
-            *_ready((first, shifts), np.int32, xp),
-            *_ready((window,), np.float32, xp),
+            *backend.contiguous(np.float32, frames, scale, frames[0] if surface is None else surface),
+            *backend.contiguous(np.int32, first, shifts),
+            *backend.contiguous(np.float32, window),
             *(tiles, means),
             np.float64(float(window.sum(dtype=np.float64)) ** 2),
             *map(np.int32, (rows, columns, size, binning, surface is not None, shifts.ndim == 2)),
@@ -102,8 +102,8 @@ def mean_bispectra(spectra: Any, u: Any, v: Any, w: Any, backend: Backend) -> tu
     sizes = map(np.int32, (*spectra.shape[1:], len(u)))
     grid = (-(-len(u) // _ELEMENT_THREADS), len(spectra))
     if len(u):
-        given = *_ready((spectra,), np.complex64, backend.xp), *_ready((u, v, w), np.int32, backend.xp)
-        _call(backend, "mean_bispectrum", grid, (_ELEMENT_THREADS,), (*given, phasor, snr, *sizes))
+        given = *backend.contiguous(np.complex64, spectra), *backend.contiguous(np.int32, u, v, w)
+        backend.launch(*_SOURCE, "mean_bispectrum", grid, (_ELEMENT_THREADS,), (*given, phasor, snr, *sizes))
     return phasor, snr
 
 
@@ -138,12 +138,14 @@ def mean_cross_spectra(
     grid = (-(-len(u) // _ELEMENT_THREADS), len(spectra))
     if len(u):
         given = (
-            *_ready((spectra,), np.complex64, backend.xp),
-            *_ready((u, w), np.int32, backend.xp),
-            *_ready((leak,), np.complex64, backend.xp),
-            *_ready((noise,), np.float64, backend.xp),
+            *backend.contiguous(np.complex64, spectra),
+            *backend.contiguous(np.int32, u, w),
+            *backend.contiguous(np.complex64, leak),
+            *backend.contiguous(np.float64, noise),
         )
-        _call(backend, "mean_cross_spectra", grid, (_ELEMENT_THREADS,), (*given, phasor, snr, *sizes))
+        backend.launch(
+            *_SOURCE, "mean_cross_spectra", grid, (_ELEMENT_THREADS,), (*given, phasor, snr, *sizes)
+        )
     return phasor, snr
 
 
@@ -197,11 +199,11 @@ def solve_phases(
         cached = needed <= backend.shared_memory
         sizes = map(np.int32, (phases.shape[1], weights.shape[1], fixed, sweeps))
         given = (
-            *_ready((weights,), np.complex64, backend.xp),
-            *_ready((start, known, members), np.int32, backend.xp),
+            *backend.contiguous(np.complex64, weights),
+            *backend.contiguous(np.int32, start, known, members),
         )
-        _call(
-            backend,
+        backend.launch(
+            *_SOURCE,
             "solve_phases",
             (len(weights),),
             (_SOLVE_THREADS,),
@@ -211,26 +213,6 @@ def solve_phases(
     return change
 
 
-def _ready(arrays: tuple[Any, ...], dtype: Any, xp: Any) -> tuple[Any, ...]:
-    """As a kernel reads them, which knows neither types nor strides; no copy where they are."""
-    return tuple(xp.ascontiguousarray(array, dtype=dtype) for array in arrays)
-
-
 def _elements(subfields: int, count: int, backend: Backend) -> tuple[Any, Any]:
     shape = subfields, count
     return backend.xp.empty(shape, dtype=np.complex64), backend.xp.empty(shape, dtype=np.float32)
-
-
-def _call(
-    backend: Backend,
-    name: str,
-    grid: tuple[int, ...],
-    block: tuple[int, ...],
-    arguments: tuple[Any, ...],
-    shared: int = 0,
-) -> None:
-    kernel = backend.kernels(_PACKAGE, _SOURCE).get_function(name)
-    # More than 48 KiB must be asked for.
-    if shared > kernel.max_dynamic_shared_size_bytes:
-        kernel.max_dynamic_shared_size_bytes = shared
-    kernel(grid, block, arguments, shared_mem=shared)
