@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stillsun.errors import ConfigError
+
 if TYPE_CHECKING:
     from stillsun.pipeline.status import Status
     from stillsun.pipeline.taskstatus import State, TaskStatus
@@ -38,6 +40,8 @@ _MEANS = {
     "stopped": "a run ended in the midst of it; the next one goes on there",
 }
 _INTERVAL = 5.0
+# Directories that are named where the one given is not the right one.
+_NAMED = 4
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -86,16 +90,19 @@ def run_status(options: argparse.Namespace) -> None:
     ----------
     options : argparse.Namespace
         Parsed arguments.
+
+    Raises
+    ------
+    ConfigError
+        If no run has been there.
     """
     from stillsun.config.compose import settings_from_record
-    from stillsun.pipeline.layout import Layout
-    from stillsun.pipeline.record import required_record
     from stillsun.pipeline.status import look
 
-    work = options.work.resolve()
+    work, here = options.work.resolve(), Path.cwd()
     while True:
-        with _where_it_ran(required_record(Layout(work))):
-            status = look(work, settings_from_record)
+        with _where_it_ran(_record_of(work)):
+            status = look(work, settings_from_record, here)
         text = json.dumps(status.plain(), indent=1) if options.json else status_text(status)
         if options.watch and sys.stdout.isatty():
             sys.stdout.write(_CLEAR)
@@ -113,21 +120,47 @@ def run_report(options: argparse.Namespace) -> None:
     ----------
     options : argparse.Namespace
         Parsed arguments.
+
+    Raises
+    ------
+    ConfigError
+        If no run has been there.
     """
     from stillsun.config.compose import settings_from_record
     from stillsun.config.schema import StageName
     from stillsun.pipeline.layout import Layout
-    from stillsun.pipeline.record import required_record
     from stillsun.pipeline.session import reduce
 
     work = options.work.resolve()
-    record = required_record(Layout(work))
+    record = _record_of(work)
     with _where_it_ran(record):
         job = work if record["is_job"] else None
         settings = settings_from_record(record["configuration"], Path(record["work"]) if job else work)
         run = replace(settings.run, stages=[StageName.report], force=[StageName.report])
         reduce(replace(settings, run=run), job, record["swept"] if job else None, command="")
     print(Layout(work).report / "index.html")
+
+
+def _record_of(work: Path) -> Mapping[str, Any]:
+    """The record of a work directory, or where else to look for one."""
+    from stillsun.pipeline.layout import Layout
+    from stillsun.pipeline.record import required_record
+
+    if not work.is_dir():
+        what = "a file, not a directory" if work.exists() else "no such directory"
+        raise ConfigError(what, file=work, remedy="Give the work directory of a run (observation.work_dir)")
+    manifest = Layout(work).manifest
+    if not manifest.exists():
+        name = manifest.relative_to(work)
+        below = sorted(work / found.relative_to(work).parts[0] for found in work.glob(f"*/{name}"))
+        raise ConfigError(
+            "no run has been here",
+            file=work,
+            expected="a work directory (observation.work_dir)",
+            found=f"those in {', '.join(str(place) for place in below[:_NAMED])}" if below else None,
+            remedy="Give one of them" if below else "Or start a run: stillsun run observation_file=PATH",
+        )
+    return required_record(Layout(work))
 
 
 def _where_it_ran(record: Mapping[str, Any]) -> chdir[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -147,7 +148,7 @@ def run_import(options: argparse.Namespace) -> None:
     imported = import_ini(options.ini)
     kept = [entry for entry in imported.entries if entry.fate is Fate.carried]
     others = [f for f in Fate if f is not Fate.carried]
-    command = ["stillsun", "run", f"observation_file={options.output}", *imported.overrides]
+    command = shlex.join(["stillsun", "run", f"observation_file={options.output}", *imported.overrides])
     report = []
     for fate in others:
         entries = [entry for entry in imported.entries if entry.fate is fate]
@@ -155,7 +156,7 @@ def run_import(options: argparse.Namespace) -> None:
             report += [f"{fate.value}:", *(f"  {entry}" for entry in entries), ""]
     header = [
         f"Made by stillsun import-ini from {options.ini}.",
-        f"Run it with: {' '.join(command)}",
+        f"Run it with: {command}",
         f"{len(kept)} keywords are carried over as they were.",
         "",
         *report,
@@ -165,12 +166,12 @@ def run_import(options: argparse.Namespace) -> None:
     for line in report:
         print(line)
     tell_findings(options.output, imported.overrides)
-    print(f"Run it with: {' '.join(command)}")
+    print(f"Run it with: {command}")
 
 
 def refuse_existing(path: Path) -> None:
     """
-    Keep a file that somebody may have filled in.
+    Keep a file that somebody may have filled in, and see that a new one has a place, before long work.
 
     Parameters
     ----------
@@ -180,10 +181,12 @@ def refuse_existing(path: Path) -> None:
     Raises
     ------
     ConfigError
-        If it exists.
+        If it exists, or its directory does not.
     """
     if path.exists():
         raise ConfigError("exists already", file=path, remedy="Choose another -o, or remove it")
+    if not path.resolve().parent.is_dir():
+        raise ConfigError("no such directory", file=path.parent, remedy="Make it, or choose another -o")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from dataclasses import replace
 
 import pytest
@@ -147,8 +148,25 @@ def test_the_report_is_made_again_without_raw_files(work, tmp_path, capsys):
 
 
 def test_a_directory_without_a_run(tmp_path, capsys):
-    assert main(["status", str(tmp_path)]) != 0
-    assert "no run has been here" in capsys.readouterr().err
+    def refused(path):
+        assert main(["status", str(path)]) == 2
+        return capsys.readouterr().err
+
+    assert "no run has been here" in refused(tmp_path)
+    assert "no such directory" in refused(tmp_path / "none")
+    (tmp_path / "file").touch()
+    assert "a file, not a directory" in refused(tmp_path / "file")
+    (tmp_path / "work" / ".stillsun").mkdir(parents=True)
+    (tmp_path / "work" / ".stillsun" / "manifest.json").write_text("{}")
+    assert f"found those in {tmp_path / 'work'}. Give one of them" in refused(tmp_path)
+
+
+def test_the_next_command_is_given_where_the_run_was_started(work, status, tmp_path, monkeypatch):
+    (work / "ROSA_GBAND" / "destretch.h5").unlink()
+    assert " && " not in status(work)["next"]
+    started = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    assert f"cd {started} && stillsun run" in status(work)["next"]
 
 
 HELD = """

@@ -90,7 +90,7 @@ class Status:
         return values
 
 
-def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings]) -> Status:
+def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings], here: Path) -> Status:
     """
     Look at a work directory; nothing is changed in it.
 
@@ -100,6 +100,8 @@ def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings]) -> Sta
         Work directory, or the directory of a sweep's job.
     load : callable
         ``load(configuration, work)`` gives the settings of a record for all stages and channels.
+    here : Path
+        Where the next command will be given; paths in the last one are relative to where that was given.
 
     Returns
     -------
@@ -147,7 +149,7 @@ def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings]) -> Sta
         tasks=tasks,
         checks=checks,
         findings=plan.findings,
-        next=_next(state, tasks, checks, record, layout),
+        next=_next(state, tasks, checks, record, layout, here),
     )
 
 
@@ -197,13 +199,14 @@ def _next(
     checks: Mapping[str, Iterable[Check]],
     record: Mapping[str, Any],
     layout: Layout,
+    here: Path,
 ) -> str:
     again = record["command"]
     if state == "unfinished":
         # What a run was limited to, or forced to do again, it has done.
         words = [w for w in shlex.split(again) if w.partition("=")[0] not in _LIMITS]
         again = shlex.join(words)
-    if record["directory"] != str(Path.cwd()):
+    if record["directory"] != str(here):
         again = f"cd {shlex.quote(record['directory'])} && {again}"
     if state == "running":
         return f"wait: stillsun status {shlex.quote(str(layout.work))} --watch; the log is {layout.log}"
