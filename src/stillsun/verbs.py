@@ -73,7 +73,7 @@ def run_sort(options: argparse.Namespace, progress: Callable[[int, int], None]) 
         If there are no data.
     """
     from stillsun.io.draft import draft_text
-    from stillsun.io.rawsequences import find_sequences
+    from stillsun.io.rawdirectory import find_sequences
     from stillsun.io.sorter import sort_sequences
 
     refuse_existing(options.output)

@@ -14,7 +14,7 @@ from astropy.io import fits
 from stillsun.cli import main
 from stillsun.config.compose import load_settings
 from stillsun.io.draft import draft_text
-from stillsun.io.rawsequences import find_sequences
+from stillsun.io.rawdirectory import find_sequences
 from stillsun.io.rosa import open_rosa
 from stillsun.io.sorter import Role, Sureness, role_of_name, sort_sequences
 from stillsun.synth.observation import simulate

@@ -17,8 +17,8 @@ import numpy as np
 
 from stillsun.errors import InputError
 from stillsun.io.observationfile import Key, observation_text
+from stillsun.io.rawdirectory import RawDirectory
 from stillsun.io.rawsequence import HARDCAM, RawSequence
-from stillsun.io.rawsequences import RawDirectory
 from stillsun.io.sorter import Role, Sorted, Sureness
 from stillsun.io.telemetry import read_telescope_log
 
