@@ -291,6 +291,20 @@ def test_corners_and_hopeless_cameras():
         fill_table(np.ones(SHAPE, dtype=bool))
 
 
+def test_a_bad_pixel_beside_another_is_the_weighted_mean_of_its_good_neighbours_alone():
+    bad = np.zeros(SHAPE, dtype=bool)
+    bad[12, 30:32] = True
+    image = np.random.default_rng(3).normal(1000, 50, SHAPE)
+    index, neighbours, weights = fill_table(bad)
+    filled = (image.ravel()[neighbours] * weights).sum(axis=1)
+    for flat, value in zip(index, filled, strict=True):
+        y, x = divmod(int(flat), SHAPE[1])
+        weight = np.array([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) * ~bad[y - 1 : y + 2, x - 1 : x + 2]
+        expected = (weight * image[y - 1 : y + 2, x - 1 : x + 2]).sum() / weight.sum()
+        assert value == pytest.approx(expected, rel=1e-6)
+    assert index.size == 2
+
+
 def test_frames_per_batch_keeps_to_the_budget():
     assert frames_per_batch((1000, 1000), 4, 40_000_000) == 10
     assert frames_per_batch((1000, 1000), 4, 1) == 1

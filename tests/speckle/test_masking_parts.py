@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.fft
@@ -18,7 +20,7 @@ from stillsun.speckle.masking.knox_thompson import (
     cross_spectra,
     mean_cross_spectra,
 )
-from stillsun.speckle.masking.noise import FlatFrames, flat_noise
+from stillsun.speckle.masking.noise import FlatFrames, FlatNoise, flat_noise, subfield_noise
 from stillsun.speckle.masking.phases import register, solve
 from stillsun.speckle.masking.prepare import prepare
 from stillsun.speckle.masking.screens import simulate_table
@@ -452,6 +454,28 @@ def test_nothing_to_reconstruct_is_said(fault):
     value = {"constant": 5.0, "zero": 0.0, "nan": np.nan}[fault]
     with pytest.raises(ReconstructionError, match="too few frames"):
         prepare(np.full((6, 32, 32), value, np.float32), CPU)
+
+
+def test_noise_of_a_subfield_has_its_level_and_the_colour_of_the_flats():
+    f = frequencies(*SET[:4])
+    power = np.linspace(1, 3, len(f))
+    geometry = SimpleNamespace(frequencies=f)
+    two = [SimpleNamespace(noise=level, power=level * (4 - power)) for level in (4e-5, 6e-5)]
+    flats = FlatNoise(2e-5 * power, 1e-5, 8000.0)
+    # Twice the flats' noise at those frequencies that are beyond the limit, at the level of each subfield.
+    expected = np.outer((4e-5, 6e-5), 2 * power)
+    np.testing.assert_allclose(subfield_noise(two, geometry, flats, 2000.0), expected)
+    np.testing.assert_allclose(
+        subfield_noise(two, geometry, None, 2000.0), np.outer((4e-5, 6e-5), np.ones(len(f)))
+    )
+    # Nothing is seen beyond the limit: photon noise, at a quarter of the light four times as much.
+    for one in two:
+        one.noise = np.nan
+    np.testing.assert_allclose(subfield_noise(two, geometry, flats, 2000.0), np.outer((1, 1), 8e-5 * power))
+    highest = f.q >= 0.97 * f.q[-1]
+    least = subfield_noise(two, geometry, None, 2000.0)
+    assert (np.ptp(least, axis=1) == 0).all()
+    assert two[0].power[highest].min() <= least[0, 0] <= two[0].power[highest].max()
 
 
 def test_noise_of_flat_frames_has_its_colour():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +135,25 @@ def test_drift_is_measured_and_applied_when_asked(night, track):
     else:
         # A translation that grows means a reference pixel that goes the other way.
         np.testing.assert_allclose(moved[-1] - moved[0], -DRIFT / SCALE["S"], atol=0.3)
+
+
+def test_reference_pixel_goes_where_the_moving_translation_takes_it(tmp_path):
+    offset, rate = np.array([0.3, -0.5]), np.array([0.002, 0.004])
+    values = {
+        "drift_applied": np.uint8(1),
+        "drift_offset": offset,
+        "drift_rate": rate,
+        "drift_time": np.float64(TIMES[3]),
+    }
+    put(tmp_path / "registration.h5", 0, values)
+    angle, scale = np.radians(35.0), np.array([0.06, 0.09])
+    with StoreReader(tmp_path / "registration.h5") as store:
+        ctx = SimpleNamespace(inputs={"registration": store})
+        moved = _wandering(ctx, ChannelGeometry((85.5, 90.5), tuple(scale), 35.0), TIMES)
+    # On the reference's field, u = t + R(d) S (p - c), every pixel moves with the translation.
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    expected = offset + (TIMES - TIMES[3])[:, None] * rate
+    np.testing.assert_allclose(-(moved * scale) @ turn.T, expected, atol=1e-12)
 
 
 def test_drift_that_destretch_took_out_is_found_in_its_shifts(night):
