@@ -312,6 +312,41 @@ def test_the_work_directory_belongs_to_one_sequence(imported, bases, work):
     assert found.observation["work_dir"] == work
 
 
+def test_sections_are_known_by_the_headings_of_the_manual_too(imported):
+    tree = {name.replace("KISIP_", "KISIP "): values for name, values in sections().items()}
+    found = imported(tree)
+    assert found.observation == imported().observation
+    assert not [e for e in found.entries if e.fate is Fate.unknown]
+
+
+def test_relative_paths_begin_where_the_import_is_done(imported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = imported(
+        ROSA_GBAND={"DataBase": "raw/das1", "workBase": "level1", "dstrFrom": "fits"}, ZYLA={"workBase": ""}
+    )
+    channel = found.observation["channels"]["ROSA_GBAND"]
+    assert found.observation["work_dir"] == str(tmp_path / "level1")
+    assert found.observation["raw_dir"] == str(tmp_path / "raw" / "das1")
+    assert channel["reconstructed"]["directory"] == str(tmp_path / "level1" / "postSpeckle")
+    assert fates(found, "DataBase", "ROSA_GBAND") >= {Fate.remarked}
+
+
+def test_a_keyword_in_two_spellings_is_told(imported):
+    found = imported(ROSA_GBAND={"obsdate": "20250904"})
+    said = [str(e) for e in found.entries if "stands twice" in e.text]
+    assert len(said) == 1
+    assert "obsDate = 20250903" in said[0]
+    assert found.observation["name"].startswith("20250904")
+
+
+def test_a_file_of_an_old_encoding_and_a_camera_without_keywords(tmp_path, imported):
+    imported()
+    path = tmp_path / "night.ini"
+    path.write_bytes(path.read_bytes() + "# für später\n[ROSA_CAK]\n".encode("latin-1"))
+    found = import_ini(path)
+    assert any(e.section == "ROSA_CAK" and "left out" in e.text for e in found.entries)
+
+
 @pytest.mark.parametrize("text", ["", "no section\n", "[SHARED]\nDCSSLog=x\n", "[A]\nx=1\nx=2\n"])
 def test_what_is_no_configuration_is_refused(tmp_path, text):
     path = tmp_path / "bad.ini"

@@ -17,6 +17,7 @@ _KNOWN = {
     "ROSA_3500": ("rosa_3500", 350.0),
     "HARDCAM": ("hardcam", 656.28),
 }
+KNOWN_CAMERAS = ("ZYLA", *_KNOWN)
 _SAME_FILTER_NM = 1.0
 # Old keyword for file names, to the reason why it is of no use here.
 _NAMES = {

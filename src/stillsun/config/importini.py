@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillsun.config._inicamera import CAMERA_KEYWORDS, Camera
+from stillsun.config._inicamera import CAMERA_KEYWORDS, KNOWN_CAMERAS, Camera
 from stillsun.config._iniconvert import boolean, number, text, whole
-from stillsun.config._iniplaces import place_files, place_results
+from stillsun.config._iniplaces import ROLES, place_files, place_results
 from stillsun.config._inivalues import Draft, Entry, Fate, Section
 from stillsun.config.keys import schema_fields
 from stillsun.config.schema import ChannelConfig, ObservationConfig
 from stillsun.errors import ConfigError
 
 _KISIP = ("KISIP_METHOD", "KISIP_PROPS", "KISIP_ENV")
+_PATHS = ("dcsslog", "kisipenvbin", "kisipenvlib", "workbase", *(f"{role}base" for role in ROLES))
 _LOGGING = ("loggers", "handlers", "formatters")
 _LOGGING_STARTS = ("logger_", "handler_", "formatter_")
 # Above this the external program fails.
@@ -71,7 +72,7 @@ def import_ini(path: Path) -> Imported:
     parser = _read(path)
     draft = Draft()
     sections = {name: Section(draft, name, _items(draft, parser, name)) for name in parser.sections()}
-    by_name = {name.upper(): section for name, section in sections.items()}
+    by_name = {_plain(name): section for name, section in sections.items()}
     cameras = _cameras(draft, sections, path)
     place_results(draft, cameras)
     place_files(draft, cameras)
@@ -113,10 +114,17 @@ def _read(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser()
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError("cannot be read", file=path, found=error.strerror) from error
-    except (configparser.Error, UnicodeDecodeError) as error:
+    try:
+        said = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # A name or a comment of before.
+        said = content.decode("latin-1")
+    try:
+        parser.read_string(said, source=str(path))
+    except configparser.Error as error:
         raise ConfigError(
             f"not an ini file: {' '.join(str(error).split())}",
             file=path,
@@ -129,10 +137,20 @@ def _items(draft: Draft, parser: configparser.ConfigParser, section: str) -> dic
     """Values of a section, references to other values resolved."""
     if _about_logging(section):
         return {}
-    values = {}
+    values: dict[str, str] = {}
     for keyword in parser.options(section):
+        twice = next((other for other in values if other.lower() == keyword.lower()), None)
+        if twice is not None:
+            said = f"stands twice; the last one is taken, not {twice} = {values.pop(twice)}"
+            value = parser.get(section, keyword, raw=True)
+            draft.entries.append(Entry(section, keyword, value, Fate.contradiction, said))
         try:
-            values[keyword] = parser.get(section, keyword)
+            value = parser.get(section, keyword)
+            values[keyword] = value
+            if keyword.lower() in _PATHS and value and not Path(value).expanduser().is_absolute():
+                values[keyword] = str(Path(value).absolute())
+                said = f"a relative path, taken from where the import is done: {values[keyword]}"
+                draft.entries.append(Entry(section, keyword, value, Fate.remarked, said))
         except configparser.InterpolationError as error:
             raw = parser.get(section, keyword, raw=True)
             draft.entries.append(
@@ -143,6 +161,11 @@ def _items(draft: Draft, parser: configparser.ConfigParser, section: str) -> dic
     return values
 
 
+def _plain(name: str) -> str:
+    """Name of a section as in the code; the manual's headings have spaces."""
+    return "_".join(name.upper().replace("-", " ").split())
+
+
 def _about_logging(section: str) -> bool:
     low = section.lower()
     return low in _LOGGING or low.startswith(_LOGGING_STARTS)
@@ -151,9 +174,9 @@ def _about_logging(section: str) -> bool:
 def _cameras(draft: Draft, sections: dict[str, Section], path: Path) -> list[Camera]:
     cameras: dict[str, Camera] = {}
     for name, section in sections.items():
-        if name.upper() in ("SHARED", *_KISIP) or _about_logging(name):
+        if _plain(name) in ("SHARED", *_KISIP) or _about_logging(name):
             continue
-        if not section.keywords & CAMERA_KEYWORDS:
+        if not section.keywords & CAMERA_KEYWORDS and name.upper() not in KNOWN_CAMERAS:
             draft.entries.append(Entry(name, "", "", Fate.unknown, "not a section that means anything"))
         elif not section.get("dataBase") or not section.get("workBase"):
             draft.entries.append(
