@@ -9,9 +9,10 @@ from stillsun.core.template import TemplateSearch, find_peak
 from stillsun.errors import InputError
 
 
-def test_correlation_is_that_of_the_formula():
+@pytest.mark.parametrize("unit", [1.0, 1e-4, 1e4])
+def test_correlation_is_that_of_the_formula(unit):
     rng = np.random.default_rng(1)
-    image = rng.normal(5.0, 1.0, (30, 37)) + np.linspace(0, 4, 37)
+    image = unit * (rng.normal(5.0, 1.0, (30, 37)) + np.linspace(0, 4, 37))
     template, mask = rng.normal(0, 1, (9, 12)), rng.random((9, 12)) > 0.3
     found = TemplateSearch(image, "numpy").correlate(template, mask)
     assert found.shape == (22, 26)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from stillsun.core.backend import get_backend
 from stillsun.errors import InputError
+from stillsun.sky._frame import SkyTemplate
 from stillsun.sky.fulldisk import SkyGrid, fulldisk_time, read_fulldisk
 from stillsun.sky.match import match_to_sun
 from stillsun.sky.observer import telescope_frame
@@ -58,8 +61,6 @@ def test_place_and_angle_are_recovered(disk):
 def test_stated_error_is_that_of_the_position(disk):
     truth = sun.cut(disk, POINT, CROTA2, SHAPE, SCALES)
     rng = np.random.default_rng(5)
-    from scipy.ndimage import gaussian_filter
-
     off = []
     for _ in range(4):
         # Other granulation on top of the one in common.
@@ -103,6 +104,24 @@ def test_sense_of_the_guider_is_found(disk):
     assert found.accepted, found.faults
     assert found.start == 1
     assert found.crota2 == pytest.approx(-6.2, abs=0.03)
+
+
+def test_missing_rows_leave_the_contrast_of_the_others():
+    # A scene of columns is the same in every row: what rows are missing makes no difference to the rest.
+    columns = gaussian_filter(np.random.default_rng(8).standard_normal(170), 3.0)
+    image = 1000 * np.ones((150, 1)) * (1 + 0.3 * columns + np.linspace(-0.3, 0.3, 170))
+    valid = np.ones(image.shape)
+    valid[60:75] = valid[:8] = 0
+    seen = [
+        SkyTemplate(np.where(v > 0, image, np.nan), v, SCALES, 1.2, get_backend("numpy")).at(
+            0.0, 0.6, (127, 155)
+        )
+        for v in (np.ones(image.shape), valid)
+    ]
+    both = (seen[0][1] * seen[1][1]) > 0
+    assert 0.8 < both.mean() < 0.95
+    assert seen[0][0].std() > 0.02
+    np.testing.assert_allclose(seen[1][0][both], seen[0][0][both], atol=5e-3)
 
 
 def test_view_agrees_with_reproject(path, disk):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -18,6 +21,7 @@ from stillsun.config.schema import (
 )
 from stillsun.core.badpixels import DEAD, HOT, UNSTABLE
 from stillsun.errors import InputError
+from stillsun.stages._averages import _middle
 from stillsun.stages.calibrate import STAGE
 
 
@@ -222,3 +226,23 @@ def test_missing_targets_are_said_and_missing_darks_refused(tmp_path):
     observation.channels["C"].dark.pattern = "nothing*.fit"
     with pytest.raises(InputError, match="no dark files"):
         _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig(), digest="e")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_time_of_a_sequence_is_its_middle(named):
+    first = np.datetime64("2025-09-03T15:02:54", "us")
+    times = first - np.timedelta64(2, "h") + np.arange(300) * np.timedelta64(50, "ms")
+    source = SimpleNamespace(
+        start_times=np.full(300, np.datetime64("NaT"), "datetime64[us]") if named else times,
+        files=[Path("250903_ZYLA/DBJ_data_150254_dark/0spool.dat")],
+        file_index=np.zeros(300, int),
+        exposure_s=0.05,
+    )
+    # The clock of the camera's computer is two hours ahead.
+    ctx = SimpleNamespace(settings=SimpleNamespace(clock_offset_h=2.0))
+    start = first.astype("int64") / 1e6 - 7200
+    assert _middle(ctx, source, 0, 300) == pytest.approx(start + 7.5, abs=0.1)
+    if not named:
+        assert _middle(ctx, source, 100, 200) == pytest.approx(start + 7.5, abs=0.1)
+    source.files = [Path("dark/0spool.dat")]
+    assert np.isnan(_middle(ctx, source, 0, 300)) == named
