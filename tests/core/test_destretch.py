@@ -1,11 +1,11 @@
 """Destretch of frames and sequences: known truth comes back."""
 
-import dataclasses
 import inspect
 
 import numpy as np
 import pytest
 import scipy.ndimage as ndimage
+from tests.fakes.device import open_device
 
 import stillsun
 from stillsun.core._levels import Levels
@@ -24,7 +24,7 @@ from stillsun.errors import ConfigError, InputError
 from stillsun.synth.knownwarp import known_warp
 
 CPU = get_backend("numpy", threads=2)
-GENERIC = dataclasses.replace(CPU, is_gpu=True, name="generic")
+GENERIC = open_device()
 SMALL = (0, 64, 32, 16)
 
 

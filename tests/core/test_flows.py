@@ -1,10 +1,9 @@
 """Solar flows stay, seeing goes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import scipy.ndimage as ndimage
+from tests.fakes.device import open_device
 
 from stillsun.core.backend import get_backend
 from stillsun.core.destretch import Destretcher, displacement_field
@@ -16,7 +15,7 @@ from stillsun.errors import InputError
 from stillsun.synth.flowseries import FlowSeries, cells
 
 CPU = get_backend("numpy", threads=2)
-GENERIC = dataclasses.replace(CPU, is_gpu=True, name="generic")
+GENERIC = open_device()
 SHAPE = (112, 120)
 FRAMES = 72
 FLOW = 0.03  # pixels a frame, rms

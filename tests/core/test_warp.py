@@ -1,9 +1,8 @@
 """Sign convention, resampling, control points."""
 
-import dataclasses
-
 import numpy as np
 import pytest
+from tests.fakes.device import open_device
 
 from stillsun.core.backend import get_backend
 from stillsun.core.tiles import lattice
@@ -11,7 +10,7 @@ from stillsun.core.warp import INTERPOLATIONS, add_control_points, resample, res
 from stillsun.errors import ConfigError, InputError
 
 CPU = get_backend("numpy", threads=2)
-GENERIC = dataclasses.replace(CPU, is_gpu=True, name="generic")
+GENERIC = open_device()
 BACKENDS = pytest.mark.parametrize("backend", [CPU, GENERIC], ids=["numba", "generic"])
 
 

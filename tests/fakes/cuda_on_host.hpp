@@ -149,12 +149,13 @@ int launch(void (*kernel)(A...), const int* grid, const int* block, int order, v
     argument = &packed;
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
-    for (int y = 0; y < grid[1]; ++y)
-        for (int x = 0; x < grid[0]; ++x) {
-            blockIdx = {x, y, 0};
-            if (run_block(order))
-                return 1;
-        }
+    for (int z = 0; z < grid[2]; ++z)
+        for (int y = 0; y < grid[1]; ++y)
+            for (int x = 0; x < grid[0]; ++x) {
+                blockIdx = {x, y, z};
+                if (run_block(order))
+                    return 1;
+            }
     return 0;
 }
 }  // namespace host

@@ -19,7 +19,7 @@ import threading
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import scipy.fft
@@ -29,7 +29,7 @@ from stillsun.core.backend import Backend
 
 HEADER = Path(__file__).with_name("cuda_on_host.hpp")
 SHARED_BYTES = 96 * 1024
-_C_TYPES = {"float": "f4", "double": "f8", "int": "i4", "float2": "c8", "int2": "i4"}
+_C_TYPES = {"float": "f4", "double": "f8", "int": "i4", "bool": "?", "float2": "c8", "int2": "i4"}
 
 
 # What was asked of arrays and modules so far: (module or "ndarray", name, keyword or "").
@@ -238,7 +238,8 @@ def _library(source):
             *(f"KERNEL({name})" for name in names),
         ]
     )
-    place = Path(tempfile.gettempdir()) / f"stillsun-kernels-{sha256(text.encode()).hexdigest()[:16]}"
+    name = sha256(HEADER.read_bytes() + text.encode()).hexdigest()[:16]
+    place = Path(tempfile.gettempdir()) / f"stillsun-kernels-{name}"
     library = place.with_suffix(".so")
     if not library.exists():
         with tempfile.TemporaryDirectory() as folder:
@@ -334,8 +335,8 @@ class RawKernel:
         words = [word for word in words if word != "const"]
         kind = np.dtype(_C_TYPES[words[0].rstrip("*")])
         if words[0].endswith("*"):
-            assert isinstance(value, DeviceArray), f"{words}: {type(value)}"
-            values = value._values
+            assert isinstance(value, DeviceArray | np.ndarray), f"{words}: {type(value)}"
+            values = _host(value) if isinstance(value, DeviceArray) else value
             assert values.flags.c_contiguous, f"{words} is not contiguous"
             assert values.dtype == kind, f"{words} is {values.dtype}"
             assert words[0] != "int2*" or values.shape[-1] == 2
@@ -414,6 +415,25 @@ def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
         memory=memory,
         shared_memory=shared_memory,
     )
+
+
+def open_device(*, order=0):
+    """
+    A device whose arrays are plain NumPy arrays: for tests of formulas that look at what they get.
+
+    Parameters
+    ----------
+    order : int, optional
+        As for `device`.
+
+    Returns
+    -------
+    Backend
+        Named "open".
+    """
+    xp = ModuleType("open_numpy")
+    xp.__dict__.update(vars(np), RawModule=partial(RawModule, order=order))
+    return Backend("open", xp, scipy.fft, scipy.ndimage, True, "no GPU", 1)
 
 
 def missing_from(cupy):

@@ -11,6 +11,7 @@ import pytest
 from scipy import ndimage
 from tests.fakes.device import device, missing_from
 
+import stillsun.core
 import stillsun.speckle.masking
 from stillsun import get_backend, reconstruct
 from stillsun.errors import ReconstructionError
@@ -29,14 +30,17 @@ CPU = get_backend("numpy", threads=1)
 ORDERS = (0, 1, 5)
 
 
+@pytest.mark.parametrize(
+    "source", [SOURCE, Path(stillsun.core.__file__).with_name("kernels.cu")], ids=["speckle", "core"]
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kernels_compile(architecture):
+def test_kernels_compile(architecture, source):
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="pip install 'stillsun[gpu-check]'")
     try:
         nvrtc.nvrtcVersion()
     except RuntimeError as error:
         pytest.skip(f"NVRTC not found: {error}")
-    code = SOURCE.read_bytes()
+    code = source.read_bytes()
     made, program = nvrtc.nvrtcCreateProgram(code, b"kernels.cu", 0, [], [])
     assert made == nvrtc.nvrtcResult.NVRTC_SUCCESS
     options = [b"-std=c++17", f"--gpu-architecture={architecture}".encode()]

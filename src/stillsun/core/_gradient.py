@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from stillsun.core._device import kept, run_kernel
 from stillsun.core._threads import over_blocks
-from stillsun.core.backend import Backend
+from stillsun.core.backend import Backend, to_host
 from stillsun.core.tiles import Axis, Lattice, whole
 
 #: Width of the Gaussian window as a share of the kernel. The sums of a correlation window (a quarter of
@@ -27,6 +28,7 @@ _LEAST_DETAIL = 0.01  # of the mean: gradient power that is taken for none
 _REACH = 2.3  # sigmas at which the window is cut off
 _LEAST_SHARE = 0.25  # of a tile's window must have data
 _SUMS = 6
+_STRIPE = 64  # pixels of a whole frame that a thread of a device sums
 
 
 def refine_tiles(image: Any, reference: Any, points: Lattice, bins: int, backend: Backend) -> tuple[Any, Any]:
@@ -113,7 +115,11 @@ def _tile_sums(image: Any, reference: Any, points: Lattice, bins: int, width: fl
     """Windowed sums of each tile: gradient products yy, yx, xx, times difference y, x, share of data."""
     binned = Lattice(image.shape, points.y.binned(bins), points.x.binned(bins))
     windows = _window(binned.y, width), _window(binned.x, width)
-    return (_sums_generic if backend.is_gpu else _sums_numba)(image, reference, binned, windows, backend)
+    if backend.is_gpu:
+        firsts = windows[0][0], windows[1][0]
+        weights = *kept(_weights, backend, binned.y, width), *kept(_weights, backend, binned.x, width)
+        return _sums_device(image, reference, binned, firsts, weights, backend)
+    return _sums_numba(image, reference, binned, windows, backend)
 
 
 def _ridge(sums: Any) -> float:
@@ -153,12 +159,15 @@ def refine_frame(image: Any, reference: Any, backend: Backend) -> np.ndarray:
         (2,) float64, order y, x, pixels; the same step with all pixels in one window, at most
         `LARGEST_SHIFT` long, 0 without structure.
     """
-    rows, columns = image.shape
-    weights = np.ones(rows, np.float32), np.ones(columns, np.float32)
-    points = whole(image.shape)
-    measure = _sums_generic if backend.is_gpu else _sums_numba
-    sums = measure(image, reference, points, ((0, weights[0]), (0, weights[1])), backend)
-    yy, yx, xx, ey, ex, _ = (float(s) for s in sums[:, 0, 0])
+    if backend.is_gpu:
+        stripes = (Axis(_STRIPE, _STRIPE, 0, -(-size // _STRIPE)) for size in image.shape)
+        weights = 2 * kept(_ones, backend, _STRIPE)
+        parts = _sums_device(image, reference, Lattice(image.shape, *stripes), (0, 0), weights, backend)
+        sums = to_host(parts.sum(axis=(1, 2)))
+    else:
+        ones = ((0, *_ones(size)) for size in image.shape)
+        sums = _sums_numba(image, reference, whole(image.shape), tuple(ones), backend)[:, 0, 0]
+    yy, yx, xx, ey, ex, _ = (float(s) for s in sums)
     det = yy * xx - yx * yx
     if det <= 1e-6 * (yy + xx) ** 2:
         return np.zeros(2)
@@ -174,6 +183,34 @@ def _window(axis: Axis, width: float) -> tuple[int, np.ndarray]:
     places = np.arange(first, int(np.floor(centre + _REACH * sigma)) + 1)
     weights = np.exp(-((places - centre) ** 2) / (2 * sigma**2))
     return first, (weights / weights.sum()).astype(np.float32)
+
+
+def _weights(axis: Axis, width: float) -> tuple[np.ndarray]:
+    return (_window(axis, width)[1],)
+
+
+def _ones(size: int) -> tuple[np.ndarray]:
+    return (np.ones(size, np.float32),)
+
+
+def _sums_device(
+    image: Any,
+    reference: Any,
+    points: Lattice,
+    firsts: tuple[int, int],
+    weights: tuple[Any, ...],
+    backend: Backend,
+) -> Any:
+    rows, columns = points.shape
+    tiles_y, tiles_x = points.count
+    lines = backend.xp.empty((_SUMS, rows, tiles_x), np.float32)
+    sums = backend.xp.empty((_SUMS, tiles_y, tiles_x), np.float64)
+    both = backend.contiguous(np.float32, image, reference)
+    along = rows, columns, tiles_x, firsts[1], points.x.step, len(weights[1])
+    run_kernel("tile_lines", (rows, tiles_x), (*both, weights[1], lines), along, backend)
+    across = rows, tiles_y, tiles_x, firsts[0], points.y.step, len(weights[0])
+    run_kernel("tile_columns", sums.shape, (lines, weights[0], sums), across, backend)
+    return sums
 
 
 def _sums_numba(image: Any, reference: Any, points: Lattice, windows: Any, backend: Backend) -> Any:
@@ -245,31 +282,3 @@ def _sums(image, reference, first_y, step_y, weights_y, first_x, step_x, weights
                 for x in range(max(left, 0), min(left + len(weights_x), columns)):
                     total += weights_x[x - left] * line[x]
                 sums[k, j, t] = total
-
-
-def _sums_generic(image: Any, reference: Any, points: Lattice, windows: Any, backend: Backend) -> Any:
-    xp = backend.xp
-    twice = image + reference
-    gy, gx = xp.full_like(image, np.nan), xp.full_like(image, np.nan)
-    near, far = np.float32(8 / 24), np.float32(1 / 24)
-    gy[2:-2] = near * (twice[3:-1] - twice[1:-3]) - far * (twice[4:] - twice[:-4])
-    gx[:, 2:-2] = near * (twice[:, 3:-1] - twice[:, 1:-3]) - far * (twice[:, 4:] - twice[:, :-4])
-    e = reference - image
-    there = xp.isfinite(gy + gx + e)
-    gy, gx, e = (xp.where(there, a, 0) for a in (gy, gx, e))
-    along = [
-        backend.asarray(_band(size, axis, *part))
-        for size, axis, part in zip(image.shape, (points.y, points.x), windows, strict=True)
-    ]
-    products = (gy * gy, gy * gx, gx * gx, gy * e, gx * e, there.astype(np.float32))
-    return xp.stack([(along[0] @ p @ along[1].T) for p in products]).astype(np.float64)
-
-
-def _band(size: int, axis: Axis, first: int, weights: np.ndarray) -> np.ndarray:
-    """Window weights as a matrix (tiles, size) float32."""
-    matrix = np.zeros((axis.count, size), np.float32)
-    for tile in range(axis.count):
-        left = first + tile * axis.step
-        a, b = max(left, 0), min(left + len(weights), size)
-        matrix[tile, a:b] = weights[a - left : b - left]
-    return matrix

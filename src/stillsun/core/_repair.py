@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from stillsun.core._device import kept, run_kernel
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend
 
@@ -48,42 +49,47 @@ def repair(shifts: Any, measured: Any, limit: float, slack: float, backend: Back
     neighbours (sigma one tile, else four, else the mean of all). The others are left as they are: a
     median filter over all would cost more accuracy than it brings.
     """
-    xp, ndimage = backend.xp, backend.ndimage
+    xp = backend.xp
     shifts = shifts.astype(np.float32)
-    if not bool(measured.any()):
+    known = int(measured.sum())
+    if not known:
         return xp.zeros_like(shifts), 0.0
-    if backend.is_gpu:
-        differs = xp.stack([abs(s - ndimage.median_filter(s, size=3, mode="nearest")) for s in shifts])
-    else:
-        differs = _differences(shifts)
+    differs = _differences_device(shifts, backend) if backend.is_gpu else _differences(shifts)
     scatter = 1.4826 * float(xp.median(differs[:, measured]))
     good = measured & (differs < _OUTLIER * scatter + slack).all(axis=0) & (abs(shifts) <= limit).all(axis=0)
-    if not bool(good.any()):
-        return xp.zeros_like(shifts), 1.0
     count = int(good.sum())
-    fill = _fill_generic if backend.is_gpu else _fill
+    if not count:
+        return xp.zeros_like(shifts), 1.0
+    fill = _fill_device if backend.is_gpu else _fill
     shifts = xp.where(good, shifts, np.float32(0))
     mean = shifts.sum(axis=(1, 2), dtype=np.float64) / count
-    return fill(shifts, good, mean.astype(np.float32), backend), 1 - count / int(measured.sum())
+    return fill(shifts, good, mean.astype(np.float32), backend), 1 - count / known
+
+
+def _differences_device(shifts: Any, backend: Backend) -> Any:
+    (values,) = backend.contiguous(np.float32, shifts)
+    out = backend.xp.empty_like(values)
+    run_kernel("median_distance", values.shape, (values, out), values.shape[1:], backend)
+    return out
 
 
 def _fill(shifts: np.ndarray, good: np.ndarray, mean: np.ndarray, backend: Backend) -> np.ndarray:
-    lines = [_weights(sigma) for sigma in _NEIGHBOURS]
+    lines = _lines()
     filled, there = shifts.copy(), good.astype(np.float32)
     over_blocks(lambda a, b: _fill_missing(shifts, there, mean, *lines, filled, a, b), len(good), backend)
     return filled
 
 
-def _fill_generic(shifts: Any, good: Any, mean: Any, backend: Backend) -> Any:
-    xp, smooth = backend.xp, backend.ndimage.gaussian_filter
-    weight = good.astype(np.float32)
-    filled = xp.where(good, shifts, mean[:, None, None])
-    for sigma in reversed(_NEIGHBOURS):  # the closer neighbours, where there are any, have the last word
-        near = smooth(weight, sigma, mode="constant", truncate=_REACH)
-        for axis in range(2):
-            value = smooth(shifts[axis], sigma, mode="constant", truncate=_REACH) / xp.maximum(near, _LEAST)
-            filled[axis] = xp.where(good | (near <= _LEAST), filled[axis], value)
+def _fill_device(shifts: Any, good: Any, mean: Any, backend: Backend) -> Any:
+    filled = backend.xp.empty_like(shifts)
+    lines = kept(_lines, backend)
+    numbers = *good.shape, *(len(line) // 2 for line in lines), np.float32(_LEAST)
+    run_kernel("fill_missing", good.shape, (shifts, good, mean, *lines, filled), numbers, backend)
     return filled
+
+
+def _lines() -> tuple[np.ndarray, ...]:
+    return tuple(_weights(sigma) for sigma in _NEIGHBOURS)
 
 
 def _weights(sigma: int) -> np.ndarray:

@@ -173,9 +173,8 @@ def _peaks_generic(surfaces: Any, reach: int, xp: Any) -> tuple[Any, Any]:
     each = xp.arange(count)
     inside = (reach == 1) | ((abs(by) < reach) & (abs(bx) < reach))
     positive = surfaces[each, by % size, bx % width] > 0
-    values = xp.stack(
-        [surfaces[each, (by + y) % size, (bx + x) % width] for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    ).astype(np.float64)
+    near = xp.arange(9)[:, None]
+    values = surfaces[each, (by + near // 3 - 1) % size, (bx + near % 3 - 1) % width].astype(np.float64)
     c = xp.asarray(_FIT) @ values
     det = 4 * c[3] * c[4] - c[5] * c[5]
     curved = (det > 0) & (c[3] < 0)

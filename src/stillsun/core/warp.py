@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from stillsun.core._device import kept, run_kernel
 from stillsun.core._taps import INTERPOLATIONS, PHASES, row_kernel, weight_table
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend
@@ -94,10 +95,14 @@ def resample(
         raise ConfigError(
             "unknown interpolation", expected=" or ".join(INTERPOLATIONS), found=repr(interpolation)
         )
+    taps = INTERPOLATIONS[interpolation]
     if backend.is_gpu:
-        return _resample_generic(image, displacement, interpolation, backend)
+        moved = backend.xp.empty(image.shape, np.float32)
+        arrays = *backend.contiguous(np.float32, image, displacement), *kept(_table, backend, interpolation)
+        run_kernel("resample", image.shape, (*arrays, moved), (*image.shape, taps, PHASES), backend)
+        return moved
     out = np.empty(image.shape, np.float32)
-    kernel, table = row_kernel(INTERPOLATIONS[interpolation]), weight_table(interpolation)
+    kernel, table = row_kernel(taps), weight_table(interpolation)
     image, displacement = np.ascontiguousarray(image), np.ascontiguousarray(displacement)
     over_blocks(
         lambda start, stop: kernel(image, displacement, table, out, start, stop), image.shape[0], backend
@@ -105,28 +110,8 @@ def resample(
     return out
 
 
-def _resample_generic(image: Any, displacement: Any, interpolation: str, backend: Backend) -> Any:
-    xp = backend.xp
-    rows, columns = image.shape
-    table = backend.asarray(weight_table(interpolation))
-    taps = INTERPOLATIONS[interpolation]
-    first, weights = [], []
-    for axis, size in enumerate((rows, columns)):
-        at = xp.arange(size, dtype=np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
-        whole = xp.floor(-displacement[axis])
-        phase = (-displacement[axis] - whole) * np.float32(PHASES)
-        index = xp.minimum(phase.astype(np.int32), PHASES - 1)
-        part = (phase - index)[..., None]
-        weights.append(table[index] + part * (table[index + 1] - table[index]))
-        first.append((at + whole).astype(np.int32) - (taps // 2 - 1))
-    out = xp.zeros((rows, columns), np.float32)
-    for j in range(taps):
-        row = xp.clip(first[0] + j, 0, rows - 1)
-        line = xp.zeros_like(out)
-        for i in range(taps):
-            line += weights[1][..., i] * image[row, xp.clip(first[1] + i, 0, columns - 1)]
-        out += weights[0][..., j] * line
-    return out
+def _table(interpolation: str) -> tuple[np.ndarray]:
+    return (weight_table(interpolation),)
 
 
 def resample_box(box: tuple[int, int, int, int], displacement: Any, backend: Backend) -> Any:
@@ -254,13 +239,18 @@ def add_control_points(field: Any, parts: Sequence[tuple[Any, Lattice]], bins: i
     rows, columns = field.shape[1:]
     terms = []
     for grid, points in parts:
-        places = *_places(points.y, rows, bins), *_places(points.x, columns, bins)
-        terms.append((backend.asarray(grid, dtype=np.float32) / np.float32(bins), *places))
+        shifts = backend.asarray(grid, dtype=np.float32) / np.float32(bins)
+        (values,) = backend.contiguous(np.float32, shifts)
+        if backend.is_gpu:
+            at = (
+                *kept(_places, backend, points.y, rows, bins),
+                *kept(_places, backend, points.x, columns, bins),
+            )
+            sizes = rows, columns, *values.shape[1:]
+            run_kernel("add_control_points", (rows, columns), (values, *at, field), sizes, backend)
+        else:
+            terms.append((values, *_places(points.y, rows, bins), *_places(points.x, columns, bins)))
     if backend.is_gpu:
-        for grid, *at in terms:
-            along_y = backend.asarray(_matrix(at[0], at[1], grid.shape[1]))
-            along_x = backend.asarray(_matrix(at[2], at[3], grid.shape[2]))
-            field += along_y @ grid @ along_x.T
         return
 
     def work(start: int, stop: int) -> None:
@@ -274,14 +264,6 @@ def add_control_points(field: Any, parts: Sequence[tuple[Any, Lattice]], bins: i
 @lru_cache(maxsize=64)
 def _places(axis: Axis, size: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
     return axis.at(bins * np.arange(size) + (bins - 1) / 2)
-
-
-def _matrix(first: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    size = len(first)
-    matrix = np.zeros((size, count), np.float32)
-    for k in range(4):
-        np.add.at(matrix, (np.arange(size), np.clip(first + k - 1, 0, count - 1)), weights[k])
-    return matrix
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
