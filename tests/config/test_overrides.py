@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stillsun.cli import main
-from stillsun.config.compose import load_settings
+from stillsun.config.compose import hydra_settings, load_settings
 from stillsun.errors import ConfigError
 
 OBSERVATION = """
@@ -43,6 +43,24 @@ def test_any_path_is_taken_as_it_is(tmp_path, name):
 def test_any_text_is_taken_as_it_is(observation, text):
     chosen = [f"observation_file={observation}", "observation.author=me", f"observation.object={text}"]
     assert load_settings(chosen).run.observation.object == ("me" if "$" in text else text)
+
+
+def test_the_home_directory_is_known_where_a_path_stands(observation, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    observation.write_text(OBSERVATION.replace("work_dir: work", "work_dir: ~/work"))
+    chosen = [f"observation_file={observation}", "align.cache=~/cache", "observation.object=~ 5 deg"]
+    run = load_settings(chosen).run
+    assert (run.observation.work_dir, run.align.cache) == ("/home/me/work", "/home/me/cache")
+    assert run.observation.object == "~ 5 deg"
+    told = hydra_settings(chosen)
+    assert (told.run.dir, told.sweep.dir) == ("/home/me/work", "/home/me/work/multirun")
+
+
+def test_how_a_job_is_run_is_not_in_its_name(observation):
+    chosen = [f"observation_file={observation}", "destretch.window=5", "align.min_significance=9"]
+    how = ["backend=numpy", "backend.threads=2", "executor=dask", "executor.workers=2", "plan=true"]
+    told = hydra_settings([*chosen, *how])
+    assert told.sweep.subdir == "align.min_significance=9,destretch.window=5"
 
 
 def _faults(*words):

@@ -52,7 +52,8 @@ def config_directory() -> Path:
 
 
 def register_schema() -> None:
-    """Make the typed schema known to Hydra."""
+    """Make the typed schema known to Hydra, and ``${home:PATH}``, which expands a leading ``~``."""
+    OmegaConf.register_new_resolver("home", _at_home, replace=True)
     ConfigStore.instance().store(name="run_schema", node=RunConfig, provider="stillsun")
 
 
@@ -223,12 +224,21 @@ def settings_from(composed: DictConfig) -> Settings:
     findings = list(check_tree(plain, RunConfig))
     if findings:
         raise ConfigError(findings=findings)
-    run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), composed))
+    run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), _at_home(plain)))
     stages = {name: _channel_stages(run, channel) for name, channel in run.observation.channels.items()}
     findings = list(check_run(run, stages))
     if findings:
         raise ConfigError(findings=findings)
     return Settings(run, stages)
+
+
+def _at_home(value: Any) -> Any:
+    """Texts that begin with the user's home directory, which no shell expands behind ``=``."""
+    if isinstance(value, str):
+        return str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
+    if isinstance(value, dict):
+        return {key: _at_home(entry) for key, entry in value.items()}
+    return [_at_home(entry) for entry in value] if isinstance(value, list) else value
 
 
 def settings_from_record(configuration: Mapping[str, Any], work: Path) -> Settings:

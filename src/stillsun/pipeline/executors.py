@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from stillsun.config.schema import ExecutorConfig, ExecutorName
 from stillsun.errors import ConfigError
+
+_GET_DASK = "pip install 'stillsun[dask]', or use executor=serial"
 
 
 class _Inline(Executor):
@@ -21,6 +24,25 @@ class _Inline(Executor):
         except Exception as error:  # belongs to the caller who asks for the result
             future.set_exception(error)
         return future
+
+
+def check_executor(config: ExecutorConfig) -> list[str]:
+    """
+    Look whether what runs the tasks is installed.
+
+    Parameters
+    ----------
+    config : ExecutorConfig
+        Choice and size.
+
+    Returns
+    -------
+    list of str
+        What is missing.
+    """
+    if config.name is ExecutorName.dask and find_spec("distributed") is None:
+        return [f"executor=dask: Dask is not installed; {_GET_DASK}"]
+    return []
 
 
 @contextmanager
@@ -59,7 +81,7 @@ def open_executor(config: ExecutorConfig, cores: int, channels: int) -> Iterator
     except ImportError as error:
         raise ConfigError(
             "executor=dask: Dask is not installed",
-            remedy="pip install 'stillsun[dask]', or use executor=serial",
+            remedy=_GET_DASK,
         ) from error
     if config.address is None:
         count = config.workers or max(1, min(cores, channels))

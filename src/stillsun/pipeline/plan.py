@@ -222,6 +222,10 @@ def _task(
     found = space.find(stage, channel, wanted)
     if found is not None and stage.name not in forced and not remade:
         return Task(stage, channel, wanted, Action.reuse, found[0])
+    try:
+        stage.check(_options(settings, stage, channel))
+    except ConfigError as error:
+        plan.findings.append(str(error))
     return Task(stage, channel, wanted, Action.make, space.target(stage))
 
 
@@ -262,11 +266,15 @@ def _missing(settings: Settings, stage: Stage, channel: str, product: str, chose
     )
 
 
+def _options(settings: Settings, stage: Stage, channel: str) -> Any:
+    return getattr(settings.run, stage.name) if stage.whole else settings.stages[channel][stage.name]
+
+
 def _ingredients(
     settings: Settings, stage: Stage, channel: str, backend: str, inputs: Mapping[str, str]
 ) -> dict[str, Any]:
     run = settings.run
-    options = getattr(run, stage.name) if stage.whole else settings.stages[channel][stage.name]
+    options = _options(settings, stage, channel)
     kept = plain(options)
     for key in stage.ignores:
         *groups, name = key.split(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from stillsun.errors import ConfigError, StillsunError
 from stillsun.io import inventory
 from stillsun.pipeline.compare import record_job
 from stillsun.pipeline.console import ESSENTIAL, FILE_ONLY, bars_wanted, logging_to
+from stillsun.pipeline.executors import check_executor
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.provenance import PROVENANCE
@@ -104,12 +106,24 @@ def prepare(
         lambda stage: stage.name in changed,
         tuple(overrides or ()),
     )
-    findings = check_files(settings, stages)
+    findings = check_executor(settings.run.executor)
+    findings += [] if settings.run.plan else _check_place(space.work)
+    findings += check_files(settings, stages)
     plan = Plan() if findings else make_plan(settings, stages, space, backend.name)
     findings += plan.findings
     if findings:
         raise ConfigError(findings=list(dict.fromkeys(findings)))
     return plan, space, backend
+
+
+def _check_place(work: Path) -> list[str]:
+    """Look whether results can be written."""
+    place = next(p for p in (work, *work.parents) if p.exists())
+    if not place.is_dir():
+        return [f"observation.work_dir: {place} is a file, not a directory"]
+    if not os.access(place, os.W_OK | os.X_OK):
+        return [f"observation.work_dir: {place} cannot be written to; ask for the right, or choose another"]
+    return []
 
 
 def reduce(

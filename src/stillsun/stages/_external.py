@@ -20,6 +20,31 @@ from stillsun.stages.base import StageContext
 
 log = logging.getLogger(__name__)
 
+
+def program_of(config: SpeckleConfig) -> Program:
+    """
+    The external program that the options name.
+
+    Parameters
+    ----------
+    config : SpeckleConfig
+        Options of the stage.
+
+    Returns
+    -------
+    Program
+        It may not be there, see `Program.check`.
+    """
+    place = config.kisip
+    return Program(
+        bin=Path(place.bin or "."),
+        lib=None if place.lib is None else Path(place.lib),
+        processes=config.processes,
+        mpirun=place.mpirun,
+        executable=place.executable,
+    )
+
+
 _AT_ONCE = 100
 """Bursts on disk at one time, unless they are kept."""
 _OUTPUT_IMAGES = 14
@@ -45,14 +70,7 @@ class ExternalRun:
         self._ctx = ctx
         self._config: SpeckleConfig = ctx.config
         self._reader = reader
-        place = self._config.kisip
-        self._program = Program(
-            bin=Path(place.bin or "."),
-            lib=None if place.lib is None else Path(place.lib),
-            processes=self._config.processes,
-            mpirun=place.mpirun,
-            executable=place.executable,
-        )
+        self._program = program_of(self._config)
         self._files = BurstFiles(ctx, reader)
         self._job = self._files.job
 

@@ -240,6 +240,9 @@ class Stage:
         True: runs once for the whole observation, with an `ObservationContext`.
     always : bool
         True: belongs to every run of its channel, whatever stages are chosen.
+    check : callable
+        ``check(options)`` raises ConfigError where something is not there that the stage's options name, such
+        as a program; called before any work.
     """
 
     name: str
@@ -256,6 +259,7 @@ class Stage:
     ignores: tuple[str, ...] = ()
     whole: bool = False
     always: bool = False
+    check: Callable[[Any], None] = lambda options: None
 
 
 __all__ = ["ChannelPaths", "ChannelView", "Field", "ObservationContext", "Progress", "Stage", "StageContext"]

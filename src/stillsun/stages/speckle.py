@@ -22,7 +22,7 @@ from stillsun.speckle.masking.noise import FlatFrames
 from stillsun.speckle.stack import tile_aligned_mean, tile_centres
 from stillsun.stages._beside import read_ahead
 from stillsun.stages._burstfiles import BurstFiles
-from stillsun.stages._external import ExternalRun
+from stillsun.stages._external import ExternalRun, program_of
 from stillsun.stages.base import Field, Stage, StageContext
 
 _OPTIONS = (
@@ -185,6 +185,11 @@ def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
     }
 
 
+def _check(config: SpeckleConfig) -> None:
+    if config.engine is SpeckleEngine.kisip:
+        program_of(config).check()
+
+
 STAGE = Stage(
     name="speckle",
     version=3,
@@ -199,4 +204,5 @@ STAGE = Stage(
         "keep_bursts",
         *(f"kisip.{key}" for key in ("bin", "lib", "mpirun", "executable", "retries")),
     ),
+    check=_check,
 )
