@@ -204,6 +204,10 @@ class ObservationContext:
         logging.getLogger("stillsun.notes").warning("%s", text)
 
 
+def _nothing_named(options: Any) -> None:
+    """The options name nothing that must be there."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """
@@ -259,7 +263,7 @@ class Stage:
     ignores: tuple[str, ...] = ()
     whole: bool = False
     always: bool = False
-    check: Callable[[Any], None] = lambda options: None
+    check: Callable[[Any], None] = _nothing_named
 
 
 __all__ = ["ChannelPaths", "ChannelView", "Field", "ObservationContext", "Progress", "Stage", "StageContext"]
