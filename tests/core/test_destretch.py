@@ -212,8 +212,8 @@ def test_a_peak_of_the_field_that_one_large_tile_sees_is_not_lost():
     assert np.abs(error).max() < 1
 
 
-@pytest.mark.parametrize("place", [(0, 30), (63, 30), (30, 0), (30, 71)])
-def test_a_single_hole_in_the_outermost_line_is_no_data(place):
+@pytest.mark.parametrize("place", [(0, 30), (63, 30), (30, 0), (30, 71), (30, 41)])
+def test_a_single_hole_is_no_data_wherever_it_is(place):
     image = granules((64, 72))
     image[place] = np.nan
     frame = Levels(image, CPU)
@@ -221,7 +221,11 @@ def test_a_single_hole_in_the_outermost_line_is_no_data(place):
     moved, valid = frame.move(field, "lanczos4")
     assert np.isfinite(moved).all()
     np.testing.assert_array_equal(valid, np.isfinite(image))
-    assert np.isnan(frame.level(1)[place])
+    for bins in (1, 2, 4):
+        there = np.zeros((64 // bins, 72 // bins), bool)
+        there[place[0] // bins, place[1] // bins] = True
+        there[[0, -1]] = there[:, [0, -1]] = True
+        np.testing.assert_array_equal(np.isnan(frame.level(bins)), there)
 
 
 def test_dead_frame_is_returned_as_it_is():
