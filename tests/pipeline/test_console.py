@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import time
@@ -62,6 +63,40 @@ def test_the_file_has_everything_and_the_console_the_essential(tmp_path, capsys,
     assert "a detail" not in shown
     assert ("a step" in shown) is not quiet
     assert "of a library" not in shown
+
+
+def test_a_full_disk_is_said_once_and_stops_nothing(tmp_path, capsys, monkeypatch):
+    log = logging.getLogger("stillsun.test")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(console, "write_json", full)
+    with logging_to(tmp_path / "stillsun.log", quiet=False):
+        with monkeypatch.context() as patch:
+            patch.setattr(logging.FileHandler, "format", full)
+            log.info("one")
+            log.info("two")
+        log.info("three")
+        with Progress("label", bars=False, file=tmp_path / "progress.json") as progress:
+            progress(1, 2)
+    shown = capsys.readouterr().err
+    assert shown.count("the log cannot be written: [Errno 28] No space left on device") == 1
+    assert "Traceback" not in shown
+    assert "three" in (tmp_path / "stillsun.log").read_text()
+
+
+def test_a_terminal_that_is_gone_stops_nothing(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    with logging_to(tmp_path / "stillsun.log", quiet=False):
+        logging.getLogger("stillsun.test").warning("nobody reads it")
+        with Progress("label", bars=True) as progress:
+            progress(1, 2)
+    assert "nobody reads it" in (tmp_path / "stillsun.log").read_text()
 
 
 def test_a_bar_broken_by_a_narrower_terminal_is_wiped(monkeypatch):

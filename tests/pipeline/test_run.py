@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from stillsun.config.compose import load_settings
 from stillsun.config.schema import StageName
 from stillsun.core.backend import get_backend
-from stillsun.errors import InputError
+from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import Field, StoreReader
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, make_plan
@@ -197,6 +199,39 @@ def test_a_failure_stops_what_follows_but_not_the_other_channel(observation, tmp
     manifest = json.loads((tmp_path / "work" / ".stillsun" / "manifest.json").read_text())
     assert manifest["tasks"]["A/destretch"]["state"] == "failed"
     assert manifest["tasks"]["A/export"]["state"] == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), r"work/A: no room.*Make room"),
+        (
+            OSError(errno.ENOSPC, "x (file write failed: filename = '/w/a.h5', errno = 28)"),
+            r"^/w/a\.h5: no room",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/raw/a.fit"), r"^/raw/a\.fit: not allowed"),
+        (OSError(errno.EIO, "Input/output error", "/raw/a.fit"), r"^/raw/a\.fit: cannot be read"),
+        (MemoryError("Unable to allocate 9 GiB"), r"out of memory; found Unable to allocate 9 GiB"),
+    ],
+)
+def test_what_the_machine_refuses_is_said_in_words(observation, error, said):
+    def refused(ctx):
+        raise error
+
+    stages = {**STAGES, "destretch": replace(STAGES["destretch"], run=refused)}
+    _, outcome = _go(observation, "channels=[A]", stages=stages)
+    assert isinstance(outcome.failed["A/destretch"], StillsunError)
+    assert re.search(said, str(outcome.failed["A/destretch"]))
+
+
+def test_a_record_that_cannot_be_written_stops_nothing(observation, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("stillsun.pipeline.record.write_json", full)
+    _, outcome = _go(observation, "channels=[A]")
+    assert not outcome.failed
+    assert "the record of the run cannot be written" in caplog.text
 
 
 def test_a_stopped_stage_goes_on_where_it_was(observation, tmp_path):

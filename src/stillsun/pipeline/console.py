@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,11 +44,18 @@ class _Bar(tqdm):
         def print_status(text: str) -> None:
             nonlocal shown
             above = len(shown) - 1 + sum(max(0, length - 1) // _columns(file) for length in shown)
-            file.write("\r" + (f"\x1b[{above}A" if above else "") + "\x1b[J" + text)
-            file.flush()
+            # The terminal may be gone: the run is not.
+            with suppress(OSError):
+                file.write("\r" + (f"\x1b[{above}A" if above else "") + "\x1b[J" + text)
+                file.flush()
             shown = [len(line) for line in text.split("\n")]
 
         return print_status
+
+    def close(self) -> None:
+        """See tqdm."""
+        with suppress(OSError):
+            super().close()
 
 
 def _columns(file: Any) -> int:
@@ -59,10 +66,30 @@ def _columns(file: Any) -> int:
 
 
 class _BarHandler(logging.StreamHandler):
-    """Writes above a progress bar instead of through it."""
+    """Writes above a progress bar instead of through it; nothing stops when nobody reads it any more."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that nothing fails for, and that goes on when a full disk has room again."""
+
+    _complete = True
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once that the log has a gap."""
+        if self._complete:
+            self._complete = False
+            _LOG.warning(
+                "%s: the log cannot be written: %s", self.baseFilename, sys.exc_info()[1], extra=CONSOLE_ONLY
+            )
+
+    def close(self) -> None:
+        """See logging; what could not be written is given up."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager
@@ -85,7 +112,7 @@ def logging_to(file: Path, *, quiet: bool, console: bool = True) -> Iterator[Non
         The block runs.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(file, encoding="utf-8")
+    to_file = _LogFile(file, encoding="utf-8")
     to_file.addFilter(lambda record: not hasattr(record, "console_only"))
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     to_console = _BarHandler(sys.stderr)
@@ -179,17 +206,17 @@ class Progress:
         self._written = now
         since, first = self._first
         # Rows that an earlier run had done say nothing of the pace.
-        write_json(
-            file,
-            {
-                "task": self.label,
-                "done": int(done),
-                "total": int(total),
-                "first": first,
-                "since": since,
-                "at": time.time(),
-            },
-        )
+        said = {
+            "task": self.label,
+            "done": int(done),
+            "total": int(total),
+            "first": first,
+            "since": since,
+            "at": time.time(),
+        }
+        # A task does not fail because it cannot say how far it is.
+        with suppress(OSError):
+            write_json(file, said)
 
 
 def read_progress(file: Path) -> dict[str, Any] | None:

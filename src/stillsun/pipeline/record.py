@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import time
@@ -21,6 +22,7 @@ from stillsun.pipeline.plan import Action, Plan, Task
 from stillsun.pipeline.provenance import versions
 from stillsun.pipeline.workspace import Workspace, write_json
 
+_LOG = logging.getLogger(__name__)
 _KEPT = ("seconds", "ended", "error", "notes")
 
 
@@ -134,7 +136,11 @@ class RunRecord:
                 elif values.get("state") in ("done", "failed", "skipped", "empty"):
                     values = {"ended": time.time(), **values}
                 entries[name] = {**old, "expected": expected, **values}
-            write_json(self._layout.manifest, {**record, **about, "tasks": entries})
+            try:
+                write_json(self._layout.manifest, {**record, **about, "tasks": entries})
+            except OSError as error:
+                # The products count, and who wants to know sees that no run goes on.
+                _LOG.warning("%s: the record of the run cannot be written: %s", self._layout.manifest, error)
 
 
 def _process() -> dict[str, Any]:

@@ -23,6 +23,7 @@ from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, Plan, Task, input_tasks
 from stillsun.pipeline.record import RunRecord
+from stillsun.pipeline.systemerrors import told_in_words
 from stillsun.pipeline.workspace import Workspace, read_stamp, write_stamp
 
 _LOG = logging.getLogger(__name__)
@@ -259,7 +260,7 @@ def run_task(
         How it ended.
     """
     start = time.monotonic()
-    with ExitStack() as stack:
+    with told_in_words(task.layout.channel(task.channel).directory), ExitStack() as stack:
         if log is not None:
             stack.enter_context(logging_to(log, quiet=True, console=False))
         waited = stack.enter_context(_locked(task.layout.lock(task.channel), task.name))
@@ -274,15 +275,15 @@ def run_task(
         else:
             context = stage_context(task, plan, settings, backend, progress, notes, stack)
         files = task.stage.run(context)
-    state = "made"
-    stamp = task.layout.stamp(task.channel, task.stage.name)
-    if task.stage.writes:
-        notes = _stored_notes(task)
-    elif files is None:
-        stamp.unlink(missing_ok=True)
-        state = "empty"
-    else:
-        write_stamp(stamp, task.layout.work, task.digest, list(files), notes)
+        state = "made"
+        stamp = task.layout.stamp(task.channel, task.stage.name)
+        if task.stage.writes:
+            notes = _stored_notes(task)
+        elif files is None:
+            stamp.unlink(missing_ok=True)
+            state = "empty"
+        else:
+            write_stamp(stamp, task.layout.work, task.digest, list(files), notes)
     return TaskResult(state, notes, time.monotonic() - start)
 
 

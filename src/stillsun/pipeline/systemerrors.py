@@ -1,0 +1,85 @@
+"""What the machine refuses, in words: a full disk, no permission, no memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stillsun.errors import StillsunError
+
+# HDF5 tells the name in its text only.
+_NAMED = re.compile(r"filename = '([^']*)'")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def told_in_words(place: Path) -> Iterator[None]:
+    """
+    Let errors of the operating system pass as ones that a user can act on.
+
+    Parameters
+    ----------
+    place : Path
+        Where the block works, for errors that do not say it themselves.
+
+    Yields
+    ------
+    None
+        The block.
+
+    Raises
+    ------
+    StillsunError
+        In place of what the block raises.
+    """
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise in_words(error, place) from error
+
+
+def in_words(error: OSError | MemoryError, place: Path | None = None) -> StillsunError:
+    """
+    Say what a user can do about an error of the operating system.
+
+    Parameters
+    ----------
+    error : OSError or MemoryError
+        The error.
+    place : Path, optional
+        What it is about, where it does not say so itself.
+
+    Returns
+    -------
+    StillsunError
+        File, what was found, and the remedy.
+    """
+    if isinstance(error, MemoryError):
+        return StillsunError(
+            "out of memory",
+            file=place,
+            found=str(error) or None,
+            remedy="Free memory, or work on fewer channels at a time: channels=[...], executor.workers",
+        )
+    named = _NAMED.search(str(error))
+    file = error.filename or (named.group(1) if named else place)
+    found = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _FULL:
+        return StillsunError(
+            "no room to write",
+            file=file,
+            found=found,
+            remedy="Make room, or choose another observation.work_dir",
+        )
+    if error.errno in _REFUSED:
+        return StillsunError(
+            "not allowed", file=file, found=found, remedy="Give the user who runs this the permission"
+        )
+    return StillsunError(
+        "cannot be read or written", file=file, found=found, remedy="Look after the file and its disk"
+    )
