@@ -64,6 +64,17 @@ def test_round_trip(tmp_path):
         assert set(store.names()) == set(LAYOUT.fields)
 
 
+def test_notes_without_end_are_cut_between_two_letters(tmp_path):
+    path = tmp_path / "a.h5"
+    with create_store(path, LAYOUT, "d1") as store:
+        # Behind one letter of a byte, two bytes each: the limit lies inside one of them.
+        store.write_notes(["x" + "±" * 40_000])
+    with StoreReader(path) as store:
+        (note,) = store.notes
+    assert set(note) == {"x", "±"}
+    assert 65_534 <= len(note.encode()) <= 65_536
+
+
 def test_an_error_leaves_no_finished_store_and_the_next_run_goes_on(tmp_path):
     path = tmp_path / "a.h5"
     with pytest.raises(RuntimeError), create_store(path, LAYOUT, "d1") as store:
