@@ -547,6 +547,17 @@ def test_interrupted_export_goes_on(tmp_path):
     assert fits.getdata(files[2]).shape == SHAPE
 
 
+def test_products_made_again_are_exported_again(tmp_path):
+    old = {p: fits.getheader(p) for p in Night(tmp_path, disk="hmi.fits").export()}
+    assert "SOLAR-ALIGN" in next(iter(old.values()))["PRSTEP*"].values()
+    # The same digest, but nobody is there this time to accept the match.
+    assert set(Night(tmp_path).export()) == set(old)
+    for path in old:
+        header = fits.getheader(path)
+        assert "SOLAR-ALIGN" not in header["PRSTEP*"].values()
+        assert header["DIGEST"] == old[path]["DIGEST"]
+
+
 def test_new_content_replaces_and_removes_old_files(tmp_path):
     night = Night(tmp_path)
     old = night.export(reconstructed=True)

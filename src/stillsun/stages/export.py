@@ -36,8 +36,9 @@ def run(ctx: StageContext) -> list[Path]:
     """
     Write the channel's FITS files.
 
-    Files of this digest that are there and whole stay untouched, so that an interrupted export goes on
-    where it was; files of the channel that an earlier run made of other things are removed.
+    Files of this digest that are whole, and newer than the products they are made of, stay untouched, so
+    that an interrupted export goes on where it was; files of the channel that an earlier run made of other
+    things are removed.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ def run(ctx: StageContext) -> list[Path]:
         sets.append((ctx.paths.post_speckle, "1", partial(_oriented, ctx, cards.orientation)))
     total = len(sets) * cards.frames
     files: list[Path] = []
-    with _Writer(ctx.digest, ctx.progress, total) as writer:
+    is_current = _currency(ctx)
+    with _Writer(is_current, ctx.progress, total) as writer:
         for directory, level, read in sets:
             template = HeaderTemplate(
                 common_cards(ctx, cards, level), processing_steps(ctx, level), cards.comments
@@ -71,7 +73,7 @@ def run(ctx: StageContext) -> list[Path]:
                 )
     for directory in (ctx.paths.destretched, ctx.paths.post_speckle):
         _remove_stale(directory, cards.name_pattern, files)
-    calibration = list(_calibration_files(ctx)) if ctx.config.calibration else []
+    calibration = list(_calibration_files(ctx, is_current)) if ctx.config.calibration else []
     stale = rf"{re.escape(ctx.channel)}_({'|'.join(_CALIBRATION)})\.fits"
     _remove_stale(ctx.paths.directory, stale, calibration)
     _remove_stale(ctx.paths.directory, re.escape(_SCALE), calibration)
@@ -81,8 +83,10 @@ def run(ctx: StageContext) -> list[Path]:
 class _Writer:
     """Writes files in a thread of its own while the next frames are read."""
 
-    def __init__(self, digest: str, progress: Callable[[int, int], None], total: int) -> None:
-        self._digest, self._progress, self._total = digest, progress, total
+    def __init__(
+        self, is_current: Callable[[Path], bool], progress: Callable[[int, int], None], total: int
+    ) -> None:
+        self._is_current, self._progress, self._total = is_current, progress, total
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="stillsun-export")
         self._pending: list[Future[None]] = []
         self._done = 0
@@ -100,7 +104,7 @@ class _Writer:
         self, path: Path, read: Callable[[], Any], template: HeaderTemplate, values: Mapping[str, Any]
     ) -> None:
         """Queue one file, unless it is there already."""
-        if is_product(path, self._digest):
+        if self._is_current(path):
             self._step()
             return
         while len(self._pending) >= _IN_FLIGHT:
@@ -116,18 +120,29 @@ class _Writer:
         self._progress(self._done, self._total)
 
 
+def _currency(ctx: StageContext) -> Callable[[Path], bool]:
+    """
+    Tells whether a file needs no writing.
+
+    A stage that is done again may end otherwise with the same digest: a person refuses the match to the
+    Sun, a download succeeds now. So a file must not be older than the products either.
+    """
+    made = max(store.path.stat().st_mtime_ns for store in ctx.inputs.values())
+    return lambda path: is_product(path, ctx.digest) and path.stat().st_mtime_ns >= made
+
+
 def _write_frame(path: Path, image: np.ndarray, template: HeaderTemplate, values: Mapping[str, Any]) -> None:
     header = template.fill({**values, **_data_cards(image, path), "DATE": _now()})
     write_product(path, image, header, check_header)
 
 
-def _calibration_files(ctx: StageContext) -> Iterator[Path]:
+def _calibration_files(ctx: StageContext, is_current: Callable[[Path], bool]) -> Iterator[Path]:
     store, orientation = ctx.inputs["calibration"], Orientation.from_steps(_turns(ctx))
     for name in _CALIBRATION:
         if name not in store:
             continue
         path = ctx.paths.directory / f"{ctx.channel}_{name}.fits"
-        if not is_product(path, ctx.digest):
+        if not is_current(path):
             image = store.read(name)
             shared = common_cards(ctx, None, "0.5")
             header = build_header(
