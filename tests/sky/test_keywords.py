@@ -68,6 +68,8 @@ def test_a_complete_header_has_no_fault():
         ({"DATE-END": "2025-09-03T14:21:52.000"}, "not in order"),
         ({"ENDOBS": "2025-09-03T14:21:52.456"}, "ENDOBS: expected DATE-END"),
         ({"XPOSURE": 2.5}, "XPOSURE: 2.5 s do not fit"),
+        ({"TEXPOSUR": 2.2}, "TEXPOSUR: expected XPOSURE"),
+        ({"WAVE": 656.0}, "WAVE: expected WAVELNTH"),
         ({"DATE-BEG": "yesterday"}, "DATE-BEG: expected an ISO 8601 time"),
         ({"CDELT1": -0.06}, "CDELT1: expected a positive scale"),
     ],

@@ -22,6 +22,14 @@ _TYPES: dict[str, Any] = {"text": str, "time": str, "int": int, "float": (float,
 # Half a millisecond at either end of a time.
 _ROUNDING_S = 0.0011
 _MJD_ERROR = 2e-9
+# Names of earlier and other conventions for one value.
+_SAME = (
+    ("STARTOBS", "DATE-BEG"),
+    ("DATE-OBS", "DATE-BEG"),
+    ("ENDOBS", "DATE-END"),
+    ("TEXPOSUR", "XPOSURE"),
+    ("WAVE", "WAVELNTH"),
+)
 
 
 def check_header(header: fits.Header, *, frame: bool = True) -> list[str]:
@@ -82,7 +90,7 @@ def _times(header: fits.Header) -> Iterator[str]:
         key = "MJDREF" if name == "DATEREF" else f"MJD-{name[-3:]}"
         if key in header and not abs(header[key] - day) < _MJD_ERROR:
             yield f"{key}: {header[key]} is not {name} = {dates[name]}"
-    for name, other in (("STARTOBS", "DATE-BEG"), ("DATE-OBS", "DATE-BEG"), ("ENDOBS", "DATE-END")):
+    for name, other in _SAME:
         if name in header and header.get(other) != header[name]:
             yield f"{name}: expected {other} = {header.get(other)}, found {header[name]}"
     if not {"DATE-BEG", "DATE-AVG", "DATE-END"} <= days.keys():
