@@ -1,10 +1,11 @@
 """
-Time of calibration, speckle reconstruction and destretch on a GPU against what they move and compute.
+All that is to be known of a GPU in one go: do results agree with the CPU's, how fast is it, where time goes.
 
-    python scripts/bench/bench_gpu.py                    # 2048 x 2048 x 64, and agreement with the CPU
-    python scripts/bench/bench_gpu.py --model            # the model alone; needs no GPU
+    PYTHONPATH=src python scripts/bench/bench_gpu.py --json gpu.json    # three minutes, five at most
+    PYTHONPATH=src python scripts/bench/bench_gpu.py --model            # the model alone; needs no GPU
 
-Needs NumPy, SciPy, Numba and CuPy only. Every step is timed with the device synchronised before and behind
+Needs NumPy, SciPy, Numba and CuPy only. What fails is said and left out. The CPU's results come from a second
+process, which works while CUDA compiles. Every step is timed with the device synchronised before and behind
 it, so that their sum is a little more than the time of the whole, which is measured apart. "copy" is the
 device's own rate for a plain copy, the yardstick of the steps that move bytes.
 """
@@ -12,33 +13,51 @@ device's own rate for a plain copy, the yardstick of the steps that move bytes.
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
 import time
+import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from stillsun import destretch, get_backend, reconstruct
+from stillsun import destretch_series, get_backend, reconstruct
+from stillsun.core import _levels, _solve, destretch
 from stillsun.core.backend import Backend, to_host
 from stillsun.core.batch import raw_block
 from stillsun.core.calibrate import correct_frames, make_correction
+from stillsun.core.quality import frame_quality
+from stillsun.core.reference import RunningReference
+from stillsun.core.similarity import match_images
+from stillsun.core.statistics import average_frames
+from stillsun.errors import ConfigError
 from stillsun.speckle.masking import device, device_methods, reconstruction
 from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
 from stillsun.speckle.masking.subfield import Geometry, tracking_plan
+from stillsun.speckle.stack import tile_aligned_mean
 
 DIAMETER, WAVELENGTH, SCALE = 762.0, 430.5, 0.048
 SUBFIELD, APODISED, REACH = 7.0, 0.3, 0.45
 LIMIT = DIAMETER * 1e-3 / (WAVELENGTH * 1e-9) * np.pi / 648_000 * SCALE
-CPU = get_backend("numpy")
 KERNELS = (0, 128, 64, 32, 12)
+_TESTS_SECONDS = 90
 # Share of the equations that the recursive start uses, and sweeps after it in plain seeing.
 START, SWEEPS = 0.33, 4
 # Where the steps are called from, by the names there.
-STEPS = {
+SPECKLE_STEPS = {
     "prepare": (reconstruction, "prepare"),
     "background": (reconstruction, "_surface"),
     "frame tracking": (reconstruction, "frame_shifts"),
@@ -48,7 +67,20 @@ STEPS = {
     "bispectrum": (device_methods, "mean_bispectra"),
     "phases": (device_methods, "solve_phases"),
     "registration": (device, "register_subfields"),
+    "to the host": (device, "to_host"),
+    "noise (host)": (reconstruction, "subfield_noise"),
     "seeing (host)": (reconstruction, "_fit"),
+}
+DESTRETCH_STEPS = {
+    "ready the frame": (destretch, "Levels"),
+    "background": (_levels, "high_pass"),
+    "whole frame": (_solve, "_whole_frame"),
+    "tiles: correlation": (_solve, "correlate_tiles"),
+    "tiles: gradient": (_solve, "refine_tiles"),
+    "tiles: last step": (_solve, "polish_tiles"),
+    "repair": (_solve, "repair"),
+    "residual": (_solve, "_residual"),
+    "to the host": (destretch, "to_host"),
 }
 
 
@@ -72,7 +104,7 @@ class Load:
     operations: float = 0.0
 
 
-def loads(side: int, frames: int) -> dict[str, Load]:
+def loads(side: int, frames: int, subfield: float = SUBFIELD) -> dict[str, Load]:
     """
     Model of the reconstruction of one burst.
 
@@ -82,13 +114,15 @@ def loads(side: int, frames: int) -> dict[str, Load]:
         Rows and columns of a frame.
     frames : int
         Frames of the burst.
+    subfield : float, optional
+        Side of a subfield, arcsec.
 
     Returns
     -------
     dict
         Load of each step.
     """
-    size = subfield_size(SUBFIELD, (SCALE, SCALE), (side, side))
+    size = subfield_size(subfield, (SCALE, SCALE), (side, side))
     geometry = Geometry(size, (LIMIT, LIMIT), min(round(REACH / SCALE), size // 8), 0.95, 0.1, 0.1, APODISED)
     lattice = subfield_lattice((side, side), size, APODISED)
     plan = tracking_plan(geometry)
@@ -141,28 +175,31 @@ def loads(side: int, frames: int) -> dict[str, Load]:
 
 class Stopwatch:
     """
-    Times the steps of a reconstruction.
+    Times the steps of a computation.
 
     Parameters
     ----------
+    steps : mapping
+        Module and name of each.
     backend : Backend
         The device.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, steps: Mapping[str, tuple[Any, str]], backend: Backend) -> None:
+        self._places = {name: place for name, place in steps.items() if hasattr(*place)}
         self._backend = backend
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
-    def steps(self) -> Iterator[None]:
-        """Within this block every step is timed."""
-        plain = {name: getattr(*place) for name, place in STEPS.items()}
-        for name, (module, attribute) in STEPS.items():
+    def running(self) -> Iterator[None]:
+        """Within this block every step is timed; one within another counts for both."""
+        plain = {name: getattr(*place) for name, place in self._places.items()}
+        for name, (module, attribute) in self._places.items():
             setattr(module, attribute, self._timed(name, plain[name]))
         try:
             yield
         finally:
-            for name, (module, attribute) in STEPS.items():
+            for name, (module, attribute) in self._places.items():
                 setattr(module, attribute, plain[name])
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,7 +224,7 @@ def wait(backend: Backend) -> None:
         The device.
     """
     if backend.is_gpu:
-        backend.xp.cuda.Device().synchronize()
+        backend.xp.cuda.get_current_stream().synchronize()
 
 
 def quickest(work: Callable[[], Any], backend: Backend, repeat: int) -> float:
@@ -245,158 +282,504 @@ def make_burst(side: int, frames: int) -> np.ndarray:
     return burst
 
 
-def agreement(found: Any, expected: Any) -> float:
+def agreement(found: np.ndarray, expected: np.ndarray, scale: float | None = None) -> float:
     """
-    Relative rms difference.
+    Rms difference.
 
     Parameters
     ----------
-    found, expected : array_like
-        Of one shape.
+    found, expected : numpy.ndarray
+        Of one shape, float64.
+    scale : float, optional
+        Unit; the rms contrast of what is expected by default.
 
     Returns
     -------
     float
-        Rms of the difference over the rms contrast of what is expected.
+        Infinite where one is finite and the other is not.
     """
-    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
+    there = np.isfinite(expected)
+    if not np.array_equal(there, np.isfinite(found)):
+        return float("inf")
+    scale = float(expected[there].std()) if scale is None else scale
+    return float(np.sqrt(np.mean((found - expected)[there] ** 2)) / scale)
 
 
-def speckle(burst: np.ndarray, backend: Backend, options: argparse.Namespace) -> None:
+def cases(side: int, frames: int, subfield: float) -> dict[str, tuple[Callable[[Backend], Any], float]]:
     """
-    Print time and load of every step of the reconstruction.
+    What both backends compute, and how far they may differ.
 
     Parameters
     ----------
-    burst : numpy.ndarray
-        (frames, rows, columns).
+    side, frames : int
+        Rows and columns, and frames.
+    subfield : float
+        Side of the subfields, arcsec.
+
+    Returns
+    -------
+    dict
+        By name: function of the backend, and limit of `agreement`; pixels for displacements.
+    """
+    burst = make_burst(side, frames)
+    odd = burst.copy()
+    odd[1], odd[0, :5], odd[:, side // 2, side // 3] = np.nan, np.nan, 7
+    raw = np.clip(burst, 0, 65535).astype(np.uint16)
+    still = np.ones((side, side))
+    dead = np.zeros((side, side), bool)
+    dead[3::17, 5::19] = True
+    kernels = tuple(k for k in KERNELS if k <= side // 2)
+
+    def speckled(backend: Backend, data: np.ndarray = burst, **options: Any) -> Any:
+        found = reconstruct(
+            backend.asarray(data), SCALE, WAVELENGTH, backend=backend, subfield_arcsec=subfield, **options
+        )
+        return found.image
+
+    def moved(backend: Backend, **options: Any) -> Any:
+        options = {"window": 3, "kernels": kernels, **options}
+        return destretch_series(list(burst[:4]), backend=backend, **options).displacement
+
+    def calibrated(backend: Backend) -> Any:
+        correction = make_correction(100 * still, still, dead, backend=backend)
+        return to_host(correct_frames([raw_block(raw)], correction))
+
+    def targets(backend: Backend) -> Any:
+        wide = ndimage.gaussian_filter(burst[0], 2.0)
+        edge = side // 16
+        found = match_images(wide, wide[edge:, : side - edge], (0.1, 0.1), (0.1, 0.1), backend=backend)
+        return [*found.translation, found.rotation_deg]
+
+    return {
+        "speckle": (speckled, 1e-3),
+        "speckle, frames and pixels missing": (lambda b: speckled(b, odd), 1e-3),
+        "speckle, Knox-Thompson": (lambda b: speckled(b, method="knox_thompson"), 1e-3),
+        "speckle, adaptive optics": (lambda b: speckled(b, ao_used=True), 1e-3),
+        "destretch, px": (moved, 0.01),
+        "destretch, fixed reference, px": (lambda b: moved(b, reference="fixed"), 0.01),
+        "destretch, flows kept, px": (lambda b: moved(b, preserve_flows=True), 0.01),
+        "calibrate": (calibrated, 1e-5),
+        "averages": (
+            lambda b: (
+                average_frames(lambda i, j: [raw_block(raw[i:j])], frames, saturation=65535, backend=b).mean
+            ),
+            1e-6,
+        ),
+        "quality": (lambda b: np.stack(frame_quality(burst, backend=b)), 1e-4),
+        "tile-aligned mean": (lambda b: tile_aligned_mean(burst, backend=b).image, 1e-3),
+        "match of targets": (targets, 1e-3),
+    }
+
+
+class Record:
+    """
+    What was found: printed as it comes, and kept in a file.
+
+    Parameters
+    ----------
+    file : Path or None
+        JSON, written anew with everything that is added.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self.found: dict[str, dict[str, Any]] = defaultdict(dict)
+
+    def add(self, section: str, name: str, value: Any, unit: str = "", verdict: bool | None = None) -> None:
+        """
+        Print and keep a value.
+
+        Parameters
+        ----------
+        section, name : str
+            What it is.
+        value : object
+            Number or text.
+        unit : str, optional
+            Of a number.
+        verdict : bool, optional
+            Whether it is as it should be.
+        """
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        judged = {None: "", True: "  as it should be", False: "  NOT AS IT SHOULD BE"}[verdict]
+        print(f"  {name:<38}{shown:>12} {unit}{judged}", flush=True)
+        self.found[section][name] = {"value": value, "unit": unit, "good": verdict}
+        if self._file is not None:
+            self._file.write_text(json.dumps(self.found, indent=1))
+
+    def bad(self) -> list[str]:
+        """
+        What is not as it should be.
+
+        Returns
+        -------
+        list of str
+            Section and name.
+        """
+        return [
+            f"{section}: {name}"
+            for section, values in self.found.items()
+            for name, value in values.items()
+            if value["good"] is False
+        ]
+
+
+def machine(backend: Backend, options: argparse.Namespace, record: Record) -> None:
+    """
+    Versions, and the rates of plain copies.
+
+    Parameters
+    ----------
     backend : Backend
         The device.
     options : argparse.Namespace
         From the command line.
+    record : Record
+        Where to put it.
     """
-    there = backend.asarray(burst)
-
-    def work() -> None:
-        reconstruct(there, SCALE, WAVELENGTH, backend=backend)
-
-    whole = quickest(work, backend, options.repeat)
-    watch = Stopwatch(backend)
-    with watch.steps():
-        work()
-    model = loads(burst.shape[1], len(burst))
-    print(f"{'step':<20}{'ms':>9}{'memory GB':>11}{'GB/s':>8}{'cache GB/s':>12}{'GFLOP/s':>10}")
-    for name, seconds in watch.seconds.items():
-        load = model.get(name, Load())
-        rates = (value / seconds / 1e9 for value in (load.memory, load.cache, load.operations))
-        numbers = "{:8.0f}{:12.0f}{:10.0f}".format(*rates)
-        print(f"{name:<20}{1e3 * seconds:9.1f}{load.memory / 1e9:11.2f}{numbers}")
-    rest = sum(load.memory for name, load in model.items() if name not in watch.seconds)
-    print(f"{'rest':<20}{1e3 * (whole - sum(watch.seconds.values())):9.1f}{rest / 1e9:11.2f}")
-    print(f"{'speckle, whole':<20}{1e3 * whole:9.1f}")
-    small = burst[:, : options.compare, : options.compare]
-    images = [reconstruct(small, SCALE, WAVELENGTH, backend=b).image for b in (backend, CPU)]
-    print(f"  difference to the CPU, {options.compare} px: {agreement(*images):.1e}")
-
-
-def copy_rate(backend: Backend, size: int, repeat: int) -> float:
-    """
-    Rate of a plain copy in the device's memory.
-
-    Parameters
-    ----------
-    backend : Backend
-        The device.
-    size : int
-        Bytes.
-    repeat : int
-        Runs.
-
-    Returns
-    -------
-    float
-        Bytes read and written a second.
-    """
-    one, two = (backend.xp.ones(size // 4, dtype=np.float32) for _ in range(2))
+    xp, runtime = backend.xp, getattr(backend.xp.cuda, "runtime", None)
+    record.add("machine", "device", backend.device)
+    record.add("machine", "memory", backend.memory / 2**30, "GiB")
+    record.add("machine", "shared memory of a block", backend.shared_memory, "bytes")
+    record.add("machine", "cores", get_backend("numpy").threads)
+    record.add("machine", "Python", platform.python_version())
+    for name in ("numpy", "scipy", "numba", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy"):
+        try:
+            record.add("machine", name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            continue
+    if runtime is not None:
+        record.add("machine", "driver speaks CUDA", runtime.driverGetVersion())
+        record.add("machine", "CuPy's CUDA", runtime.runtimeGetVersion())
+    size = min(2**28, 16 * options.frames * options.side**2)
+    here = np.ones(size // 4, dtype=np.float32)
+    one, two = (xp.asarray(here) for _ in range(2))
 
     def copy() -> None:
         two[...] = one
 
-    return 2 * one.nbytes / quickest(copy, backend, repeat)
+    works = {"copy": copy, "to the device": lambda: xp.asarray(here), "to the host": lambda: to_host(one)}
+    for name, work in works.items():
+        seconds = quickest(work, backend, options.repeat)
+        record.add("machine", name, (2 if work is copy else 1) * here.nbytes / seconds / 1e9, "GB/s")
 
 
-def calibrate(burst: np.ndarray, backend: Backend, options: argparse.Namespace) -> None:
+def agree(backend: Backend, options: argparse.Namespace, record: Record, expected: Callable[[], Any]) -> None:
     """
-    Print the time of decoding and calibrating a burst of raw frames in host memory.
+    Compare with the CPU, and a second time with itself.
 
     Parameters
     ----------
-    burst : numpy.ndarray
-        (frames, rows, columns).
     backend : Backend
         The device.
     options : argparse.Namespace
         From the command line.
+    record : Record
+        Where to put it.
+    expected : callable
+        Gives the CPU's results by name.
     """
-    raw = np.clip(burst, 0, 65535).astype(np.uint16)
-    frame = np.ones(raw.shape[1:])
-    correction = make_correction(100 * frame, frame, backend=backend)
+    found = {}
+    for name, (work, _) in cases(options.compare, options.frames, options.subfield).items():
+        start = time.perf_counter()
+        try:
+            found[name] = np.asarray(work(backend), dtype=np.float64), time.perf_counter() - start
+            same = np.array_equal(found[name][0], np.asarray(work(backend)), equal_nan=True)
+            # The match of targets sums by atomic additions, in any order.
+            record.add("the same bytes twice", name, same, verdict=same or name == "match of targets")
+        except Exception as error:
+            traceback.print_exc()
+            record.add("agreement with the CPU", name, f"{type(error).__name__}: {error}", verdict=False)
+    known = expected()
+    for name, (_, limit) in cases(options.compare, options.frames, options.subfield).items():
+        if name not in found:
+            continue
+        if name not in known:
+            record.add("agreement with the CPU", name, "not compared", verdict=False)
+            continue
+        pixels = name.endswith("px")
+        difference = agreement(found[name][0], known[name], 1.0 if pixels else None)
+        record.add("agreement with the CPU", name, difference, f"limit {limit:g}", difference <= limit)
+        record.add("first use, compilation included", name, found[name][1], "s")
+
+
+@lru_cache(maxsize=1)
+def raw_burst(side: int, frames: int) -> np.ndarray:
+    """
+    Raw frames.
+
+    Parameters
+    ----------
+    side, frames : int
+        Rows and columns, and frames.
+
+    Returns
+    -------
+    numpy.ndarray
+        (frames, side, side) uint16.
+    """
+    return np.clip(make_burst(side, frames), 0, 65535).astype(np.uint16)
+
+
+def calibration(backend: Backend, options: argparse.Namespace, record: Record) -> None:
+    """
+    Time of decoding and calibrating a burst of raw frames in host memory.
+
+    Parameters
+    ----------
+    backend : Backend
+        The device.
+    options : argparse.Namespace
+        From the command line.
+    record : Record
+        Where to put it.
+    """
+    raw = raw_burst(options.side, options.frames)
+    still = np.ones(raw.shape[1:])
+    correction = make_correction(100 * still, still, backend=backend)
     out = backend.xp.empty(raw.shape, dtype=np.float32)
     seconds = quickest(lambda: correct_frames([raw_block(raw)], correction, out), backend, options.repeat)
-    rate = raw.nbytes / seconds / 1e9
-    print(f"calibrate: {1e3 * seconds:.1f} ms, {rate:.1f} GB/s of raw frames from host memory")
-    expected = correct_frames([raw_block(raw[:2])], make_correction(100 * frame, frame, backend=CPU))
-    print(f"  difference to the CPU: {agreement(to_host(out[:2]), expected):.1e}")
+    record.add("calibrate", "a burst", 1e3 * seconds, "ms")
+    record.add("calibrate", "raw frames from host memory", raw.nbytes / seconds / 1e9, "GB/s")
 
 
-def move(burst: np.ndarray, backend: Backend, options: argparse.Namespace) -> None:
+def speckle(backend: Backend, options: argparse.Namespace, record: Record) -> None:
     """
-    Print the time of destretching a frame.
+    Time and load of every step of the reconstruction, and of bursts that follow one another.
 
     Parameters
     ----------
-    burst : numpy.ndarray
-        (frames, rows, columns), of which two are used.
     backend : Backend
         The device.
     options : argparse.Namespace
         From the command line.
+    record : Record
+        Where to put it.
     """
-    pair = [backend.asarray(burst[k]) for k in (0, 1)]
-    seconds = quickest(lambda: destretch(*pair, kernels=KERNELS, backend=backend), backend, options.repeat)
-    print(f"destretch: {1e3 * seconds:.1f} ms a frame, kernels {KERNELS}")
-    small = burst[:2, : options.compare, : options.compare]
-    images = [destretch(*small, kernels=KERNELS, backend=b).image for b in (backend, CPU)]
-    print(f"  difference to the CPU, {options.compare} px: {agreement(*images):.1e}")
+    raw = raw_burst(options.side, options.frames)
+    still = np.ones(raw.shape[1:])
+    correction = make_correction(100 * still, still, backend=backend)
+    there = correct_frames([raw_block(raw)], correction)
+
+    def work(frames: Any = there) -> None:
+        reconstruct(frames, SCALE, WAVELENGTH, backend=backend, subfield_arcsec=options.subfield)
+
+    whole = quickest(work, backend, options.repeat)
+    record.add("speckle", "a burst", whole, "s", whole < 1.0 if options.judged else None)
+    watch = Stopwatch(SPECKLE_STEPS, backend)
+    with watch.running():
+        work()
+    model = loads(options.side, options.frames, options.subfield)
+    print(f"  {'step':<20}{'ms':>9}{'memory GB':>11}{'GB/s':>8}{'cache GB/s':>12}{'GFLOP/s':>10}")
+    for name, seconds in watch.seconds.items():
+        load = model.get(name, Load())
+        rates = (value / seconds / 1e9 for value in (load.memory, load.cache, load.operations))
+        numbers = "{:8.0f}{:12.0f}{:10.0f}".format(*rates)
+        print(f"  {name:<20}{1e3 * seconds:9.1f}{load.memory / 1e9:11.2f}{numbers}")
+        record.found["speckle, steps, ms"][name] = {"value": 1e3 * seconds, "unit": "ms", "good": None}
+    record.add("speckle", "what lies between the steps", whole - sum(watch.seconds.values()), "s")
+    # As the pipeline does it: a thread of its own uploads and calibrates the next burst.
+    stream = backend.side_stream()
+
+    def read() -> Any:
+        with stream:
+            return correct_frames([raw_block(raw)], correction)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(read)
+        for number in range(options.repeat + 1):
+            frames, coming = coming.result(), pool.submit(read)
+            if number == 1:
+                start = time.perf_counter()
+            work(frames)
+        coming.result()
+        seconds = (time.perf_counter() - start) / options.repeat
+    record.add("speckle", "a burst of a sequence, from raw frames", seconds, "s")
+    if hasattr(backend.xp, "get_default_memory_pool"):
+        held = backend.xp.get_default_memory_pool().total_bytes() / 2**30
+        record.add("speckle", "memory held at most", held, "GiB", held < 0.75 * backend.memory / 2**30)
 
 
-def main() -> None:
-    """Read the command line and run."""
+def moving(backend: Backend, options: argparse.Namespace, record: Record) -> None:
+    """
+    Time of destretching frames of a running sequence, from host to host, and of its steps.
+
+    Parameters
+    ----------
+    backend : Backend
+        The device.
+    options : argparse.Namespace
+        From the command line.
+    record : Record
+        Where to put it.
+    """
+    for rows, columns, limit in ((1002, 1004, 3.0), (2048, 2048, 5.0)):
+        rows, columns = min(rows, options.side), min(columns, options.side)
+        burst = make_burst(max(rows, columns), 4)[:, :rows, :columns]
+        kernels = tuple(k for k in KERNELS if k <= min(rows, columns) // 2)
+        stream = destretch.Destretcher(RunningReference(10, backend), kernels, backend=backend)
+        times = []
+        for number in range(4 * options.repeat + 4):
+            frame = np.ascontiguousarray(burst[number % len(burst)])
+            wait(backend)
+            start = time.perf_counter()
+            stream.push(frame)
+            times.append(1e3 * (time.perf_counter() - start))
+        name, milliseconds = f"{rows} x {columns}", float(np.median(times[3:]))
+        record.add("destretch", name, milliseconds, "ms", milliseconds <= limit if options.judged else None)
+        watch = Stopwatch(DESTRETCH_STEPS, backend)
+        with watch.running():
+            stream.push(frame)
+        for step, seconds in watch.seconds.items():
+            record.add("destretch", f"{name}, {step}", 1e3 * seconds, "ms")
+
+
+def tests(backend: Backend, options: argparse.Namespace, record: Record) -> None:
+    """
+    The tests that need a device.
+
+    Parameters
+    ----------
+    backend : Backend
+        Not looked at: they make their own.
+    options : argparse.Namespace
+        From the command line.
+    record : Record
+        Where to put it.
+    """
+    root = Path(__file__).parents[2]
+    files = ["tests/core/test_device.py", "tests/speckle/test_masking_device.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=_TESTS_SECONDS)
+    print(done.stdout[-2000:], done.stderr[-2000:])
+    last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
+    record.add("tests", "pytest -m gpu", last, verdict=done.returncode == 0 and " passed" in last)
+
+
+@contextmanager
+def reference(options: argparse.Namespace) -> Iterator[Callable[[], dict[str, np.ndarray]]]:
+    """
+    Let another process compute the CPU's results meanwhile.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        From the command line.
+
+    Yields
+    ------
+    callable
+        Waits for them and gives them by name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "expected.npz"
+        sizes = ["--compare", options.compare, "--frames", options.frames, "--subfield", options.subfield]
+        command = [sys.executable, __file__, "--reference", file, *sizes]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        process = subprocess.Popen([str(part) for part in command], env=environment)
+
+        def results() -> dict[str, np.ndarray]:
+            process.wait(options.budget)
+            with np.load(file) as stored:
+                return dict(stored)
+
+        try:
+            yield results
+        finally:
+            process.kill()
+            process.wait()
+
+
+def write_reference(file: Path, options: argparse.Namespace) -> None:
+    """
+    Compute with the CPU and store.
+
+    Parameters
+    ----------
+    file : Path
+        Where to.
+    options : argparse.Namespace
+        From the command line.
+    """
+    cpu = get_backend("numpy")
+    found = {}
+    for name, (work, _) in cases(options.compare, options.frames, options.subfield).items():
+        try:
+            found[name] = np.asarray(work(cpu), dtype=np.float64)
+        except Exception:
+            traceback.print_exc()
+    np.savez(file, **found)
+
+
+def main(arguments: Sequence[str] | None = None, backend: Backend | None = None) -> int:
+    """
+    Read the command line and run.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        In place of the command line's.
+    backend : Backend, optional
+        In place of the GPU.
+
+    Returns
+    -------
+    int
+        Exit status: 0 if all is as it should be, 1 if not, 2 without a GPU.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backend", choices=("cupy", "numpy"), default="cupy")
-    parser.add_argument("--side", type=int, default=2048, help="rows and columns")
-    parser.add_argument("--frames", type=int, default=64)
-    parser.add_argument("--compare", type=int, default=512, help="side of what the CPU computes, too")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of which the quickest counts")
+    parser.add_argument("--side", type=int, default=2048, help="rows and columns of what is timed")
+    parser.add_argument("--frames", type=int, default=64, help="of a burst")
+    parser.add_argument("--compare", type=int, default=320, help="side of what the CPU computes, too")
+    parser.add_argument("--subfield", type=float, default=SUBFIELD, help="arcsec")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of which the quickest counts")
+    parser.add_argument("--budget", type=float, default=200.0, help="seconds after which nothing is begun")
+    parser.add_argument("--json", type=Path, help="where to keep what was found")
     parser.add_argument("--model", action="store_true", help="print the model, measure nothing")
-    options = parser.parse_args()
+    parser.add_argument("--reference", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.judged = (options.side, options.frames, options.subfield) == (2048, 64, SUBFIELD)
     if options.model:
-        model = loads(options.side, options.frames)
+        model = loads(options.side, options.frames, options.subfield)
         print(f"{'step':<20}{'memory GB':>11}{'cache GB':>10}{'GFLOP':>9}")
         for name, load in model.items():
             print(f"{name:<20}{load.memory / 1e9:11.2f}{load.cache / 1e9:10.1f}{load.operations / 1e9:9.1f}")
-        return
-    backend = get_backend(options.backend)
-    print(f"{backend.device}, {options.frames} frames of {options.side} x {options.side}")
-    print(f"copy: {copy_rate(backend, 2**30, options.repeat) / 1e9:.0f} GB/s")
-    burst = make_burst(options.side, options.frames)
-    calibrate(burst, backend, options)
-    speckle(burst, backend, options)
-    move(burst, backend, options)
+        return 0
+    if options.reference is not None:
+        write_reference(options.reference, options)
+        return 0
+    begin = time.perf_counter()
+    record = Record(options.json)
+    try:
+        backend = get_backend("cupy") if backend is None else backend
+    except ConfigError as error:
+        print(error)
+        return 2
+    with reference(options) as expected:
+        sections: dict[str, Callable[[], None]] = {
+            "machine": lambda: machine(backend, options, record),
+            "agreement with the CPU": lambda: agree(backend, options, record, expected),
+            "speckle": lambda: speckle(backend, options, record),
+            "destretch": lambda: moving(backend, options, record),
+            "calibrate": lambda: calibration(backend, options, record),
+            "tests": lambda: tests(backend, options, record),
+        }
+        for name, section in sections.items():
+            elapsed = time.perf_counter() - begin
+            print(f"{name} ({elapsed:.0f} s)", flush=True)
+            if elapsed > options.budget:
+                record.add(name, "left out", "no time left")
+                continue
+            try:
+                section()
+            except Exception as error:
+                traceback.print_exc()
+                record.add(name, "failed", f"{type(error).__name__}: {error}", verdict=False)
+    print("not as it should be:", "; ".join(record.bad()) or "nothing")
+    return bool(record.bad())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
