@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from stillsun import __version__
 from stillsun.errors import StillsunError
@@ -72,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbs.add_parser("status", help="what is done, what is missing, what to do next")
     )
     overview.configure_report(verbs.add_parser("report", help="make the report of a work directory again"))
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     options = parser.parse_args(arguments)
     action = {
         "simulate": _simulate,
@@ -86,19 +93,55 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(action: Callable[[], int]) -> int:
     """Turn errors into one short message and an exit status."""
     try:
-        return action()
+        with _ended_tidily():
+            return action()
     except StillsunError as error:
         if os.environ.get(_FULL_ERROR) == "1":
             raise
-        print(f"stillsun: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_status
     except BrokenPipeError:
         # Whoever read it has seen enough; the rest of the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("stillsun: interrupted; the same command goes on from here", file=sys.stderr)
+    except (OSError, MemoryError) as error:
+        from stillsun.pipeline.systemerrors import in_words
+
+        if os.environ.get(_FULL_ERROR) == "1":
+            raise
+        _complain(str(in_words(error)))
         return 1
+    except KeyboardInterrupt as error:
+        _complain(f"{str(error) or 'interrupted'}; the same command goes on from here")
+        return 1
+
+
+def _complain(text: str) -> None:
+    # The terminal may be gone.
+    with suppress(OSError):
+        print(f"stillsun: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _ended_tidily() -> Iterator[None]:
+    """Let a polite kill and a closed terminal end the command as Ctrl-C does: with all that it started."""
+
+    def end(number: int, _: object) -> None:
+        for other in taken:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+
+    # With nohup a closed terminal is ignored already.
+    taken = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        taken = []
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -108,6 +151,9 @@ def _simulate(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with Progress("simulate", bars=bars_wanted(True)) as progress:
         command.run(options, progress)
+    path = options.out.expanduser() / "observation.yaml"
+    reduce = shlex.join(["stillsun", "run", f"observation_file={path}"])
+    print(f"{path.parent}: an observation with known truth. Reduce it with: {reduce}")
     return 0
 
 

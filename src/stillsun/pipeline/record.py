@@ -16,6 +16,7 @@ from typing import Any
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import InputError
+from stillsun.pipeline.console import FILE_ONLY
 from stillsun.pipeline.digest import plain
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import Action, Plan, Task
@@ -91,7 +92,12 @@ class RunRecord:
                 "configuration": plain(settings.run),
             }
             self._change(about, {t.name: _entry(t) for t in plan.tasks})
-            yield
+            try:
+                yield
+            except KeyboardInterrupt as error:
+                said = str(error) or "interrupted"
+                _LOG.warning("%s; the same command goes on from here: %s", said, command, extra=FILE_ONLY)
+                raise
             self._change({"ended": time.time()}, {})
 
     def task(self, name: str, **values: Any) -> None:

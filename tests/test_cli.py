@@ -1,0 +1,50 @@
+"""The command itself: how it ends when it is stopped, or when the machine refuses something."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+
+import pytest
+
+from stillsun.cli import main
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_command_with_all_that_it_started(monkeypatch, capsys, number):
+    ended = []
+
+    def run(arguments):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            ended.append(arguments)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr("stillsun.application.run", run)
+    assert main(["run", "x=1"]) == 1
+    assert ended == [["x=1"]]
+    said = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert capsys.readouterr().err == f"stillsun: {said}; the same command goes on from here\n"
+    assert signal.getsignal(number) is before
+
+
+def test_a_closed_terminal_is_ignored_where_the_caller_wants_it(monkeypatch):
+    monkeypatch.setattr("stillsun.application.run", lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["run"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_the_machine_refuses_is_one_line(monkeypatch, capsys):
+    def run(arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", "/no/work")
+
+    monkeypatch.setattr("stillsun.application.run", run)
+    assert main(["run"]) == 1
+    assert capsys.readouterr().err.startswith("stillsun: /no/work: not allowed; found Permission denied.")
