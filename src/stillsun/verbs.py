@@ -68,7 +68,7 @@ def run_sort(options: argparse.Namespace, progress: Callable[[int, int], None]) 
     Raises
     ------
     ConfigError
-        If the draft exists already.
+        If the draft exists already, or there is no such directory.
     InputError
         If there are no data.
     """
@@ -77,6 +77,8 @@ def run_sort(options: argparse.Namespace, progress: Callable[[int, int], None]) 
     from stillsun.io.sorter import sort_sequences
 
     refuse_existing(options.output)
+    if not options.raw.is_dir():
+        raise ConfigError("no such directory", file=options.raw, remedy="Give the directory of the raw files")
     directory = find_sequences(options.raw.resolve())
     found = sort_sequences(directory.sequences, progress)
     print(_table(found))

@@ -106,6 +106,18 @@ def test_help_on_a_group_or_the_last_part_of_a_key(capsys, word, expected):
     assert capsys.readouterr().out.startswith(expected)
 
 
+def test_no_verb_at_all_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "  stillsun sort RAW " in capsys.readouterr().err
+
+
+def test_a_simulation_says_how_to_go_on(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("stillsun.synth.command.run", lambda options, progress: None)
+    assert main(["simulate", str(tmp_path / "my sun")]) == 0
+    command = f"stillsun run 'observation_file={tmp_path / 'my sun'}/observation.yaml'"
+    assert capsys.readouterr().out.strip().endswith(command)
+
+
 def test_the_help_names_every_verb(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])

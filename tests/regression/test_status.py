@@ -19,6 +19,7 @@ from tests.regression.conftest import products, reduce
 from stillsun.cli import main
 from stillsun.errors import InputError
 from stillsun.io.store import part_progress
+from stillsun.pipeline.layout import Layout
 from stillsun.stages import destretch
 
 STAGES = ("calibrate", "assemble", "speckle", "destretch", "register", "align", "export")
@@ -159,6 +160,18 @@ def test_a_directory_without_a_run(tmp_path, capsys):
     (tmp_path / "work" / ".stillsun").mkdir(parents=True)
     (tmp_path / "work" / ".stillsun" / "manifest.json").write_text("{}")
     assert f"found those in {tmp_path / 'work'}. Give one of them" in refused(tmp_path)
+
+
+def test_what_cannot_be_made_here_does_not_hide_that_the_rest_is_done(work, status):
+    manifest = Layout(work).manifest
+    record = json.loads(manifest.read_text())
+    record["tasks"]["movie"] |= {"state": "empty", "notes": ["no encoder"]}
+    manifest.write_text(json.dumps(record))
+    Layout(work).stamp("", "movie").unlink()
+    said = status(work)
+    assert said["state"] == "unfinished"
+    assert said["tasks"]["movie"]["notes"] == ["no encoder"]
+    assert said["next"].startswith(f"look at {work / 'report' / 'index.html'}; all is done but movie: ")
 
 
 def test_the_next_command_is_given_where_the_run_was_started(work, status, tmp_path, monkeypatch):

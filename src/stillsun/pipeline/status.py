@@ -218,9 +218,14 @@ def _next(
             f"from there: {again}"
         )
     if state == "unfinished":
-        notes = [note for task in tasks for note in task.notes]
-        reason = f" ({'; '.join(notes)})" if notes else ""
-        return f"run again to make what is missing or stale{reason}: {again}"
+        left = [task for task in tasks if task.state is not State.done]
+        if all(task.notes for task in left):
+            names = ", ".join(task.name for task in left)
+            return (
+                f"look at {layout.report / 'index.html'}; all is done but {names}: do what is said above, "
+                f"then run again: {again}"
+            )
+        return f"run again to make what is missing or stale: {again}"
     if any(check.holds is False for judged in checks.values() for check in judged):
         return f"look at the conditions that do not hold in {layout.report / 'index.html'}"
     return f"nothing; look at {layout.report / 'index.html'}"
