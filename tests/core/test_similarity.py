@@ -102,8 +102,8 @@ def test_both_directions_agree():
     a = np.radians(forth.rotation_deg)
     t = np.array(forth.translation)
     inverse = -np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) @ t
-    np.testing.assert_allclose(back.translation, inverse, atol=0.03)
-    assert back.rotation_deg == pytest.approx(-forth.rotation_deg, abs=0.02)
+    np.testing.assert_allclose(back.translation, inverse, atol=0.005)
+    assert back.rotation_deg == pytest.approx(-forth.rotation_deg, abs=0.002)
 
 
 def test_dust_in_one_image_does_not_pull():
