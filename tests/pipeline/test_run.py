@@ -180,6 +180,36 @@ def test_force_and_changed_raw_files_and_versions_redo(observation, tmp_path):
     assert sorted(_go(observation, stages=newer)[1].made) == ["A/export", "B/export"]
 
 
+def test_what_follows_from_a_forced_stage_is_made_in_a_later_run(observation, tmp_path):
+    stages = {**STAGES, "destretch": replace(STAGES["destretch"], reads_reference=("calibration",))}
+    _go(observation, stages=stages)
+    only = ("force=[calibrate]", "stages=[calibrate]", "channels=[A]")
+    assert _go(observation, *only, stages=stages)[1].made == ["A/calibrate"]
+    plan, _ = _go(observation, "stages=[export]", "channels=[B]", stages=stages)
+    assert [t.name for t in plan.tasks if t.action is Action.make] == ["B/export"]
+    made = _go(observation, stages=stages)[1].made
+    assert sorted(made) == ["A/destretch", "A/export", "B/destretch", "B/export", "report"]
+    assert _go(observation, stages=stages)[1].made == []
+    assert not list((tmp_path / "work").rglob("*.redo"))
+
+
+def test_a_forced_stage_that_was_stopped_is_done_by_the_next_run(observation, tmp_path):
+    def stop(ctx):
+        raise RuntimeError("stopped")
+
+    _go(observation)
+    stopped = {**STAGES, "destretch": replace(STAGES["destretch"], run=stop)}
+    assert "A/destretch" in _go(observation, "force=[calibrate]", stages=stopped)[1].failed
+    assert sorted(_go(observation)[1].made) == [
+        "A/destretch",
+        "A/export",
+        "B/destretch",
+        "B/export",
+        "report",
+    ]
+    assert _go(observation)[1].made == []
+
+
 def test_a_lost_or_cut_file_is_made_again(observation, tmp_path):
     _go(observation)
     (tmp_path / "work" / "A" / "splineDestretch" / "2.txt").unlink()

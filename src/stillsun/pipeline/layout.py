@@ -79,6 +79,22 @@ class Layout:
         """
         return self.work / ".stillsun" / f"{channel or 'observation'}.{stage}.json"
 
+    def redo(self, channel: str, stage: str) -> Path:
+        """
+        Mark of a result that is to be made again, although its digest is right.
+
+        Parameters
+        ----------
+        channel, stage : str
+            Names; no channel for a stage of the whole observation.
+
+        Returns
+        -------
+        Path
+            An empty file.
+        """
+        return self.work / ".stillsun" / f"{channel or 'observation'}.{stage}.redo"
+
     def lock(self, channel: str) -> Path:
         """
         File that a run locks while it works on a channel.

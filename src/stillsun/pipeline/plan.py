@@ -46,6 +46,8 @@ class Task:
         Make, reuse (same digest), or take (stage not chosen: whatever is there).
     layout : Layout
         Where the result is, or will be.
+    again : bool
+        It is there with this digest, but is made again: it was forced, or something it is made of is made.
     """
 
     stage: Stage
@@ -53,6 +55,7 @@ class Task:
     digest: str
     action: Action
     layout: Layout
+    again: bool = False
 
     @property
     def name(self) -> str:
@@ -85,12 +88,15 @@ class Plan:
         The tasks.
     findings : list of str
         What stands in the way; empty for a plan that can be carried out.
+    redo : list of Path
+        Marks of all that is to be made again, here or, where stage or channel are not chosen, in a later run.
     faulty : set of str
         ``CHANNEL:product`` of the tasks that the findings are about, and of those that would follow.
     """
 
     tasks: list[Task] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    redo: list[Path] = field(default_factory=list)
     faulty: set[str] = field(default_factory=set)
 
     def lookup(self, stage: str, channel: str) -> Task | None:
@@ -181,7 +187,24 @@ def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace,
             task = _task(plan, settings, own, channel, space, backend, chosen, forced)
             if task is not None:
                 plan.tasks.append(task)
+    plan.redo = _marks(plan, settings, stages, space)
     return plan
+
+
+def _marks(plan: Plan, settings: Settings, stages: Mapping[str, Stage], space: Workspace) -> list[Path]:
+    again: set[str] = set()
+    marks: list[Path] = []
+    for stage in stages.values():
+        for channel in [""] if stage.whole else settings.run.observation.channels:
+            task = plan.lookup(stage.name, channel)
+            if task is None or task.action is Action.take:
+                follows = not again.isdisjoint(_input_keys(settings, stage, channel))
+            else:
+                follows = task.again
+            if follows:
+                again.add(f"{channel}:{stage.writes}")
+                marks.append(space.target(stage).redo(channel, stage.name))
+    return marks
 
 
 def _task(
@@ -220,13 +243,15 @@ def _task(
         plan.faulty.add(f"{channel}:{stage.writes}")
         return None
     found = space.find(stage, channel, wanted)
-    if found is not None and stage.name not in forced and not remade:
+    target = space.target(stage)
+    to_redo = stage.name in forced or target.redo(channel, stage.name).exists()
+    if found is not None and not to_redo and not remade:
         return Task(stage, channel, wanted, Action.reuse, found[0])
     try:
         stage.check(_options(settings, stage, channel))
     except ConfigError as error:
         plan.findings.append(str(error))
-    return Task(stage, channel, wanted, Action.make, space.target(stage))
+    return Task(stage, channel, wanted, Action.make, target, again=found is not None)
 
 
 def input_tasks(plan: Plan, settings: Settings, stage: Stage, channel: str) -> dict[str, Task | None]:
@@ -249,11 +274,17 @@ def input_tasks(plan: Plan, settings: Settings, stage: Stage, channel: str) -> d
     dict
         ``CHANNEL:product`` to the task that writes it, or None.
     """
+    keys = _input_keys(settings, stage, channel)
+    return {key: plan.producer(product, owner) for key, (owner, product) in keys.items()}
+
+
+def _input_keys(settings: Settings, stage: Stage, channel: str) -> dict[str, tuple[str, str]]:
+    """``CHANNEL:product`` of all that a stage reads, and both apart."""
     channels = settings.channels if stage.whole else [channel]
     pairs = [(c, p) for c in channels for p in (*stage.reads, *stage.optional)]
     if channel != settings.reference:
         pairs += [(settings.reference, p) for p in stage.reads_reference]
-    return {f"{c}:{p}": plan.producer(p, c) for c, p in pairs}
+    return {f"{c}:{p}": (c, p) for c, p in pairs}
 
 
 def _missing(settings: Settings, stage: Stage, channel: str, product: str, chosen: set[str]) -> str:

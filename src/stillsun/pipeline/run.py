@@ -119,6 +119,10 @@ def execute(
     record = RunRecord(places)
     earlier = record.earlier()
     outcome.notes.update(_earlier_failures(plan, earlier))
+    # Before anything is made: what is to be made again still is after a kill.
+    for mark in plan.redo:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
     with (
         ExitStack() as stack,
         record.kept(settings, backend, space, plan, command),
@@ -264,7 +268,9 @@ def run_task(
         if log is not None:
             stack.enter_context(logging_to(log, quiet=True, console=False))
         waited = stack.enter_context(_locked(task.layout.lock(task.channel), task.name))
+        mark = task.layout.redo(task.channel, task.stage.name)
         if waited and task.is_made():
+            mark.unlink(missing_ok=True)
             return TaskResult("reused", _stored_notes(task), time.monotonic() - start)
         file = task.layout.progress(task.channel)
         progress = stack.enter_context(Progress(task.name, bars=bars, file=file))
@@ -284,6 +290,7 @@ def run_task(
             state = "empty"
         else:
             write_stamp(stamp, task.layout.work, task.digest, list(files), notes)
+        mark.unlink(missing_ok=True)
     return TaskResult(state, notes, time.monotonic() - start)
 
 
