@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -221,22 +220,29 @@ def test_interrupted_caller_leaves_no_process(fakes, fake_program, make_job):
 
 
 KILLED = """
-import os, pickle, signal, sys
-from stillsun.speckle.mpi import make_bursts
+import os, signal, sys
+from pathlib import Path
+from stillsun.speckle._process import run_process
 
-program, job = pickle.loads(sys.stdin.buffer.read())
-make_bursts(program, job, range(2), timeout=20, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+# It says nothing more, so that a closed pipe does not end it.
+program = "sleep 60 & echo $$ $! > pids; cat pids; wait"
+
+def die(marks):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run_process(
+    ["/bin/sh", "-c", program],
+    Path(sys.argv[1]), os.environ, mark=" ", timeout=20, watch=int, on_mark=die,
+)
 """
 
 
-def test_killed_caller_leaves_no_process(fakes, fake_program, make_job):
-    program, job = fake_program(kind="hang", burst=1), make_job(range(2))
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED], input=pickle.dumps((program, job)), capture_output=True, check=False
-    )
+def test_killed_caller_leaves_no_process(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    (call,) = fakes.calls(program.bin)
-    assert not alive(call["pid"])
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 2
+    assert not any(alive(pid) for pid in pids)
 
 
 def test_missing_program_is_named_before_anything(fake_program, make_job):

@@ -24,9 +24,9 @@ _GRACE = 5.0
 # Is told a group of processes; ends it when nobody holds the other end of its input any more.
 _GUARD = """read -r group || exit
 read -r _
-kill -TERM -- "-$group" || exit
-for _ in 1 2 3 4 5; do sleep 1; kill -0 -- "-$group" || exit; done
-kill -KILL -- "-$group"
+kill -s TERM -- "-$group" || exit
+for _ in 1 2 3 4 5; do sleep 1; kill -s 0 -- "-$group" || exit; done
+kill -s KILL -- "-$group"
 """
 _SIGNALLED = re.compile(r"signal:?\s+(?:[a-z ]*\()?(\d+)", re.IGNORECASE)
 
