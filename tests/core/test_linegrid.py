@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from stillsun.core.linegrid import measure_line_grid
+from stillsun.core.linegrid import _judge, measure_line_grid
 from stillsun.errors import InputError
 
 LINES = 3.76
@@ -84,3 +84,17 @@ def test_other_slides_and_small_chips():
 def test_what_is_no_grid_is_refused(image):
     with pytest.raises(InputError, match="line grid"):
         measure_line_grid(image, (0.06, 0.06))
+
+
+def test_lines_that_are_off_their_places_are_what_the_error_tells():
+    rng = np.random.default_rng(7)
+    period, strips, number = 25.0, 12, np.arange(40)
+    off = 0.5 * rng.standard_normal(number.size)
+    across = (10 + period * number + off)[:, None] + 0.05 * rng.standard_normal((number.size, strips))
+    straight = np.polyfit(number, 10 + period * number + off, 1)[::-1]
+    each = np.repeat(number, strips)
+    family = _judge(each, across.ravel(), np.array([*straight, 0.0]), (1 / period, 0.0))
+    # Standard error of the slope of a line through 40 places that are off by half a pixel.
+    assert family.error == pytest.approx(0.5 / np.sqrt(40 * (40**2 - 1) / 12) / period, rel=0.25)
+    assert family.scatter == pytest.approx(0.5 * np.sqrt(2) / period, rel=0.25)
+    assert family.lines == 40
