@@ -5,6 +5,7 @@ import pytest
 import scipy.ndimage as ndimage
 from tests.fakes.device import open_device
 
+from stillsun.core._device import peaks_on_device
 from stillsun.core._gradient import WINDOW_SIGMA as REFINE_SIGMA
 from stillsun.core._gradient import polish_tiles, refine_frame, refine_tiles
 from stillsun.core._repair import repair
@@ -13,7 +14,6 @@ from stillsun.core.correlate import (
     _FIT,
     WINDOW_SIGMA,
     _peaks,
-    _peaks_generic,
     correlate_frames,
     correlate_tiles,
 )
@@ -96,12 +96,12 @@ def test_a_peak_is_inside_the_search_and_positive(compiled):
             -paraboloid((0.0, 0.0)),  # a hollow
         ]
     ).astype(np.float32)
-    shifts, good = _peaks(surfaces, 5, _FIT) if compiled else _peaks_generic(surfaces, 5, np)
+    shifts, good = _peaks(surfaces, 5, _FIT) if compiled else peaks_on_device(surfaces, 5, _FIT, GENERIC)
     assert good.tolist() == [True, True, False, False, False, False]
     np.testing.assert_allclose(shifts[:, :2].T, [(3.7, -2.2), (-1.2, 0.3)], atol=1e-5)
     assert not shifts[:, 2:].any()
     # Where only the neighbours of no shift are looked at, the limit is all there is.
-    shifts, good = _peaks(surfaces, 1, _FIT) if compiled else _peaks_generic(surfaces, 1, np)
+    shifts, good = _peaks(surfaces, 1, _FIT) if compiled else peaks_on_device(surfaces, 1, _FIT, GENERIC)
     assert good.tolist()[1]
     np.testing.assert_allclose(shifts[:, 1], (-1.2, 0.3), atol=1e-5)
 

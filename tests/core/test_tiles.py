@@ -1,16 +1,15 @@
 """Lattice and tiles."""
 
-import dataclasses
-
 import numpy as np
 import pytest
+from tests.fakes.device import open_device
 
 from stillsun.core.backend import get_backend
 from stillsun.core.tiles import alignment, gather, lattice, window
 from stillsun.errors import ConfigError
 
 CPU = get_backend("numpy", threads=2)
-GENERIC = dataclasses.replace(CPU, is_gpu=True, name="generic")
+GENERIC = open_device()
 
 
 @pytest.mark.parametrize("kernel", [4, 5, 6, 12, 13, 16, 32, 33, 50, 64, 128, 300])

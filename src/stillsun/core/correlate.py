@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from stillsun.core._device import peaks_on_device
 from stillsun.core._threads import over_blocks
-from stillsun.core.backend import Backend
+from stillsun.core.backend import Backend, to_host
 from stillsun.core.tiles import Lattice, gather, window
 
 #: Width of the equal Gaussian windows of both tiles, as a share of the kernel.
@@ -85,7 +86,10 @@ def correlate_tiles(
         ours, theirs = backend.fft.rfft2(tiles)
         product = theirs * xp.conj(ours)
         surfaces = backend.fft.irfft2(product, s=(size, size))
-        found, good = _peaks_generic(surfaces, reach, xp) if backend.is_gpu else _peaks(surfaces, reach, _FIT)
+        if backend.is_gpu:
+            found, good = peaks_on_device(surfaces, reach, _FIT, backend)
+        else:
+            found, good = _peaks(surfaces, reach, _FIT)
         shifts[:, part] = found * bins
         measured[part] = good & (share >= _LEAST_SHARE)
 
@@ -126,10 +130,9 @@ def correlate_frames(image: Any, reference: Any, radius: tuple[int, int], backen
     at = int(near.argmax())
     peak = np.array([at // near.shape[1], at % near.shape[1]])
     peak = np.clip(peak, 1, np.array(near.shape) - 2)
-    cut = near[peak[0] - 1 : peak[0] + 2, peak[1] - 1 : peak[1] + 2]
-    found, good = _peaks_generic(xp.roll(cut, (-1, -1), (0, 1))[None], 1, xp)
-    fraction = np.array([float(found[0, 0]), float(found[1, 0])]) if bool(good[0]) else np.zeros(2)
-    return peak - np.array(radius) + fraction
+    cut = to_host(near[peak[0] - 1 : peak[0] + 2, peak[1] - 1 : peak[1] + 2])
+    found, _ = _peaks(np.roll(cut, (-1, -1), (0, 1))[None], 1, _FIT)
+    return peak - np.array(radius) + found[:, 0]
 
 
 @njit(cache=True, nogil=True)
@@ -162,23 +165,3 @@ def _peaks(surfaces, reach, fit):  # type: ignore[no-untyped-def]
         if abs(dy) < 1 and abs(dx) < 1:
             shifts[0, t], shifts[1, t], good[t] = by + dy, bx + dx, True
     return shifts, good
-
-
-def _peaks_generic(surfaces: Any, reach: int, xp: Any) -> tuple[Any, Any]:
-    lags = xp.arange(-reach, reach + 1)
-    count, size, width = surfaces.shape
-    near = surfaces[:, lags[:, None] % size, lags % width]
-    best = near.reshape(count, -1).argmax(axis=1)
-    by, bx = best // len(lags) - reach, best % len(lags) - reach
-    each = xp.arange(count)
-    inside = (reach == 1) | ((abs(by) < reach) & (abs(bx) < reach))
-    positive = surfaces[each, by % size, bx % width] > 0
-    near = xp.arange(9)[:, None]
-    values = surfaces[each, (by + near // 3 - 1) % size, (bx + near % 3 - 1) % width].astype(np.float64)
-    c = xp.asarray(_FIT) @ values
-    det = 4 * c[3] * c[4] - c[5] * c[5]
-    curved = (det > 0) & (c[3] < 0)
-    det = xp.where(curved, det, 1)
-    dy, dx = (c[5] * c[2] - 2 * c[4] * c[1]) / det, (c[5] * c[1] - 2 * c[3] * c[2]) / det
-    good = inside & positive & curved & (abs(dy) < 1) & (abs(dx) < 1)
-    return xp.where(good, xp.stack([by + dy, bx + dx]), 0), good

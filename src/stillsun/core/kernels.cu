@@ -1,8 +1,14 @@
 // Kernels of the destretch on a GPU. Formulas are those of the Numba kernels: _taps.row_kernel,
-// warp._add_control_points, _gradient._sums, _repair._differences, _repair._fill_missing.
+// warp._add_control_points, _gradient._sums, _repair._differences, _repair._fill_missing, tiles._gather,
+// correlate._peaks.
 // One thread computes one value of the result; threads along x take neighbouring columns.
 
 #define SUMS 6
+// Of a block that works on one tile.
+#define THREADS 256
+
+// Dynamic shared memory of whatever kernel runs.
+extern __shared__ float2 shared_memory[];
 
 static __device__ inline int clamped(int index, int length)
 {
@@ -218,4 +224,110 @@ extern "C" __global__ void fill_missing(
     }
     filled[place] = down;
     filled[axis + place] = across;
+}
+
+// Windowed tiles without their weighted mean from two images. Grid (tiles), block of THREADS.
+extern "C" __global__ void gather_tiles(
+    const float* first, const float* second,  // (rows, columns), NaN where there are no data
+    const int* starts_y, const int* starts_x,  // (tiles): first row and column, perhaps outside the frame
+    const float* weights,       // (size, size)
+    float* tiles,               // (2, tiles, size, size)
+    float* share,               // (tiles): of the window's weight that has data
+    int rows, int columns, int size)
+{
+    double* sums = (double*)shared_memory;  // (4, THREADS)
+    const int t = blockIdx.x, number = threadIdx.x, pixels = size * size;
+    const size_t layer = (size_t)gridDim.x * pixels;
+    const int top = starts_y[t], left = starts_x[t];
+    double whole = 0.0, total = 0.0, mean_a = 0.0, mean_b = 0.0;
+    for (int i = number; i < pixels; i += THREADS) {
+        const int y = top + i / size, x = left + i % size;
+        const float weight = weights[i];
+        float a = 0.0f, b = 0.0f;
+        whole += weight;
+        const bool inside = y >= 0 && y < rows && x >= 0 && x < columns;
+        if (inside) {
+            a = first[(size_t)y * columns + x];
+            b = second[(size_t)y * columns + x];
+        }
+        if (inside && a == a && b == b) {
+            total += weight;
+            mean_a += (double)weight * a;
+            mean_b += (double)weight * b;
+        }
+    }
+    sums[number] = whole;
+    sums[THREADS + number] = total;
+    sums[2 * THREADS + number] = mean_a;
+    sums[3 * THREADS + number] = mean_b;
+    __syncthreads();
+    for (int distance = THREADS / 2; distance > 0; distance /= 2) {
+        if (number < distance)
+            for (int k = 0; k < 4; ++k)
+                sums[k * THREADS + number] += sums[k * THREADS + number + distance];
+        __syncthreads();
+    }
+    total = sums[THREADS];
+    const float offset_a = total > 0.0 ? (float)(sums[2 * THREADS] / total) : 0.0f;
+    const float offset_b = total > 0.0 ? (float)(sums[3 * THREADS] / total) : 0.0f;
+    if (number == 0)
+        share[t] = (float)(total / sums[0]);
+    for (int i = number; i < pixels; i += THREADS) {
+        const int y = top + i / size, x = left + i % size;
+        float a = 0.0f, b = 0.0f;
+        const bool inside = y >= 0 && y < rows && x >= 0 && x < columns;
+        if (inside) {
+            a = first[(size_t)y * columns + x];
+            b = second[(size_t)y * columns + x];
+        }
+        const bool known = inside && a == a && b == b;
+        tiles[(size_t)t * pixels + i] = known ? (a - offset_a) * weights[i] : 0.0f;
+        tiles[layer + (size_t)t * pixels + i] = known ? (b - offset_b) * weights[i] : 0.0f;
+    }
+}
+
+// Peak of each correlation, by a quadratic surface through its 3 x 3. Grid and block over tiles.
+extern "C" __global__ void find_peaks(
+    const float* surfaces,      // (tiles, size, size)
+    const double* fit,          // (6, 9): least squares of the surface's coefficients
+    double* shifts,             // (2, tiles)
+    bool* good,                 // (tiles)
+    int tiles, int size, int reach)
+{
+    const int t = blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= tiles)
+        return;
+    const float* surface = surfaces + (size_t)t * size * size;
+    float best = 0.0f;
+    int by = 0, bx = 0;
+    for (int y = -reach; y <= reach; ++y)
+        for (int x = -reach; x <= reach; ++x) {
+            const float value = surface[(y + size) % size * size + (x + size) % size];
+            if (value > best) {
+                best = value;
+                by = y;
+                bx = x;
+            }
+        }
+    double c[6], down = 0.0, across = 0.0;
+    // A peak on the limit of the search is the flank of another one; no peak is neither.
+    bool found = best > 0.0f && (reach == 1 || (abs(by) < reach && abs(bx) < reach));
+    if (found) {
+        for (int k = 0; k < 6; ++k) {
+            c[k] = 0.0;
+            for (int i = 0; i < 9; ++i)
+                c[k] += fit[k * 9 + i]
+                    * surface[(by + i / 3 - 1 + size) % size * size + (bx + i % 3 - 1 + size) % size];
+        }
+        const double determinant = 4.0 * c[3] * c[4] - c[5] * c[5];
+        found = determinant > 0.0 && c[3] < 0.0;
+        if (found) {
+            down = (c[5] * c[2] - 2.0 * c[4] * c[1]) / determinant;
+            across = (c[5] * c[1] - 2.0 * c[3] * c[2]) / determinant;
+            found = fabs(down) < 1.0 && fabs(across) < 1.0;
+        }
+    }
+    shifts[t] = found ? by + down : 0.0;
+    shifts[tiles + t] = found ? bx + across : 0.0;
+    good[t] = found;
 }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from stillsun.core._device import gather_on_device
 from stillsun.core.backend import Backend
 from stillsun.errors import ConfigError
 
@@ -268,25 +269,12 @@ def gather(
         (n,) float32, share of the window's weight that has data.
     """
     count, size = len(starts_y), weights.shape[0]
-    if not backend.is_gpu:
-        tiles = np.empty((2, count, size, size), np.float32)
-        share = np.empty(count, np.float32)
-        _gather(*images, starts_y, starts_x, weights, tiles, share)
-        return tiles, share
-    xp = backend.xp
-    at_y = xp.asarray(starts_y)[:, None] + xp.arange(size, 2 * size)
-    at_x = xp.asarray(starts_x)[:, None] + xp.arange(size, 2 * size)
-    rows, columns = images[0].shape
-    at_y, at_x = xp.clip(at_y, 0, rows + 2 * size - 1), xp.clip(at_x, 0, columns + 2 * size - 1)
-    values = xp.stack(
-        [xp.pad(i, size, constant_values=np.nan)[at_y[:, :, None], at_x[:, None, :]] for i in images]
-    )
-    present = xp.isfinite(values).all(axis=0)
-    values = xp.where(present, values, 0)
-    weight = present * weights
-    total = weight.sum(axis=(1, 2))
-    mean = (values * weight).sum(axis=(2, 3)) / xp.maximum(total, 1e-30)
-    return ((values - mean[:, :, None, None]) * weight).astype(np.float32), total / weights.sum()
+    if backend.is_gpu:
+        return gather_on_device(images, (starts_y, starts_x), weights, backend)
+    tiles = np.empty((2, count, size, size), np.float32)
+    share = np.empty(count, np.float32)
+    _gather(*images, starts_y, starts_x, weights, tiles, share)
+    return tiles, share
 
 
 @njit(cache=True, nogil=True)
