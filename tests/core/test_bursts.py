@@ -19,7 +19,7 @@ def test_regular_sequence():
     index = find_bursts(_times(np.arange(64) * 0.0333), 16)
     np.testing.assert_array_equal(index.first, [0, 16, 32, 48])
     assert len(index) == 4
-    assert index.frame_range(2) == (32, 48)
+    assert index.frames == 16
     assert index.cadence_s == pytest.approx(0.0333)
     assert (index.gaps, index.dropped, index.findings) == ((), 0, ())
 

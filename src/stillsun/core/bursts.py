@@ -44,23 +44,6 @@ class BurstIndex:
     def __len__(self) -> int:
         return int(self.first.size)
 
-    def frame_range(self, burst: int) -> tuple[int, int]:
-        """
-        Look up the frames of a burst.
-
-        Parameters
-        ----------
-        burst : int
-            Number of the burst.
-
-        Returns
-        -------
-        start, stop : int
-            Half-open range of frames.
-        """
-        start = int(self.first[burst])
-        return start, start + self.frames
-
 
 def find_bursts(times: np.ndarray, frames: int, *, max_gap: float = 1.5) -> BurstIndex:
     """
