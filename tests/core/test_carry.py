@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stillsun.core.backend import get_backend
-from stillsun.core.carry import carry_displacement, pixel_map
+from stillsun.core.carry import carry_displacement, pixel_map, shifts_of_field
 from stillsun.core.destretch import apply_shifts, destretch, displacement_field
 from stillsun.core.orient import Orientation
 from stillsun.core.series import apply_field
@@ -117,3 +117,18 @@ def test_nonsense_is_refused():
     same = pixel_map((40, 40), (0.1, 0.1), (40, 40), (0.1, 0.1))
     with pytest.raises(InputError, match="displacement field"):
         carry_displacement(np.zeros((40, 40)), same, (40, 40), CPU)
+
+
+def test_a_field_is_expressed_by_shifts(measured):
+    pixels = pixel_map(TARGET, TARGET_SCALE, SOURCE, SOURCE_SCALE, TRANSLATION, ROTATION)
+    field, _ = carry_displacement(measured.displacement, pixels, TARGET, CPU)
+    shifts = shifts_of_field(field, KERNELS, CPU)
+    np.testing.assert_allclose(shifts[0], field.mean(axis=(1, 2)), atol=1e-4)
+    again = displacement_field(shifts, KERNELS, TARGET, CPU)
+    # Beyond the centres of the outermost tiles their value is held.
+    inner = np.s_[:, 8:-8, 8:-8]
+    assert np.std((again - field)[inner]) < 0.03
+    # Each kernel adds what the larger ones leave.
+    rough = displacement_field(shifts[:2], KERNELS[:2], TARGET, CPU)
+    left, coarse, whole = (np.std(f[inner]) for f in (again - field, rough - field, field))
+    assert left < 0.2 * coarse < 0.2 * whole

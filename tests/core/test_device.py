@@ -10,7 +10,7 @@ from tests.fakes.device import device, missing_from
 from stillsun import apply_shifts, destretch, destretch_series, get_backend
 from stillsun.core.batch import raw_block
 from stillsun.core.calibrate import correct_frames, correct_image, make_correction
-from stillsun.core.carry import carry_displacement, pixel_map
+from stillsun.core.carry import carry_displacement, pixel_map, shifts_of_field
 from stillsun.core.lay import lay_on, remaining_offset
 from stillsun.core.quality import frame_quality
 from stillsun.core.similarity import match_images
@@ -108,6 +108,11 @@ def carried(backend):
     return carry_displacement(field, pixels, (90, 100), backend)
 
 
+def expressed(backend):
+    field = np.stack([scene(7), scene(8)]) / 1000 - 1
+    return tuple(shifts_of_field(field, KERNELS, backend))
+
+
 def numbers(backend):
     found = summarise(scene(0), backend)
     return ([v for v in vars(found).values() if isinstance(v, int | float)],)
@@ -136,6 +141,7 @@ CASES = {
     "remaining_offset": offset,
     "match_images": matched,
     "carry_displacement": carried,
+    "shifts_of_field": expressed,
     "summarise": numbers,
     "tile_aligned_mean": stacked,
 }

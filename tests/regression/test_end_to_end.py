@@ -123,6 +123,28 @@ def test_what_the_guider_means_redoes_no_reconstruction(simulated, reduced, caps
     assert done["ROSA_GBAND/align"] == done["HARDCAM/export"] == "make"
 
 
+def test_a_channel_that_follows_the_reference_channel(tmp_path, truth_script):
+    channels = ("ROSA_GBAND", "ROSA_4170")
+    settings = SimulationSettings.preset("tiny", channels, bursts=5, frames_per_burst=12, seed=3)
+    simulate(tmp_path / "observation", settings)
+    work = tmp_path / "work"
+    assert reduce(tmp_path / "observation", work, TO_EXPORT) == 0
+    before = products(work)
+    own = _compare(truth_script, tmp_path / "observation", work)["ROSA_4170"]
+    assert reduce(tmp_path / "observation", work, "destretch.follow_reference=true", TO_EXPORT) == 0
+    changed = {n for n, v in products(work).items() if before.get(n) != v}
+    assert "ROSA_4170/destretch.h5" in changed
+    assert not {n for n in changed if n.startswith("ROSA_GBAND") or n.endswith(("bursts.h5", "speckle.h5"))}
+    with StoreReader(work / "ROSA_4170" / "destretch.h5") as store:
+        assert store.attributes["reference"] == "followed"
+        np.testing.assert_array_equal(store.read("followed"), range(5))
+    followed = _compare(truth_script, tmp_path / "observation", work)["ROSA_4170"]
+    assert own.motion_final < followed.motion_final < 0.2 * followed.motion_raw
+    header = fits.getheader(next((work / "ROSA_4170" / "splineDestretch").glob("*.fits")))
+    steps = {header[c]: str(header.get(c.replace("STEP", "PARA"))) for c in header if c.startswith("PRSTEP")}
+    assert "follow_reference=True" in steps["DESTRETCHING"]
+
+
 def test_a_sweep_runs_all_and_keeps_all(simulated, work):
     before = products(work)
     kernels = ("[0,64,32]", "[0,128,64,32]")

@@ -159,9 +159,44 @@ def solve(
                 found, share = found + more, max(share, left)
             shifts.append(to_host(found))
         repaired.append(share)
-        rms.append(float(np.sqrt(np.mean(np.sum(shifts[-1].astype(np.float64) ** 2, axis=0)))))
+        rms.append(_rms(shifts[-1]))
     fine.add(shifts, kernels)
     return Solution(fine.values, shifts, rms, repaired, _residual(image, target, kernels, shifts, backend))
+
+
+def replay(
+    image: Levels, target: Levels | None, kernels: Sequence[int], shifts: Sequence[Any], backend: Backend
+) -> Solution:
+    """
+    Take shifts as they are instead of measuring them.
+
+    Parameters
+    ----------
+    image : Levels
+        Frame, with contrast.
+    target : Levels or None
+        Reference to which the remaining shift is measured; None: it is not.
+    kernels : sequence of int
+        Checked kernels.
+    shifts : sequence of array_like
+        One array a kernel.
+    backend : Backend
+        Where to compute.
+
+    Returns
+    -------
+    Solution
+        Field, shifts and figures.
+
+    Raises
+    ------
+    InputError
+        If the shifts do not belong to these kernels and this shape.
+    """
+    field = stored_field(shifts, kernels, image.shape, backend)
+    given = [np.asarray(shift, np.float32) for shift in shifts]
+    left = float("nan") if target is None else _residual(image, target, kernels, given, backend)
+    return Solution(field, given, [_rms(shift) for shift in given], [0.0] * len(given), left)
 
 
 def stored_field(
@@ -223,6 +258,10 @@ def shift_shape(kernel: int, shape: tuple[int, int]) -> tuple[int, ...]:
         (2,) for the whole frame, else (2, tiles_y, tiles_x).
     """
     return (2,) if kernel == 0 else (2, *lattice(shape, kernel).count)
+
+
+def _rms(shifts: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.sum(shifts.astype(np.float64) ** 2, axis=0))))
 
 
 def _residual(

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from stillsun.core._solve import Field
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.orient import Orientation
+from stillsun.core.tiles import check_kernels, lattice
 from stillsun.errors import InputError
 
 
@@ -139,3 +141,49 @@ def carry_displacement(
         at = pixels.matrix[axis, 0] * y + pixels.matrix[axis, 1] * x + pixels.offset[axis]
         covered &= (at >= -0.5) & (at <= size - 0.5)
     return to_host(carried.astype(np.float32)), to_host(covered)
+
+
+def shifts_of_field(
+    displacement: Any, kernels: Sequence[int], backend: Backend | str | None = None
+) -> list[np.ndarray]:
+    """
+    Express a displacement field by shifts of kernels, as if it had been measured with them.
+
+    Parameters
+    ----------
+    displacement : array_like
+        (2, rows, columns): ``out(y, x) = image(y - d[0], x - d[1])``.
+    kernels : sequence of int
+        As for `stillsun.core.destretch.destretch`.
+    backend : Backend or str, optional
+        Where to compute.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        One array a kernel, float32, pixels, order y, x, as in `stillsun.core.destretch.DestretchResult`: for
+        `stillsun.core.destretch.apply_shifts`. Each kernel takes what the larger ones leave, at the centres
+        of its tiles; detail below half of the last one's tiles is lost.
+    """
+    backend = get_backend(backend)
+    kernels = check_kernels(kernels)
+    wanted = backend.asarray(displacement, dtype=np.float32)
+    shape = (int(wanted.shape[1]), int(wanted.shape[2]))
+    composed = Field(shape, 1, backend)
+    shifts: list[np.ndarray] = []
+    for kernel in kernels:
+        left = wanted - composed.values
+        if kernel == 0:
+            shifts.append(to_host(left.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)))
+        else:
+            points = lattice(shape, kernel)
+            at = backend.xp.meshgrid(
+                backend.asarray(points.y.centres), backend.asarray(points.x.centres), indexing="ij"
+            )
+            found = [
+                backend.ndimage.map_coordinates(part, backend.xp.stack(at), order=1, mode="nearest")
+                for part in left
+            ]
+            shifts.append(to_host(backend.xp.stack(found).astype(np.float32)))
+        composed.add(shifts, kernels)
+    return shifts

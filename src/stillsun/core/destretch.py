@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stillsun.core._levels import Levels
-from stillsun.core._solve import Field, Solution, shift_shape, solve, stored_field
+from stillsun.core._solve import Field, Solution, replay, shift_shape, solve, stored_field
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.flows import Follower, motion_lattice, sample_motion
 from stillsun.core.reference import FixedReference, Reference
@@ -240,7 +240,7 @@ class Destretcher:
         self._backend = get_backend(backend)
         self._seen: tuple[Any, Levels] | None = None
 
-    def push(self, frame: Any) -> DestretchResult:
+    def push(self, frame: Any, shifts: Sequence[Any] | None = None) -> DestretchResult:
         """
         Destretch the next frame.
 
@@ -248,6 +248,9 @@ class Destretcher:
         ----------
         frame : array_like
             (rows, columns).
+        shifts : sequence of array_like, optional
+            Shifts to be replayed, one array a kernel, instead of measuring them; the reference then only
+            tells what remains.
 
         Returns
         -------
@@ -257,19 +260,21 @@ class Destretcher:
         Raises
         ------
         InputError
-            If the frame has another shape than the reference, or the reference is constant.
+            If the frame has another shape than the reference, the reference is constant, or shifts do not
+            belong to the kernels and the shape.
         """
         backend = self._backend
         image = Levels(backend.asarray(checked_image(frame, "frame"), dtype=np.float32), backend)
         current = self.reference.current()
-        if current is None or image.empty:
-            count = len(self.kernels)
-            shifts = [np.zeros(shift_shape(k, image.shape), np.float32) for k in self.kernels]
-            still = Field(image.shape, 1, backend).values
-            solved = Solution(still, shifts, [0.0] * count, [0.0] * count, float("nan"))
-        else:
-            target = self._prepared(current, image.shape)
+        target = None if current is None or image.empty else self._prepared(current, image.shape)
+        if shifts is not None and not image.empty:
+            solved = replay(image, target, self.kernels, shifts, backend)
+        elif target is not None:
             solved = solve(image, target, self.kernels, self._tolerance, backend)
+        else:
+            none = [np.zeros(shift_shape(k, image.shape), np.float32) for k in self.kernels]
+            zeros = [0.0] * len(none)
+            solved = Solution(Field(image.shape, 1, backend).values, none, zeros, zeros, float("nan"))
         field = solved.field
         if self._follower is not None and not image.empty:
             behind = self._follower.update(sample_motion(field, backend)[0])

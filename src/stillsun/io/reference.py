@@ -18,7 +18,7 @@ made from), `program`, `version`, `stage`, `config` (its options as JSON), and t
 
 Some options add datasets: `calibrate.combine=interpolate` `dark_sequences`, `dark_times`, `flat_responses`,
 `flat_times`; `destretch.preserve_flows=true` `slow_motion` and `solved`; `destretch.reference=two_pass`
-`reference`, `reference_made` and `first_pass`.
+`reference`, `reference_made` and `first_pass`; `destretch.follow_reference=true` `followed`.
 
 Vectors are (y, x) where they are shifts of pixels, and (x, y) where they are plate scales, header values or
 places on the sky. Read a store with h5py, or so:

@@ -183,7 +183,9 @@ def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace,
             if found is not None:
                 plan.tasks.append(Task(stage, settings.reference, found[1], Action.take, found[0]))
         for channel in channels:
-            own = stage if stage.whole else stage_of_channel(stage, settings.stages[channel])
+            own = stage
+            if not stage.whole:
+                own = stage_of_channel(stage, settings.stages[channel], channel == settings.reference)
             task = _task(plan, settings, own, channel, space, backend, chosen, forced)
             if task is not None:
                 plan.tasks.append(task)

@@ -226,7 +226,11 @@ def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
     chosen = {s.name for s in settings.run.stages}
     findings: list[str] = []
     for name in settings.channels:
-        own = [stage_of_channel(stage, settings.stages[name]) for stage in stages.values() if not stage.whole]
+        own = [
+            stage_of_channel(stage, settings.stages[name], name == settings.reference)
+            for stage in stages.values()
+            if not stage.whole
+        ]
         roles = {role for stage in own if stage.name in chosen or stage.always for role in stage.raw}
         if roles:
             findings += inventory.check(settings.run.observation, name, sorted(roles))

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillsun.core.lay import lay_on
-from stillsun.core.similarity import Similarity
+from stillsun.core.orient import Orientation
+from stillsun.core.similarity import Similarity, match_images
 from stillsun.qa.overlay import Overlay, write_overlays
 from stillsun.stages._drift import middle_pair
 from stillsun.stages.base import StageContext
+
+#: Largest rotation of a channel that destretch can follow.
+MAX_ROTATION_DEG = 5.0
 
 _PICTURE_POINTS = 600
 _Place = tuple[tuple[float, float], float]
@@ -33,6 +37,62 @@ class Targets:
     fixed: np.ndarray
     moving: np.ndarray
     match: Similarity
+
+
+def without_target(ctx: StageContext) -> str:
+    """
+    Say which of the two channels has no target image.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context with ``calibration`` of the channel and of the reference channel, where they are.
+
+    Returns
+    -------
+    str
+        Half a sentence; empty where both have one.
+    """
+    missing = [
+        who
+        for who, products in (("this channel", ctx.inputs), ("the reference channel", ctx.reference))
+        if "calibration" not in products or "target" not in products["calibration"]
+    ]
+    return " and ".join(f"{who} has no target image" for who in missing)
+
+
+def match_targets(
+    ctx: StageContext,
+    turned: Orientation,
+    reference_scale: tuple[float, float],
+    scale: tuple[float, float],
+    max_rotation_deg: float = MAX_ROTATION_DEG,
+) -> Targets:
+    """
+    Match the channel's target to the reference channel's.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context with ``calibration`` of both, each with its target.
+    turned : Orientation
+        Orientation of the reference channel.
+    reference_scale, scale : tuple of float
+        Plate scales (x, y) of the oriented frames, arcsec per pixel.
+    max_rotation_deg : float, optional
+        Largest rotation looked for.
+
+    Returns
+    -------
+    Targets
+        The images and their match.
+    """
+    fixed = turned.apply(ctx.reference["calibration"].read("target"))
+    moving = ctx.orientation.apply(ctx.inputs["calibration"].read("target"))
+    match = match_images(
+        fixed, moving, reference_scale, scale, max_rotation_deg=max_rotation_deg, backend=ctx.backend
+    )
+    return Targets(fixed, moving, match)
 
 
 def draw_pair(

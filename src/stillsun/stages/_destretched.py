@@ -62,10 +62,16 @@ class Destretched:
         return backend.asarray(displacement_field(shifts, self.kernels, self.shape, backend))
 
     def write_result(
-        self, number: int, sharpness: float, result: DestretchResult, ledger: str | None
+        self,
+        number: int,
+        sharpness: float,
+        result: DestretchResult,
+        others: dict[str, Any],
+        ledger: str | None,
     ) -> None:
-        """Write and mark what was measured of a frame of a given sharpness."""
+        """Write and mark what was measured of a frame of a given sharpness, and other values."""
         values = {
+            **others,
             "rms_px": result.rms,
             "repaired": result.repaired,
             "residual_px": result.residual,
@@ -127,7 +133,7 @@ def shift_names(kernels: Sequence[int]) -> list[str]:
 
 
 def fields(
-    shape: tuple[int, int], kernels: Sequence[int], two_pass: bool, keep_flows: bool
+    shape: tuple[int, int], kernels: Sequence[int], two_pass: bool, keep_flows: bool, following: bool = False
 ) -> dict[str, Field]:
     """Datasets of the product."""
     meaning = "shift (y, x) by which content was moved, of "
@@ -152,12 +158,18 @@ def fields(
             "slow part of the displacement (y, x), left in the image; one value for 8 x 8 pixels",
         ),
     }
+    followed = {
+        "followed": Field(
+            (), "int64", "index", "row of the reference channel whose shifts these are; -1: none"
+        )
+    }
     return {
         "image": Field(shape, "float32", "DN", "destretched image, oriented"),
         "valid": Field(shape, "uint8", "", "1: the pixel comes from the valid part of the frame"),
         **shifts,
         **(passes if two_pass else {}),
         **(slow if keep_flows else {}),
+        **(followed if following else {}),
         "rms_px": Field(each, "float64", "px", "rms length of the shifts of each kernel"),
         "repaired": Field(each, "float64", "", "share of tiles replaced by their neighbours, each kernel"),
         "residual_px": Field((), "float64", "px", "rms length of what remains against the reference"),

@@ -15,7 +15,15 @@ from stillsun.stages.base import StageContext
 _PARAMETERS = {
     "speckle": ("subfield_arcsec", "phase_limit", "deconvolve"),
     "pointing": ("search_arcsec", "max_rotation_deg", "min_significance"),
-    "destretch": ("kernels", "reference", "window", "repair_tolerance", "preserve_flows", "interpolation"),
+    "destretch": (
+        "kernels",
+        "reference",
+        "window",
+        "repair_tolerance",
+        "preserve_flows",
+        "interpolation",
+        "follow_reference",
+    ),
 }
 
 

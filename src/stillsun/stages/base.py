@@ -88,7 +88,7 @@ class StageContext:
     digest : str
         Digest of what the stage is about to make.
     provenance : mapping
-        ``program`` and ``version`` of what runs.
+        ``program``, ``version`` and ``hash`` of the sources of what runs.
     notes : list of str
         What was assumed, dropped, retried or refused.
     """
@@ -112,6 +112,11 @@ class StageContext:
     def orientation(self) -> Orientation:
         """From the camera's frames to oriented ones."""
         return Orientation.from_steps([turn.value for turn in self.settings.orientation])
+
+    @property
+    def reference_channel(self) -> str:
+        """Name of the reference channel."""
+        return self.observation.reference_channel or next(iter(self.observation.channels))
 
     def note(self, text: str) -> None:
         """

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from stillsun.config.schema import DestretchConfig, ReferenceKind
-from stillsun.core.destretch import Destretcher
+from stillsun.core._solve import shift_shape
+from stillsun.core.destretch import Destretcher, DestretchResult
 from stillsun.core.flows import Follower, sample_motion
 from stillsun.core.orient import Orientation
 from stillsun.core.quality import frame_quality
@@ -19,6 +20,7 @@ from stillsun.errors import ConfigError
 from stillsun.io.store import StoreReader
 from stillsun.stages._beside import WriteBehind, read_ahead
 from stillsun.stages._destretched import FIRST_PASS, SOLVED, Destretched, centre, fields
+from stillsun.stages._following import Following
 from stillsun.stages.base import Stage, StageContext
 
 
@@ -30,17 +32,20 @@ def run(ctx: StageContext) -> None:
     reference is rebuilt from them, so that an interrupted sequence gives the same bytes as an
     uninterrupted one.
 
+    A channel that follows the reference channel takes its shifts instead of measuring its own.
+
     Parameters
     ----------
     ctx : StageContext
-        Context; reads ``speckle``, and of ``bursts`` the times where flows are kept.
+        Context; reads ``speckle``, and of ``bursts`` the times where flows are kept; to follow the reference
+        channel also its ``bursts``, ``calibration`` and ``destretch``, and the channel's ``calibration``.
 
     Raises
     ------
     ConfigError
         If the kernels cannot be used, or there is no such reference frame.
     InputError
-        If the reference frame is constant.
+        If the reference frame is constant, or the reference channel cannot be followed.
     """
     config: DestretchConfig = ctx.config
     frames = _Frames(ctx.inputs["speckle"], ctx.orientation)
@@ -48,15 +53,20 @@ def run(ctx: StageContext) -> None:
     two_pass, keep = config.reference is ReferenceKind.two_pass, config.preserve_flows
     attributes: dict[str, Any] = {"kernels": list(kernels), "reference": config.reference.name}
     reference: Reference = RunningReference(config.window, ctx.backend)
+    following: Following | None = None
     if frames.store.attributes.get("destretched"):
         ctx.note("the frames are destretched already and stay as they are")
         kernels, two_pass, keep, reference = (0,), False, False, _Nothing()
         attributes = {"kernels": list(kernels), "reference": "none"}
+    elif follows(config, ctx.is_reference):
+        two_pass = keep = False
+        following = Following(ctx, frames.shape, kernels)
+        attributes["reference"] = "followed"
     elif config.reference is ReferenceKind.fixed:
         number = _reference_frame(config.reference_frame, frames.store)
         attributes["reference_frame"] = number
         reference = FixedReference(frames.read(number)[0], ctx.backend)
-    datasets = fields(frames.shape, kernels, two_pass, keep)
+    datasets = fields(frames.shape, kernels, two_pass, keep, following is not None)
     with ctx.create(len(frames), datasets, attributes) as store:
         product = Destretched(store, frames.shape, kernels)
         passes = _Passes(ctx, frames, product, 1 + two_pass + keep)
@@ -66,12 +76,16 @@ def run(ctx: StageContext) -> None:
                 _make_reference(product, len(frames))
             passes.skip()
             reference = FixedReference(store.read("reference"), ctx.backend)
-        passes.solve(reference, SOLVED if keep else None, follow=keep)
+        if following is None:
+            passes.solve(reference, SOLVED if keep else None, follow=keep)
+        else:
+            passes.solve(reference, None, following=following)
         if keep:
             passes.keep_flows()
         empty = [n for n in range(len(frames)) if not product.live(n)]
     if empty:
-        ctx.note(f"frames without any structure were left as they are: {', '.join(map(str, empty))}")
+        what = "any structure" if following is None else "shifts of the reference channel, or any structure,"
+        ctx.note(f"frames without {what} were left as they are: {', '.join(map(str, empty))}")
 
 
 class _Frames:
@@ -121,8 +135,18 @@ class _Passes:
         """Count a pass as done."""
         self._before += len(self._frames)
 
-    def solve(self, reference: Reference, ledger: str | None, follow: bool = False) -> None:
-        """Measure every frame. If another pass follows, what is stored as image serves references only."""
+    def solve(
+        self,
+        reference: Reference,
+        ledger: str | None,
+        follow: bool = False,
+        following: Following | None = None,
+    ) -> None:
+        """
+        Measure every frame, or take what another channel measured.
+
+        If another pass follows, what is stored as image serves references only.
+        """
         ctx, product, config = self._ctx, self._product, self._ctx.config
         count, first = len(self._frames), product.first(ledger)
         running = isinstance(reference, RunningReference)
@@ -145,10 +169,15 @@ class _Passes:
         with WriteBehind() as writer:
             frames = read_ahead(self._frames.read, numbers)
             for number, (frame, sharpness) in zip(numbers, frames, strict=True):
-                result = stream.push(frame)
+                others = {} if following is None else {"followed": following.rows[number]}
+                given = None if following is None else following.shifts(number)
+                if following is not None and given is None:
+                    result = _untouched(frame, product)
+                else:
+                    result = stream.push(frame, given)
                 if isinstance(reference, _Nothing):
                     result = replace(result, image=frame)
-                writer.submit(product.write_result, number, sharpness, result, ledger)
+                writer.submit(product.write_result, number, sharpness, result, others, ledger)
                 self._progress(number + 1)
         if ledger == SOLVED:
             self.skip()
@@ -181,6 +210,35 @@ class _Passes:
 
     def _progress(self, done: int) -> None:
         self._ctx.progress(self._before + done, self._total)
+
+
+def _untouched(frame: np.ndarray, product: Destretched) -> DestretchResult:
+    """A frame for which there are no shifts."""
+    none = [np.zeros(shift_shape(k, product.shape), np.float32) for k in product.kernels]
+    zeros = np.zeros(len(none))
+    valid = np.zeros(product.shape, bool)
+    return DestretchResult(
+        frame, none, np.zeros((2, *product.shape), np.float32), valid, zeros, zeros, np.nan
+    )
+
+
+def follows(config: DestretchConfig, is_reference: bool) -> bool:
+    """
+    Tell whether a channel takes the shifts of the reference channel.
+
+    Parameters
+    ----------
+    config : DestretchConfig
+        The channel's options.
+    is_reference : bool
+        It is the reference channel, which measures its own.
+
+    Returns
+    -------
+    bool
+        True: it does not measure.
+    """
+    return config.follow_reference and not is_reference
 
 
 def _reference_frame(number: int | None, store: StoreReader) -> int:
@@ -223,4 +281,10 @@ STAGE = Stage(
     writes="destretch",
     reads=("bursts", "speckle"),
     settings=("orientation",),
+    ignores=("follow_reference",),  # told by what is read
+)
+
+#: For a channel that follows the reference channel.
+FOLLOWING = replace(
+    STAGE, reads=("bursts", "speckle", "calibration"), reads_reference=("bursts", "calibration", "destretch")
 )

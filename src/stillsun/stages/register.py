@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from stillsun.core.orient import Orientation
-from stillsun.core.similarity import Similarity, match_images
+from stillsun.core.similarity import Similarity
 from stillsun.io.store import Field, StoreReader
 from stillsun.sky.wcs import register_channel
 from stillsun.stages import _drift
-from stillsun.stages._channelpair import Targets, draw_pair
+from stillsun.stages._channelpair import draw_pair, match_targets, without_target
 from stillsun.stages.base import Stage, StageContext
 
 # A drift is worth a note when it is so large, and so many errors.
@@ -68,7 +68,7 @@ def run(ctx: StageContext) -> None:
     }
     fields = dict(FIELDS)
     if not ctx.is_reference:
-        match = _match(ctx, orientation, scale)
+        match = _match(ctx, scale)
         values.update(_values(match, scale))
         if match is not None and not match.accepted:
             ctx.note(f"not registered, the match of the targets fails: {'; '.join(match.faults)}")
@@ -87,35 +87,22 @@ def run(ctx: StageContext) -> None:
             store.write(name, value)
 
 
-def _match(ctx: StageContext, orientation: Orientation, scale: tuple[float, float]) -> Similarity | None:
+def _match(ctx: StageContext, scale: tuple[float, float]) -> Similarity | None:
     """The channel's target on the reference channel's, with the picture of the pair."""
     if "registration" not in ctx.reference:
         ctx.note("not registered, because the reference channel is not reduced; reduce it and run this again")
         return None
     base: StoreReader = ctx.reference["registration"]
     reference_scale = _pair(base.read("plate_scale"))
-    missing = [
-        who
-        for who, products in (("this channel", ctx.inputs), ("the reference channel", ctx.reference))
-        if "calibration" not in products or "target" not in products["calibration"]
-    ]
+    missing = without_target(ctx)
     if missing:
-        ctx.note(f"not registered, because {' and '.join(f'{who} has no target image' for who in missing)}")
+        ctx.note(f"not registered, because {missing}")
         draw_pair(ctx, scale, reference_scale)
         return None
     turned = Orientation.from_text(base.read("orientation"))
-    fixed = turned.apply(ctx.reference["calibration"].read("target"))
-    moving = orientation.apply(ctx.inputs["calibration"].read("target"))
-    match = match_images(
-        fixed,
-        moving,
-        reference_scale,
-        scale,
-        max_rotation_deg=ctx.config.max_rotation_deg,
-        backend=ctx.backend,
-    )
-    draw_pair(ctx, scale, reference_scale, Targets(fixed, moving, match))
-    return match
+    targets = match_targets(ctx, turned, reference_scale, scale, ctx.config.max_rotation_deg)
+    draw_pair(ctx, scale, reference_scale, targets)
+    return targets.match
 
 
 def _held(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.HeldDrift | None:

@@ -31,9 +31,12 @@ def all_stages() -> dict[str, Stage]:
     return stages
 
 
-def stage_of_channel(stage: Stage, options: Mapping[str, Any]) -> Stage:
+def stage_of_channel(stage: Stage, options: Mapping[str, Any], is_reference: bool) -> Stage:
     """
-    The stage as it is for a channel: one that begins with frames of an earlier system takes those over.
+    The stage as it is for a channel.
+
+    One that begins with frames of an earlier system takes those over; one whose destretch follows the
+    reference channel reads that channel's shifts.
 
     Parameters
     ----------
@@ -41,17 +44,21 @@ def stage_of_channel(stage: Stage, options: Mapping[str, Any]) -> Stage:
         A stage of `all_stages`.
     options : mapping of str to object
         The options of every stage for the channel.
+    is_reference : bool
+        It is the reference channel.
 
     Returns
     -------
     Stage
         The stage, or what stands for it.
     """
+    from stillsun.stages import _earlier, destretch
+
+    if stage.name == destretch.STAGE.name and destretch.follows(options[stage.name], is_reference):
+        return destretch.FOLLOWING
     if options["speckle"].engine is not SpeckleEngine.fits:
         return stage
-    from stillsun.stages._earlier import STAGES
-
-    return STAGES.get(stage.name, stage)
+    return _earlier.STAGES.get(stage.name, stage)
 
 
 def check_wiring(stages: Iterable[Stage]) -> None:

@@ -47,3 +47,8 @@ class DestretchConfig:
     )
     preserve_flows: bool = opt(False, "keep slow solar motion, remove seeing only")
     interpolation: Interpolation = opt(Interpolation.lanczos4, "final interpolation")
+    follow_reference: bool = opt(
+        False,
+        "take the reference channel's shifts of the same time, carried by the target images, instead of "
+        "measuring; the reference channel itself always measures",
+    )

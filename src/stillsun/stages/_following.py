@@ -1,0 +1,133 @@
+"""Shifts of the reference channel, carried to the pixels of a channel that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stillsun.core.carry import PixelMap, carry_displacement, pixel_map, shifts_of_field
+from stillsun.core.destretch import displacement_field
+from stillsun.core.flows import seeing_field
+from stillsun.core.orient import Orientation
+from stillsun.errors import InputError
+from stillsun.stages._channelpair import match_targets, without_target
+from stillsun.stages._destretched import shift_names
+from stillsun.stages._motion import plate_scale
+from stillsun.stages.base import StageContext
+
+_IN_STEP = 0.1  # of a burst's length: difference of the middles of two that count as of one time
+_REMEDY = "Measure this channel's own shifts: destretch.follow_reference=false"
+
+
+class Following:
+    """
+    What the reference channel's destretch did, for the frames of another channel.
+
+    A frame takes the shifts of the reference channel's frame of the same time: seeing moves the field by
+    pixels within a burst, so that the middles must agree to a tenth of it.
+
+    Parameters
+    ----------
+    ctx : StageContext
+        Context of the stage destretch of a channel that follows.
+    shape : tuple of int
+        Rows and columns of the channel's oriented frames.
+    kernels : sequence of int
+        Checked kernels, by which the shifts are expressed.
+
+    Attributes
+    ----------
+    rows : numpy.ndarray
+        (n,) int64: for each frame of the channel the reference channel's, -1 for none.
+
+    Raises
+    ------
+    InputError
+        If the reference channel is not destretched, the targets do not match, or most frames have no partner.
+    """
+
+    def __init__(self, ctx: StageContext, shape: tuple[int, int], kernels: Sequence[int]) -> None:
+        self._backend = ctx.backend
+        self._shape, self._kernels = shape, tuple(kernels)
+        if "destretch" not in ctx.reference:
+            raise InputError(
+                "the reference channel, which destretch is to follow, is not destretched",
+                remedy=f"Reduce it in the same run, or before. {_REMEDY}",
+            )
+        self._store = ctx.reference["destretch"]
+        if self._store.attributes["reference"] == "none":
+            raise InputError(
+                "the reference channel was destretched by an earlier system, whose shifts are unknown",
+                remedy=_REMEDY,
+            )
+        self._source_kernels = tuple(int(k) for k in np.atleast_1d(self._store.attributes["kernels"]))
+        rows, columns = self._store.shape("image")[1:]
+        self._source_shape = (rows, columns)
+        self._pixels = _place(ctx, shape, self._source_shape)
+        self.rows = _partners(ctx)
+        paired = int(np.count_nonzero(self.rows >= 0))
+        if 2 * paired < len(self.rows):
+            raise InputError(
+                "destretch cannot follow the reference channel: few frames are of the time of one of its",
+                expected=f"{len(self.rows)} bursts, or most of them, in step to a tenth of their length",
+                found=paired,
+                remedy=_REMEDY,
+            )
+
+    def shifts(self, number: int) -> list[np.ndarray] | None:
+        """
+        Shifts of a frame.
+
+        Parameters
+        ----------
+        number : int
+            The channel's frame.
+
+        Returns
+        -------
+        list of numpy.ndarray or None
+            One array a kernel of the channel; None where the reference channel has nothing for its time.
+        """
+        row = int(self.rows[number])
+        if row < 0 or not self._store.read("valid", row).any():
+            return None
+        shifts = [self._store.read(name, row) for name in shift_names(self._source_kernels)]
+        field = self._backend.asarray(
+            displacement_field(shifts, self._source_kernels, self._source_shape, self._backend)
+        )
+        if "slow_motion" in self._store:
+            field = seeing_field(field, self._store.read("slow_motion", row), self._backend)
+        carried, _ = carry_displacement(field, self._pixels, self._shape, self._backend)
+        return shifts_of_field(carried, self._kernels, self._backend)
+
+
+def _place(ctx: StageContext, shape: tuple[int, int], source_shape: tuple[int, int]) -> PixelMap:
+    """Where the channel's pixels lie in the reference channel, by the targets."""
+    missing = without_target(ctx)
+    if missing:
+        raise InputError(f"destretch cannot follow the reference channel: {missing}", remedy=_REMEDY)
+    settings = ctx.observation.channels[ctx.reference_channel]
+    turned = Orientation.from_steps([turn.value for turn in settings.orientation])
+    scale = plate_scale(ctx)
+    source_scale = turned.plate_scale(ctx.reference["calibration"].read("plate_scale"))
+    match = match_targets(ctx, turned, source_scale, scale).match
+    if not match.accepted:
+        raise InputError(
+            f"destretch cannot follow the reference channel: the match of the targets fails: "
+            f"{'; '.join(match.faults)}",
+            remedy=_REMEDY,
+        )
+    return pixel_map(shape, scale, source_shape, source_scale, match.translation, match.rotation_deg)
+
+
+def _partners(ctx: StageContext) -> np.ndarray:
+    """The reference channel's frame of the same time as each of the channel's, -1 for none."""
+    ours, theirs = (
+        [np.asarray(store.read(name), np.float64) for name in ("time_avg", "time_beg", "time_end")]
+        for store in (ctx.inputs["bursts"], ctx.reference["bursts"])
+    )
+    nearest = np.abs(ours[0][:, None] - theirs[0]).argmin(axis=1)
+    away = np.abs(ours[0] - theirs[0][nearest])
+    length = np.maximum(ours[2] - ours[1], (theirs[2] - theirs[1])[nearest])
+    return np.where(away <= _IN_STEP * length, nearest, -1)
