@@ -7,9 +7,10 @@ import pytest
 from astropy.coordinates import EarthLocation
 from astropy.wcs import WCS
 
+from stillsun.core.orient import rotation
 from stillsun.sky.observer import Site
 from stillsun.sky.pointing import Pointing
-from stillsun.sky.wcs import centre_pixel, frame_cards, register_channel, rotation, site_cards
+from stillsun.sky.wcs import centre_pixel, frame_cards, register_channel, site_cards
 
 POINTING = Pointing(np.array([[725.949, -395.851]]), np.array([0.35]), np.array([20.0]), "telescope log")
 

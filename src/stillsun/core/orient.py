@@ -266,3 +266,21 @@ class Orientation:
 
 def _centre(shape: tuple[int, ...]) -> np.ndarray:
     return (np.array([shape[-1], shape[-2]], dtype=np.float64) + 1.0) / 2.0
+
+
+def rotation(angle_deg: float) -> np.ndarray:
+    """
+    Matrix that turns (x, y) counter-clockwise.
+
+    Parameters
+    ----------
+    angle_deg : float
+        Angle, degrees.
+
+    Returns
+    -------
+    numpy.ndarray, shape (2, 2)
+        ``[[cos, -sin], [sin, cos]]``.
+    """
+    cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    return np.array([[cos, -sin], [sin, cos]])

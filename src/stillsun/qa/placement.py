@@ -8,6 +8,7 @@ from enum import Enum
 
 import numpy as np
 
+from stillsun.core.orient import rotation
 from stillsun.qa.products import ChannelProducts, utc
 
 
@@ -121,21 +122,3 @@ def placement(products: ChannelProducts, shape: Sequence[int], time: float | Non
         System.sun,
         "" if time is None else utc(time)[11:],
     )
-
-
-def rotation(angle_deg: float) -> np.ndarray:
-    """
-    Matrix that turns (x, y) counterclockwise.
-
-    Parameters
-    ----------
-    angle_deg : float
-        Angle.
-
-    Returns
-    -------
-    numpy.ndarray, shape (2, 2)
-        The matrix.
-    """
-    cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
-    return np.array([[cos, -sin], [sin, cos]])

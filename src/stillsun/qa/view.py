@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from stillsun.qa.placement import Placement, rotation
+from stillsun.core.orient import rotation
+from stillsun.qa.placement import Placement
 from stillsun.qa.scaling import binned
 
 # A frame turned by less is shown pixel by pixel; over 1000 pixels it is a fifth of one.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stillsun.core.orient import rotation
 from stillsun.sky.observer import Site
 from stillsun.sky.pointing import Pointing
 
@@ -51,24 +52,6 @@ def centre_pixel(shape: Sequence[int]) -> tuple[float, float]:
         Pixel (x, y), ``(NAXIS + 1) / 2``.
     """
     return (shape[-1] + 1) / 2, (shape[-2] + 1) / 2
-
-
-def rotation(angle_deg: float) -> np.ndarray:
-    """
-    Matrix that turns (x, y) counter-clockwise.
-
-    Parameters
-    ----------
-    angle_deg : float
-        Angle, degrees.
-
-    Returns
-    -------
-    numpy.ndarray, shape (2, 2)
-        ``[[cos, -sin], [sin, cos]]``.
-    """
-    cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
-    return np.array([[cos, -sin], [sin, cos]])
 
 
 def register_channel(

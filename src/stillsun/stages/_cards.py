@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core.orient import Orientation
+from stillsun.core.orient import Orientation, rotation
 from stillsun.errors import InputError
 from stillsun.sky import times
 from stillsun.sky.observer import Observer, Site, observe
 from stillsun.sky.pointing import Pointing
-from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, rotation, site_cards
+from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, site_cards
 from stillsun.stages._motion import field_motion
 from stillsun.stages._steps import is_aligned
 from stillsun.stages._telescope import logged_pointing

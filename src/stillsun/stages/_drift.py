@@ -9,9 +9,9 @@ import numpy as np
 from scipy.stats import theilslopes
 
 from stillsun.core.lay import Offset, lay_on, remaining_offset
+from stillsun.core.orient import rotation
 from stillsun.errors import InputError
 from stillsun.io.store import Field, StoreReader
-from stillsun.sky.wcs import rotation
 from stillsun.stages._motion import field_motion
 from stillsun.stages.base import StageContext
 
