@@ -347,6 +347,25 @@ def test_a_second_run_waits_for_the_first(observation, tmp_path, caplog):
             logger.removeHandler(release)
     assert "waits for another run" in caplog.text
     assert "A/export" in outcome.reused
+    assert "A/export" not in outcome.seconds
+    assert read_record(Layout(tmp_path / "work"))["tasks"]["A/export"]["state"] == "done"
+
+
+def test_what_another_run_made_again_is_not_taken_for_ones_own(observation, tmp_path):
+    def meddled(ctx):
+        _destretch(ctx)
+        if ctx.channel == "B":
+            _go(observation, "channels=[A]", "destretch.kernels=[0,64]", "stages=[calibrate,destretch]")
+
+    stages = {**STAGES, "destretch": replace(STAGES["destretch"], run=meddled)}
+    _, outcome = _go(observation, stages=stages)
+    assert list(outcome.failed) == ["A/export", "report"]
+    assert "A/destretch was made again meanwhile, by another run" in str(outcome.failed["A/export"])
+    assert not (tmp_path / "work" / "A" / "splineDestretch").exists()
+    assert "B/export" in outcome.made
+    _, outcome = _go(observation)
+    assert not outcome.failed
+    assert set(outcome.made) == {"A/destretch", "A/export", "report"}
 
 
 def test_a_stage_without_a_result_does_not_count_as_done(observation, tmp_path):

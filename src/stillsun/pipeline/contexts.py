@@ -11,6 +11,7 @@ from typing import Any
 
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
+from stillsun.errors import InputError
 from stillsun.io.store import Field, Layout, StoreReader, StoreWriter, create_section, create_store
 from stillsun.pipeline.digest import plain
 from stillsun.pipeline.plan import Plan, Task, input_tasks
@@ -31,10 +32,13 @@ class SoFar:
         Task to what its stage noted, or how it failed.
     seconds : dict
         Task to the time it took.
+    made : frozenset of str
+        Tasks whose results are there.
     """
 
     notes: dict[str, list[str]]
     seconds: dict[str, float]
+    made: frozenset[str]
 
 
 def stage_context(
@@ -42,6 +46,7 @@ def stage_context(
     plan: Plan,
     settings: Settings,
     backend: Backend,
+    so_far: SoFar,
     progress: Progress,
     notes: list[str],
     stack: ExitStack,
@@ -59,6 +64,8 @@ def stage_context(
         Checked configuration.
     backend : Backend
         Where to compute.
+    so_far : SoFar
+        What the tasks before it left behind.
     progress : callable
         Told how far the stage is.
     notes : list of str
@@ -70,14 +77,14 @@ def stage_context(
     -------
     StageContext
         The context.
+
+    Raises
+    ------
+    InputError
+        If another run made again what it reads.
     """
     stage, channel = task.stage, task.channel
-    # A product that could not be made is not there; what needs it was not started.
-    sources = {
-        key: source
-        for key, source in input_tasks(plan, settings, stage, channel).items()
-        if source is not None and source.is_made()
-    }
+    sources = _sources(task, plan, settings, so_far)
     config = settings.stages[channel][stage.name]
     is_reference = channel == settings.reference
 
@@ -149,13 +156,13 @@ def observation_context(
     -------
     ObservationContext
         The context.
+
+    Raises
+    ------
+    InputError
+        If another run made again what it reads.
     """
-    # A product that could not be made is not there; stages of the whole observation live with that.
-    sources = {
-        key: source
-        for key, source in input_tasks(plan, settings, task.stage, "").items()
-        if source is not None and source.is_made()
-    }
+    sources = _sources(task, plan, settings, so_far)
     products = (*task.stage.reads, *task.stage.optional)
     views = {
         name: ChannelView(
@@ -178,6 +185,29 @@ def observation_context(
         provenance=PROVENANCE,
         own_notes=notes,
     )
+
+
+def _sources(task: Task, plan: Plan, settings: Settings, so_far: SoFar) -> dict[str, Task]:
+    """
+    What a task reads, as far as it is there.
+
+    A product that could not be made is not there: what needs it was not started, what can do without does.
+    One that was there and is no more belongs to another run; a result without it would pass for one with it.
+    """
+    found = {}
+    for key, source in input_tasks(plan, settings, task.stage, task.channel).items():
+        if source is None:
+            continue
+        if source.is_made():
+            found[key] = source
+        elif source.name in so_far.made:
+            raise InputError(
+                f"{source.name} was made again meanwhile, by another run with other options",
+                file=source.layout.work,
+                remedy="When that has ended, the same command goes on; runs that differ need an "
+                "observation.work_dir each, or are jobs of a sweep",
+            )
+    return found
 
 
 def _open(

@@ -146,7 +146,8 @@ def execute(
                         record.task(task.name, state="skipped")
                     continue
                 failures = {name: [f"{FAILED}{error}"] for name, error in outcome.failed.items()}
-                so_far = SoFar({**outcome.notes, **failures}, dict(outcome.seconds))
+                made = frozenset((*outcome.made, *outcome.reused))
+                so_far = SoFar({**outcome.notes, **failures}, dict(outcome.seconds), made)
                 remote = places.log if apart else None
                 record.task(task.name, state="running")
                 shown = bars and not apart
@@ -215,6 +216,11 @@ def _collect(
         result = future.result()
         getattr(outcome, result.state).append(task.name)
         outcome.notes[task.name] = result.notes
+        if result.state == "reused":
+            # What was waited is not what it takes.
+            record.task(task.name, state="done", notes=result.notes)
+            _LOG.info("%s: made by another run meanwhile", task.name, extra=ESSENTIAL)
+            return
         outcome.seconds[task.name] = result.seconds
         state = "empty" if result.state == "empty" else "done"
         record.task(task.name, state=state, seconds=result.seconds, notes=result.notes)
@@ -279,7 +285,7 @@ def run_task(
         if task.stage.whole:
             context: Any = observation_context(task, plan, settings, so_far, progress, notes, stack)
         else:
-            context = stage_context(task, plan, settings, backend, progress, notes, stack)
+            context = stage_context(task, plan, settings, backend, so_far, progress, notes, stack)
         files = task.stage.run(context)
         state = "made"
         stamp = task.layout.stamp(task.channel, task.stage.name)
