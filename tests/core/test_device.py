@@ -161,6 +161,13 @@ def test_results_are_the_cpus(name, gpu):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * scale)
 
 
+def test_the_field_stays_on_the_device_until_it_is_asked_for(gpu):
+    result = destretch(frames()[1], frames()[0], kernels=KERNELS, backend=gpu)
+    assert isinstance(result.field, gpu.xp.ndarray)
+    assert isinstance(result.displacement, np.ndarray)
+    np.testing.assert_array_equal(result.displacement, result.field.get())
+
+
 def test_the_stand_in_refuses_what_a_device_refuses():
     array = device().asarray(np.arange(4.0))
     host = np.ones(4)

@@ -42,8 +42,8 @@ class DestretchResult:
     shifts : list of numpy.ndarray
         One array a kernel, float32, pixels, order y, x: (2,) for kernel 0, else (2, tiles_y, tiles_x).
         Content of the frame moves by +shift to match the reference.
-    displacement : numpy.ndarray
-        (2, rows, columns) float32: ``out(y, x) = image(y - d[0], x - d[1])``.
+    field : array
+        (2, rows, columns) float32 on the backend: ``out(y, x) = image(y - d[0], x - d[1])``.
     valid : numpy.ndarray
         (rows, columns) bool: the pixel comes from inside the frame's valid part.
     rms : numpy.ndarray
@@ -57,11 +57,16 @@ class DestretchResult:
 
     image: np.ndarray
     shifts: list[np.ndarray]
-    displacement: np.ndarray
+    field: Any
     valid: np.ndarray
     rms: np.ndarray
     repaired: np.ndarray
     residual: float
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """The field on the host, brought there when asked for: on a GPU that takes as long as all else."""
+        return to_host(self.field)
 
 
 def destretch(
@@ -93,7 +98,7 @@ def destretch(
     Returns
     -------
     DestretchResult
-        Image, shifts, displacement and mask, on the host.
+        Image, shifts, mask, and the displacement when it is asked for, on the host.
 
     Raises
     ------
@@ -255,7 +260,7 @@ class Destretcher:
         Returns
         -------
         DestretchResult
-            On the host.
+            On the host, but for the field.
 
         Raises
         ------
@@ -285,7 +290,7 @@ class Destretcher:
         return DestretchResult(
             to_host(corrected),
             solved.shifts,
-            to_host(field),
+            field,
             to_host(valid),
             np.asarray(solved.rms),
             np.asarray(solved.repaired),

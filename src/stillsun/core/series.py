@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -125,7 +125,8 @@ def destretch_series(
     kept: list[Any] = []
     results: list[DestretchResult] = []
     for frame in frames:
-        results.append(stream.push(frame))
+        result = stream.push(frame)
+        results.append(replace(result, field=result.displacement))
         if preserve_flows:
             kept.append(frame)
         step()
