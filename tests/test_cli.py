@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -39,6 +41,20 @@ def test_a_closed_terminal_is_ignored_where_the_caller_wants_it(monkeypatch):
         assert main(["run"]) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+CLOSED = """
+import os, sys
+from stillsun.cli import main
+
+status = main(["status", "nothing"])
+sys.exit(status if min(os.open("first", os.O_CREAT | os.O_WRONLY), 3) == 3 else 9)
+"""
+
+
+def test_streams_that_the_caller_has_closed(tmp_path):
+    command = ["/bin/sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, CLOSED]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 2
 
 
 def test_what_the_machine_refuses_is_one_line(monkeypatch, capsys):

@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 done, 1 the run failed, 2 wrong usage or configuration.
     """
+    _open_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] in (["-sc"], ["--shell-completion"], ["--shell_completion"]):
         return _guarded(lambda: _complete(arguments))
@@ -88,6 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "report": _report,
     }[options.verb]
     return _guarded(lambda: action(options))
+
+
+def _open_streams() -> None:
+    """Open nothing in the place of streams that the caller has closed: a product would get their numbers."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _guarded(action: Callable[[], int]) -> int:

@@ -180,9 +180,10 @@ def read_record(layout: Layout) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads(layout.manifest.read_text())
-    except (OSError, ValueError):
+        is_record = isinstance(record["tasks"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return record
+    return record if is_record else {}
 
 
 def required_record(layout: Layout) -> dict[str, Any]:
