@@ -63,8 +63,7 @@ def refine_tiles(image: Any, reference: Any, points: Lattice, bins: int, backend
     of ``(reference - image + g . d)**2``.
     """
     sums = _tile_sums(image, reference, points, bins, WINDOW_SIGMA, backend)
-    ridge = _ridge(sums)
-    return _believed(_solve(sums, ridge, 0.0, backend.xp), sums, ridge, bins, backend.xp)
+    return _solve(sums, _ridge(sums, backend.xp), bins, backend)
 
 
 def polish_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) -> tuple[Any, Any]:
@@ -96,19 +95,20 @@ def polish_tiles(image: Any, reference: Any, points: Lattice, backend: Backend) 
     """
     xp = backend.xp
     sums = _tile_sums(image, reference, points, 1, _NARROW_SIGMA, backend)
-    ridge = _ridge(sums)
-    wide = xp.empty_like(sums[:-1])
+    ridge = _ridge(sums, xp)
+    wide = xp.empty_like(sums)
 
     def smooth(start: int, stop: int) -> None:
         for k in range(start, stop):
             wide[k] = backend.ndimage.gaussian_filter(sums[k], _AROUND, mode="nearest")
 
-    over_blocks(smooth, len(wide), backend, 1)
+    over_blocks(smooth, len(wide) - 1, backend, 1)
+    wide[-1] = sums[-1]
     detail = wide[0] + wide[2]
     detail = xp.maximum(detail, _LEAST_DETAIL * detail.mean() + 1e-12)
     lean = (_COARSE**2 / (points.y.kernel * points.x.kernel)) ** 3 / detail**2
-    shifts = _solve(sums, ridge, lean, xp, _solve(wide, ridge, 0.0, xp))
-    return _believed(shifts, sums, ridge, 1, xp)
+    around, _ = _solve(wide, ridge, 1, backend, everywhere=True)
+    return _solve(sums, ridge, 1, backend, (lean, around))
 
 
 def _tile_sums(image: Any, reference: Any, points: Lattice, bins: int, width: float, backend: Backend) -> Any:
@@ -122,24 +122,52 @@ def _tile_sums(image: Any, reference: Any, points: Lattice, bins: int, width: fl
     return _sums_numba(image, reference, binned, windows, backend)
 
 
-def _ridge(sums: Any) -> float:
+def _ridge(sums: Any, xp: Any) -> float:
     """What is added to the matrix: without structure the answer is "no shift", not a large one."""
     trace = sums[0] + sums[2]
-    return 1e-3 * float(trace[trace > 0].mean()) if bool((trace > 0).any()) else 1.0
+    there = trace > 0
+    total, count = to_host(xp.stack([xp.where(there, trace, 0).sum(), there.sum()]))
+    return 1e-3 * float(total / count) if count else 1.0
 
 
-def _solve(sums: Any, ridge: float, lean: Any, xp: Any, towards: Any = (0.0, 0.0)) -> Any:
-    yy, yx, xx = sums[0] + (ridge + lean), sums[1], sums[2] + (ridge + lean)
-    ey, ex = sums[3] - lean * towards[0], sums[4] - lean * towards[1]
+def _solve(
+    sums: Any,
+    ridge: float,
+    bins: int,
+    backend: Backend,
+    lean: tuple[Any, Any] | None = None,
+    everywhere: bool = False,
+) -> tuple[Any, Any]:
+    """
+    Shifts in pixels of the frame, and whether the tile has data, structure and a small shift.
+
+    With `lean`, a weight and shifts, each tile leans on these by that weight. Shifts are 0 where the tile
+    has not what it needs, unless they are wanted everywhere.
+    """
+    xp = backend.xp
+    if backend.is_gpu:
+        return _solve_device(sums, ridge, bins, lean, everywhere, backend)
+    weight, towards = (0.0, (0.0, 0.0)) if lean is None else lean
+    yy, yx, xx = sums[0] + (ridge + weight), sums[1], sums[2] + (ridge + weight)
+    ey, ex = sums[3] - weight * towards[0], sums[4] - weight * towards[1]
     det = yy * xx - yx * yx
-    return xp.stack([(yx * ex - xx * ey) / det, (yx * ey - yy * ex) / det])
-
-
-def _believed(shifts: Any, sums: Any, ridge: float, bins: int, xp: Any) -> tuple[Any, Any]:
-    """Shifts in pixels of the frame, and whether the tile has data, structure and a small shift."""
+    shifts = xp.stack([(yx * ex - xx * ey) / det, (yx * ey - yy * ex) / det])
     measured = (sums[5] >= _LEAST_SHARE) & (sums[0] + sums[2] > ridge)
     measured &= shifts[0] ** 2 + shifts[1] ** 2 < LARGEST_SHIFT**2
-    return xp.where(measured, bins * shifts, 0), measured
+    return (bins * shifts if everywhere else xp.where(measured, bins * shifts, 0)), measured
+
+
+def _solve_device(
+    sums: Any, ridge: float, bins: int, lean: tuple[Any, Any] | None, everywhere: bool, backend: Backend
+) -> tuple[Any, Any]:
+    shape = sums.shape[1:]
+    shifts, measured = backend.xp.empty((2, *shape), np.float64), backend.xp.empty(shape, bool)
+    # Without a lean the kernel looks at neither of the two.
+    given = backend.contiguous(np.float64, sums, *((sums, sums) if lean is None else lean))
+    limits = np.float64(ridge), np.float64(_LEAST_SHARE), np.float64(LARGEST_SHIFT)
+    numbers = *limits, *shape, bins, int(lean is not None), int(everywhere)
+    run_kernel("solve_tiles", shape, (*given, shifts, measured), numbers, backend)
+    return shifts, measured
 
 
 def refine_frame(image: Any, reference: Any, backend: Backend) -> np.ndarray:

@@ -1,6 +1,6 @@
 // Kernels of the destretch on a GPU. Formulas are those of the Numba kernels: _taps.row_kernel,
-// warp._add_control_points, _gradient._sums, _repair._differences, _repair._fill_missing, tiles._gather,
-// correlate._peaks.
+// warp._add_control_points, _gradient._sums and _solve, _repair._differences, _repair._fill_missing,
+// tiles._gather, correlate._peaks.
 // One thread computes one value of the result; threads along x take neighbouring columns.
 
 #define SUMS 6
@@ -23,7 +23,8 @@ static __device__ inline float window_sum(
 {
     const float whole_y = floorf(-down), whole_x = floorf(-across);
     const float top = phases - 0.001f;
-    const float at_y = fminf((-down - whole_y) * phases, top), at_x = fminf((-across - whole_x) * phases, top);
+    const float at_y = fminf((-down - whole_y) * phases, top);
+    const float at_x = fminf((-across - whole_x) * phases, top);
     const float* along_y = table + (int)at_y * taps;
     const float* along_x = table + (int)at_x * taps;
     const float part_y = at_y - (int)at_y, part_x = at_x - (int)at_x;
@@ -86,7 +87,8 @@ extern "C" __global__ void add_control_points(
     for (int axis = 0; axis < 2; ++axis) {
         float total = 0.0f;
         for (int j = 0; j < 4; ++j) {
-            const float* line = grid + ((size_t)axis * points_y + clamped(first_y[y] + j - 1, points_y)) * points_x;
+            const int row = clamped(first_y[y] + j - 1, points_y);
+            const float* line = grid + ((size_t)axis * points_y + row) * points_x;
             float along = 0.0f;
             for (int i = 0; i < 4; ++i)
                 along += weights_x[i * columns + x] * line[clamped(first_x[x] + i - 1, points_x)];
@@ -116,7 +118,8 @@ extern "C" __global__ void tile_lines(
             const float* b = reference + (size_t)y * columns + x;
             const float gy = near * ((a[columns] + b[columns]) - (a[-columns] + b[-columns]))
                 - far * ((a[2 * columns] + b[2 * columns]) - (a[-2 * columns] + b[-2 * columns]));
-            const float gx = near * ((a[1] + b[1]) - (a[-1] + b[-1])) - far * ((a[2] + b[2]) - (a[-2] + b[-2]));
+            const float gx = near * ((a[1] + b[1]) - (a[-1] + b[-1]))
+                - far * ((a[2] + b[2]) - (a[-2] + b[-2]));
             const float e = b[0] - a[0];
             const float all = gy + gx + e;
             // Neither NaN nor infinite.
@@ -153,12 +156,44 @@ extern "C" __global__ void tile_columns(
     sums[((size_t)k * tiles_y + s) * tiles_x + t] = total;
 }
 
+// Shifts of tiles from their sums: two equations a tile. Grid and block over (tiles along x, tiles along y).
+extern "C" __global__ void solve_tiles(
+    const double* sums,         // (6, tiles_y, tiles_x)
+    const double* lean,         // (tiles_y, tiles_x): weight of what a tile leans on, if `leaning`
+    const double* towards,      // (2, tiles_y, tiles_x): what that is
+    double* shifts,             // (2, tiles_y, tiles_x)
+    bool* measured,             // (tiles_y, tiles_x): has data, structure and a small shift
+    double ridge, double least_share, double largest,
+    int tiles_y, int tiles_x, int bins, int leaning, int everywhere)
+{
+    const int t = blockIdx.x * blockDim.x + threadIdx.x, s = blockIdx.y * blockDim.y + threadIdx.y;
+    if (t >= tiles_x || s >= tiles_y)
+        return;
+    const size_t layer = (size_t)tiles_y * tiles_x, place = (size_t)s * tiles_x + t;
+    const double weight = leaning ? lean[place] : 0.0;
+    const double yy = sums[place] + (ridge + weight), yx = sums[layer + place];
+    const double xx = sums[2 * layer + place] + (ridge + weight);
+    double ey = sums[3 * layer + place], ex = sums[4 * layer + place];
+    if (leaning) {
+        ey -= weight * towards[place];
+        ex -= weight * towards[layer + place];
+    }
+    const double determinant = yy * xx - yx * yx;
+    const double down = (yx * ex - xx * ey) / determinant, across = (yx * ey - yy * ex) / determinant;
+    const bool good = sums[5 * layer + place] >= least_share && sums[place] + sums[2 * layer + place] > ridge
+        && down * down + across * across < largest * largest;
+    measured[place] = good;
+    shifts[place] = good || everywhere ? bins * down : 0.0;
+    shifts[layer + place] = good || everywhere ? bins * across : 0.0;
+}
+
 static __device__ inline float middle(float a, float b, float c)
 {
     return fmaxf(fminf(a, b), fminf(fmaxf(a, b), c));
 }
 
-// Distance of every shift from the median of the 3 x 3 around it. Grid and block over (columns, rows), z: axes.
+// Distance of every shift from the median of the 3 x 3 around it. Grid and block over (columns, rows), grid z
+// over the axes.
 extern "C" __global__ void median_distance(
     const float* shifts,        // (2, rows, columns)
     float* out,                 // (2, rows, columns)
