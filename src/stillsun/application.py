@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -114,11 +115,14 @@ def _help(words: list[str]) -> int:
 
 def _jobs(words: list[str], config_dir: str | None, multirun: bool) -> list[list[str]]:
     """Overrides of each job; those of a plain run are all words."""
-    experiment = any(word.lstrip("+").startswith("experiment=") for word in words)
-    params = []
-    if experiment:
-        plain = [o for o in words if not OverridesParser.create().parse_override(o).is_sweep_override()]
-        params = [f"{k}={v}" for k, v in (hydra_settings(plain, config_dir).sweeper.params or {}).items()]
+    if not multirun and not any(word.lstrip("+").startswith("experiment=") for word in words):
+        return [words]
+    plain = [o for o in words if not OverridesParser.create().parse_override(o).is_sweep_override()]
+    sweeper = hydra_settings(plain, config_dir).sweeper
+    if multirun and not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+        # It chooses the values one after another; what stays the same can be checked.
+        return [[o for o in plain if not o.startswith("hydra")]]
+    params = [f"{k}={v}" for k, v in (sweeper.params or {}).items()]
     if multirun:
         return split_jobs(words, params)
     if params:

@@ -135,6 +135,15 @@ def test_faults_of_an_experiment_are_found_before_its_jobs_begin(observation, tm
     assert "did you mean window?" in _refused(capsys, *chosen, "-m", "experiment=mine")
 
 
+def test_an_optimising_sweeper_chooses_values_itself(observation, tmp_path, capsys):
+    (tmp_path / "hydra" / "sweeper").mkdir(parents=True)
+    (tmp_path / "hydra" / "sweeper" / "mine.yaml").write_text("_target_: some.where.Optimiser\n")
+    chosen = ["--config-dir", str(tmp_path), f"observation_file={observation}", "hydra/sweeper=mine"]
+    text = _refused(capsys, *chosen, "-m", "destretch.repair_tolerance=interval(0.2,0.8)")
+    assert text.startswith("stillsun: observation.raw_dir: no such directory")
+    assert "does not support" in _refused(capsys, *chosen[:3], "-m", "destretch.window=interval(2,8)")
+
+
 def test_what_hydra_shows_is_checked_with_the_same_words(observation, capsys):
     text = _refused(capsys, f"observation_file={observation}", "--cfg", "job", "destretch.windo=3")
     assert "did you mean window?" in text
