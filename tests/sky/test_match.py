@@ -61,16 +61,18 @@ def test_place_and_angle_are_recovered(disk):
 def test_stated_error_is_that_of_the_position(disk):
     truth = sun.cut(disk, POINT, CROTA2, SHAPE, SCALES)
     rng = np.random.default_rng(5)
-    off = []
+    off, turned = [], []
     for _ in range(4):
         # Other granulation on top of the one in common.
         other = gaussian_filter(rng.standard_normal(SHAPE), 2.4)
-        image = truth + 1.5 * truth.std() * other / other.std()
-        found = match(image, disk, (6.0, 3.0), (CROTA2,), search_arcsec=20.0, max_rotation_deg=0.5)
+        image = truth + 0.5 * truth.std() * other / other.std()
+        found = match(image, disk, (6.0, 3.0), (CROTA2 - 0.2,), search_arcsec=20.0)
         assert found.accepted, found.faults
         off.append((np.array(found.point) - POINT) / found.error)
-    # One deviation in each axis, give or take what eight values allow.
+        turned.append((found.crota2 - CROTA2) / found.rotation_error_deg)
+    # One deviation in each axis and in angle, give or take what so few values allow.
     assert 0.3 < np.sqrt(np.mean(np.square(off))) < 1.3
+    assert 0.5 < np.sqrt(np.mean(np.square(turned))) < 1.8
 
 
 def test_another_sun_is_refused(disk, tmp_path):

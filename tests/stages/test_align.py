@@ -221,7 +221,7 @@ def test_match_to_the_sun_gives_every_frame_its_pointing(tmp_path, truth, image,
     product, notes = solar(tmp_path / "r", truth, image, disk_path)
     assert product.read("aligned")
     assert product.read("matched_frame")[0] == 0
-    np.testing.assert_allclose(product.read("crval"), truth, atol=0.1)
+    np.testing.assert_allclose(product.read("crval"), truth, atol=0.02)
     np.testing.assert_allclose(product.read("crota2"), 0.9, atol=0.05)
     assert (product.read("uncertainty") < 0.5).all()
     assert str(product.read("method")) == "matched to hmi.fits"
@@ -261,7 +261,7 @@ def test_a_pointing_by_hand_is_where_the_search_begins(tmp_path, truth, image, d
     far = [float(v) for v in truth[0] + 3.0]
     product, _ = solar(tmp_path / "r", truth + 300.0, image, disk_path, pointing=far, search_arcsec=8.0)
     assert product.read("aligned")
-    np.testing.assert_allclose(product.read("crval"), truth, atol=0.1)
+    np.testing.assert_allclose(product.read("crval"), truth, atol=0.02)
 
 
 def test_open_sense_of_the_guider(tmp_path, truth, disk_path):
@@ -314,12 +314,12 @@ def test_jump_of_the_field(tmp_path, truth, image, disk_path):
     # What destretch moves by +motion had jumped by -motion.
     assert any("jumped by (-2.60, +6.60) arcsec" in n and "frame 3" in n for n in notes)
     assert product.shape("segment_point") == (2, 2)
-    np.testing.assert_allclose(product.read("crval"), truth, atol=0.1)
+    np.testing.assert_allclose(product.read("crval"), truth, atol=0.02)
     moved = sun.cut(disk, truth[0] + step, 0.9, SHAPE, SCALE[::-1])
     frames = np.stack([image] * 3 + [moved] * 2)
     product, _ = solar(tmp_path / "moved", truth, image, disk_path, motion=motion, frames=frames)
-    np.testing.assert_allclose(product.read("crval")[:3], truth[:3], atol=0.1)
-    np.testing.assert_allclose(product.read("crval")[3:], truth[3:] + step, atol=0.3)
+    np.testing.assert_allclose(product.read("crval")[:3], truth[:3], atol=0.02)
+    np.testing.assert_allclose(product.read("crval")[3:], truth[3:] + step, atol=0.05)
 
 
 def test_an_image_of_another_day_is_refused(tmp_path, truth, image, tmp_path_factory):
