@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stillsun.config.compose import load_settings
-from stillsun.errors import ConfigError
-from stillsun.pipeline import executors
+from stillsun.errors import ConfigError, InputError
+from stillsun.pipeline import executors, session
 from stillsun.pipeline.session import prepare
 
 OBSERVATION = """
@@ -80,3 +80,9 @@ def test_dask_is_looked_for(findings, monkeypatch):
     monkeypatch.setattr(executors, "find_spec", lambda name: None)
     (found,) = findings("executor=dask")
     assert found.startswith("executor=dask: Dask is not installed; pip install")
+
+
+def test_an_error_is_told_once():
+    same = InputError("no room", remedy="Make room")
+    failed = {"A/export": same, "B/export": InputError("no room", remedy="Make room"), "movie": KeyError("x")}
+    assert session._once(failed) == "A/export, B/export: no room. Make room; movie: 'x'"

@@ -196,15 +196,22 @@ def reduce(
                 extra=FILE_ONLY,
             )
     if outcome.failed:
-        first = "; ".join(f"{name}: {error}" for name, error in outcome.failed.items())
         raise RunFailed(
-            f"{len(outcome.failed)} of {len(plan.tasks)} tasks failed: {first}",
+            f"{len(outcome.failed)} of {len(plan.tasks)} tasks failed: {_once(outcome.failed)}",
             remedy=f"Details are in {log}. What was finished stays; the same command goes on from there",
         )
     found = figures(plan, settings)
     if job is not None:
         record_job(job, overrides or [], found)
     return score(found)
+
+
+def _once(failed: Mapping[str, BaseException]) -> str:
+    """Each error once, with all tasks that failed for it."""
+    tasks: dict[str, list[str]] = {}
+    for name, error in failed.items():
+        tasks.setdefault(str(error) or repr(error), []).append(name)
+    return "; ".join(f"{', '.join(names)}: {error}" for error, names in tasks.items())
 
 
 def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
