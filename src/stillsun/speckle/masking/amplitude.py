@@ -43,9 +43,9 @@ def object_amplitude(
     -----
     The filter is ``s^2 / (1 + s^2)`` with ``s = sqrt(frames) (P - Pn) / Pn``, means over rings: the excess of
     the mean power over the noise against the scatter of the noise. With ``s^2 = (P - Pn) / Pn`` it would be
-    ``(P - Pn) / P``, the filter of Brault & White (1971) for one spectrum, by which a burst would lose what its
-    frames have in common; and with P instead of Pn below, a short burst would lose contrast where there is
-    no noise.
+    ``(P - Pn) / P``, the filter of Brault & White (1971) for one spectrum, by which a burst would lose what
+    its frames have in common; and with P instead of Pn below, a short burst would lose contrast where there
+    is no noise.
     """
     signal = np.maximum(power - noise, 0.0)
     amplitude = np.sqrt(signal / transfer)
