@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from functools import cache, partial
+from functools import cache, partial, wraps
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -191,6 +191,21 @@ def _created(function):
         return DeviceArray(np.array(function(values, *args, **kwargs)))
 
     return call
+
+
+def _unwritten(function):
+    """Of functions that give memory as it is: here it holds what nobody may take for a result."""
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        array = function(*args, **kwargs)
+        array[...] = np.nan if array.dtype.kind in "fc" else 93 if array.dtype.kind in "iu" else True
+        return array
+
+    return call
+
+
+_EMPTY = {name: _unwritten(getattr(np, name)) for name in ("empty", "empty_like")}
 
 
 def _nested(values):
@@ -399,6 +414,7 @@ def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
         asarray=_created(np.asarray),
         array=_created(np.array),
         ascontiguousarray=_created(np.ascontiguousarray),
+        **{name: _guarded(function, "numpy") for name, function in _EMPTY.items()},
         ndarray=DeviceArray,
         ogrid=_Grid(),
         RawModule=partial(RawModule, order=order),
@@ -432,7 +448,7 @@ def open_device(*, order=0):
         Named "open".
     """
     xp = ModuleType("open_numpy")
-    xp.__dict__.update(vars(np), RawModule=partial(RawModule, order=order))
+    xp.__dict__.update(vars(np), **_EMPTY, RawModule=partial(RawModule, order=order))
     return Backend("open", xp, scipy.fft, scipy.ndimage, True, "no GPU", 1)
 
 
