@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
+from stillsun._kernelcache import keep_kernels
+
 __version__ = "0.1.0"
+
+keep_kernels(Path(__file__).parent)
 
 # The public functions are loaded when first used: `import stillsun` stays light.
 _PUBLIC = {
