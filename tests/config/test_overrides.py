@@ -104,6 +104,25 @@ def test_an_observation_that_is_not_given_rightly(observation, tmp_path):
     assert "no DIR/observation/night.yaml; give DIR with --config-dir" in _faults("observation=night")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("rosa_gband", "rosa_gbnd", "no 'rosa_gbnd'; allowed: hardcam, rosa_3500, rosa_4170"),
+        ("/channel@", "channel@", "begins with /: /channel@channels.ROSA_GBAND: rosa_gband"),
+        ("  ROSA_GBAND:", "  ROSA/GBAND:", "ROSA/GBAND: a name has letters, digits, _ and - only"),
+        ("ROSA_GBAND", "ROSA.GBAND", "ROSA.GBAND: a name has letters, digits, _ and - only"),
+        ("channels:\n", "destretch: {window: 4}\nchannels:\n", "below a channel, channels.NAME.destretch"),
+        ("    data:", "    plate_scale: 0.06\n    data:", "such as [0.06,0.06], found 0.06"),
+        (OBSERVATION, "# nothing yet", "an observation file without channels. stillsun sort drafts one"),
+    ],
+)
+def test_mistakes_in_an_observation_file(observation, old, new, expected):
+    observation.write_text(OBSERVATION.replace(old, new))
+    text = _faults(f"observation_file={observation}")
+    assert expected in text
+    assert str(observation) in text or "a name has" in text
+
+
 def _refused(capsys, *arguments):
     assert main(["run", *arguments]) == 2
     text = capsys.readouterr().err

@@ -56,7 +56,7 @@ class Camera:
         self.draft = draft
         self.section = section
         name = section.name.upper()
-        self.channel = "HARDCAM" if name == "ZYLA" else name
+        self.channel = "HARDCAM" if name == "ZYLA" else re.sub("[^A-Z0-9_-]+", "_", name)
         spools = "spool" in section.get("dataFilePattern").lower()
         rosa = "ROSA" in name or not ("ZYLA" in name or "HARDCAM" in name or spools)
         self.is_hardcam = not rosa

@@ -8,6 +8,7 @@ and what is allowed.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -18,9 +19,13 @@ from stillsun.config.schema import (
     REQUIRED,
     AlignEngine,
     ChannelConfig,
+    ObservationConfig,
     RunConfig,
     SpeckleEngine,
 )
+
+# Names of directories, and parts of keys.
+_NAME = re.compile("[A-Za-z0-9_-]+")
 
 
 def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
@@ -45,7 +50,12 @@ def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Ite
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in fields:
-            yield f"{key}: unknown key; {suggest(str(name), fields)}"
+            meant = ""
+            if schema is ObservationConfig and name in STAGE_SCHEMAS:
+                meant = (
+                    f"a stage's keys stand below a channel, channels.NAME.{name}, or on the command line; "
+                )
+            yield f"{key}: unknown key; {meant}{suggest(str(name), fields)}"
             continue
         hint, limits = fields[name]
         yield from check_value(key, value, hint, limits)
@@ -92,7 +102,8 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
         yield from check_tree(value, typing.cast(type, inner), f"{key}.")
     elif origin is list:
         if not isinstance(value, Sequence) or isinstance(value, str):
-            yield f"{key}: expected a list such as [{value or 'a,b'}], found {value!r}"
+            such = ",".join([str(value)] * limits.get("length", 1)) if value not in (None, "") else "a,b"
+            yield f"{key}: expected a list such as [{such}], found {value!r}"
             return
         if "length" in limits and len(value) != limits["length"]:
             yield f"{key}: expected {limits['length']} entries, found {len(value)}"
@@ -105,6 +116,8 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
             return
         if dataclasses.is_dataclass(arguments[1]):
             for name, entry in value.items():
+                if not _NAME.fullmatch(str(name)):
+                    yield f"{key}.{name}: a name has letters, digits, _ and - only"
                 yield from check_value(f"{key}.{name}", entry, arguments[1])
     else:
         yield from _check_scalar(key, value, inner, limits)

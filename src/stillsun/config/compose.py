@@ -19,6 +19,7 @@ from stillsun.config.keys import STAGE_SCHEMAS
 from stillsun.config.overrides import (
     FROM_FILE,
     OBSERVATION_FILE,
+    explain_defaults,
     explain_override,
     first_lines,
     quoted,
@@ -285,6 +286,7 @@ def _explain(
     if path is not None:
         tree = {k: v for k, v in _load_observation(path).items() if k != "defaults"}
         findings += [f"{path}: {f}" for f in check_tree(tree, ObservationConfig)]
+        findings += [f"{path}: {f}" for f in explain_defaults(_load_observation(path).get("defaults"), extra)]
     for text in overrides:
         found = explain_override(text, extra)
         findings += found
@@ -331,4 +333,8 @@ def _load_observation(path: Path) -> dict[str, Any]:
         raise ConfigError(f"not readable as YAML: {first_lines(error)}", file=path) from error
     if not isinstance(loaded, dict):
         raise ConfigError("an observation file is a mapping of keys", file=path, found=type(loaded).__name__)
+    if not loaded.get("channels") and not loaded.get("defaults"):
+        raise ConfigError(
+            "an observation file without channels", file=path, remedy="stillsun sort drafts one"
+        )
     return {str(k): v for k, v in loaded.items()}

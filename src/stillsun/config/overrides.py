@@ -26,6 +26,7 @@ from stillsun.errors import ConfigError
 OBSERVATION_FILE = "observation_file"
 # How the names of observations begin that come from a path.
 FROM_FILE = "from_file_"
+_KNOWN = "- /channel@channels.ROSA_GBAND: rosa_gband"
 # Groups that stand in observation files, and an override that would do the same.
 _WITHIN_OBSERVATION = {
     "channel": "+channel@observation.channels.NAME={}",
@@ -155,6 +156,39 @@ def explain_override(text: str, extra: Sequence[str]) -> list[str]:
     if key == "observation":
         return [_no_observation(value, options)]
     return [f"{key}={value}: no such choice; allowed: {', '.join(options) or 'none found'}"]
+
+
+def explain_defaults(defaults: Any, extra: Sequence[str]) -> list[str]:
+    """
+    Find what is wrong with the known channels and cameras that an observation names.
+
+    Parameters
+    ----------
+    defaults : object
+        The observation's ``defaults``.
+    extra : sequence of str
+        Overrides with which groups are looked for; Hydra is initialised.
+
+    Returns
+    -------
+    list of str
+        Findings.
+    """
+    if not isinstance(defaults, list | None):
+        return [f"defaults: expected a list of lines such as {_KNOWN}, found {defaults!r}"]
+    findings = []
+    loader = GlobalHydra.instance().config_loader()
+    for entry in defaults or []:
+        for key, option in entry.items() if isinstance(entry, dict) else []:
+            group = key.partition("@")[0]
+            if group.lstrip("/") not in _WITHIN_OBSERVATION:
+                continue
+            options = loader.get_group_options(group.lstrip("/"), config_name="config", overrides=list(extra))
+            if not group.startswith("/"):
+                findings.append(f"defaults: {key}: begins with /: /{key}: {option}")
+            elif option not in options:
+                findings.append(f"defaults: {key}: no {option!r}; allowed: {', '.join(options)}")
+    return findings
 
 
 def quoted(text: str) -> str:
