@@ -19,10 +19,11 @@ from stillsun.core.backend import get_backend
 from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import Field, StoreReader
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import Action, make_plan
+from stillsun.pipeline.plan import make_plan
 from stillsun.pipeline.record import is_alive, read_record
 from stillsun.pipeline.run import execute
 from stillsun.pipeline.session import changed_by
+from stillsun.pipeline.task import Action
 from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages, check_wiring
@@ -157,6 +158,30 @@ def test_a_part_of_the_observation_redoes_only_who_names_it(observation):
     assert sorted(made) == ["A/export", "B/export"]
     made = _go(observation, "observation.telescope.diameter_mm=500", stages=stages)[1].made
     assert "A/destretch" in made
+
+
+def test_what_stands_beside_the_frames_redoes_only_who_reads_it(observation, tmp_path):
+    stages = {
+        **STAGES,
+        "calibrate": replace(STAGES["calibrate"], files=("telescope_log",), aside=("telescope_log",)),
+        "destretch": replace(STAGES["destretch"], frames_of=("calibration",)),
+        "export": replace(STAGES["export"], reads=("destretch", "calibration")),
+    }
+    logs = []
+    for number in range(2):
+        path = tmp_path / f"{number}.log"
+        path.write_text("x" * number)
+        logs.append(f"observation.telescope_log={path}")
+    _go(observation, logs[0], stages=stages)
+    made = _go(observation, logs[1], stages=stages)[1].made
+    assert sorted(made) == ["A/calibrate", "A/export", "B/calibrate", "B/export"]
+    assert _go(observation, logs[1], "stages=[destretch]", stages=stages)[1].made == []
+    # New frames, with a new log or without: everything follows.
+    (tmp_path / "raw" / "A_dark.fit").write_text("another dark")
+    made = _go(observation, logs[0], "channels=[A]", stages=stages)[1].made
+    assert made == ["A/calibrate", "A/destretch", "A/export", "report"]
+    made = _go(observation, logs[1], "force=[calibrate]", "channels=[A]", stages=stages)[1].made
+    assert made == ["A/calibrate", "A/destretch", "A/export", "report"]
 
 
 def test_a_missing_file_is_named_with_its_key_and_nothing_follows_from_it(observation):

@@ -118,9 +118,20 @@ def test_other_kernels_redo_destretch_and_what_follows(simulated, work):
 
 def test_what_the_guider_means_redoes_no_reconstruction(simulated, reduced, capsys):
     assert reduce(simulated, reduced, "plan=true", "observation.telescope.guider_sign=-1") == 0
-    done = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines() if "/" in line)
+    done = _planned(capsys)
     assert done["ROSA_GBAND/speckle"] == done["HARDCAM/destretch"] == "reuse"
     assert done["ROSA_GBAND/align"] == done["HARDCAM/export"] == "make"
+
+
+def test_another_telescope_log_redoes_no_reconstruction(simulated, reduced, capsys):
+    assert reduce(simulated, reduced, "plan=true", "observation.telescope_log=null") == 0
+    done = _planned(capsys)
+    assert done["ROSA_GBAND/assemble"] == done["ROSA_GBAND/align"] == done["HARDCAM/export"] == "make"
+    assert done["ROSA_GBAND/speckle"] == done["HARDCAM/destretch"] == done["HARDCAM/register"] == "reuse"
+
+
+def _planned(capsys):
+    return dict(line.split()[:2] for line in capsys.readouterr().out.splitlines() if "/" in line)
 
 
 def test_a_channel_that_follows_the_reference_channel(tmp_path, truth_script):

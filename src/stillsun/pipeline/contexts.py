@@ -14,8 +14,9 @@ from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 from stillsun.io.store import Field, Layout, StoreReader, StoreWriter, create_section, create_store
 from stillsun.pipeline.digest import plain
-from stillsun.pipeline.plan import Plan, Task, input_tasks
+from stillsun.pipeline.plan import input_tasks
 from stillsun.pipeline.provenance import PROVENANCE, source_hash
+from stillsun.pipeline.task import FRAMES, Plan, Task
 from stillsun.stages.base import ChannelView, ObservationContext, Progress, StageContext
 
 _LOG = logging.getLogger(__name__)
@@ -93,6 +94,8 @@ def stage_context(
         rows: int, fields: Mapping[str, Field], attributes: Mapping[str, Any] | None = None
     ) -> Iterator[StoreWriter]:
         about = {"stage": stage.name, **PROVENANCE, "channel": channel, "config": json.dumps(plain(config))}
+        if stage.aside:
+            about[FRAMES] = task.frames
         layout = Layout(rows, fields, {**about, **(attributes or {})})
         path, group = task.layout.store(channel, stage.writes)
         with (

@@ -3,153 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from functools import reduce
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from stillsun.config.settings import Settings
-from stillsun.errors import ConfigError
+from stillsun.errors import ConfigError, InputError
 from stillsun.io import inventory
-from stillsun.io.store import stored_digest
+from stillsun.io.store import StoreReader
 from stillsun.pipeline.digest import digest, files_digest, plain
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.workspace import Workspace, read_stamp
+from stillsun.pipeline.task import FRAMES, Action, Plan, Task
+from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import stage_of_channel
-
-
-class Action(Enum):
-    """What is done about a task."""
-
-    make = "make"
-    reuse = "reuse"
-    take = "take as it is"
-
-
-@dataclass
-class Task:
-    """
-    One stage for one channel.
-
-    Attributes
-    ----------
-    stage : Stage
-        What is done.
-    channel : str
-        For which channel; empty for a stage of the whole observation.
-    digest : str
-        What the result is made from.
-    action : Action
-        Make, reuse (same digest), or take (stage not chosen: whatever is there).
-    layout : Layout
-        Where the result is, or will be.
-    again : bool
-        It is there with this digest, but is made again: it was forced, or something it is made of is made.
-    """
-
-    stage: Stage
-    channel: str
-    digest: str
-    action: Action
-    layout: Layout
-    again: bool = False
-
-    @property
-    def name(self) -> str:
-        """Channel and stage."""
-        return f"{self.channel}/{self.stage.name}" if self.channel else self.stage.name
-
-    def is_made(self) -> bool:
-        """
-        Look whether the result is there.
-
-        Returns
-        -------
-        bool
-            True if it has the task's digest.
-        """
-        if self.stage.writes:
-            return stored_digest(*self.layout.store(self.channel, self.stage.writes)) == self.digest
-        stamp = read_stamp(self.layout.stamp(self.channel, self.stage.name), self.layout.work)
-        return stamp.get("digest") == self.digest
-
-
-@dataclass
-class Plan:
-    """
-    All tasks of a run in the order in which they can be done.
-
-    Attributes
-    ----------
-    tasks : list of Task
-        The tasks.
-    findings : list of str
-        What stands in the way; empty for a plan that can be carried out.
-    redo : list of Path
-        Marks of all that is to be made again, here or, where stage or channel are not chosen, in a later run.
-    faulty : set of str
-        ``CHANNEL:product`` of the tasks that the findings are about, and of those that would follow.
-    """
-
-    tasks: list[Task] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
-    redo: list[Path] = field(default_factory=list)
-    faulty: set[str] = field(default_factory=set)
-
-    def lookup(self, stage: str, channel: str) -> Task | None:
-        """
-        Find a task.
-
-        Parameters
-        ----------
-        stage, channel : str
-            Names.
-
-        Returns
-        -------
-        Task or None
-            The task, where there is one.
-        """
-        return next((t for t in self.tasks if t.stage.name == stage and t.channel == channel), None)
-
-    def producer(self, product: str, channel: str) -> Task | None:
-        """
-        Find the task that writes a product.
-
-        Parameters
-        ----------
-        product, channel : str
-            Names.
-
-        Returns
-        -------
-        Task or None
-            The task, where there is one.
-        """
-        return next((t for t in self.tasks if t.stage.writes == product and t.channel == channel), None)
-
-    def table(self) -> str:
-        """
-        The plan as text.
-
-        Returns
-        -------
-        str
-            One line a task.
-        """
-        width = max((len(t.name) for t in self.tasks), default=0)
-        lines = [f"{t.name:<{width}}  {t.action.value:<13}  {self._result(t)}" for t in self.tasks]
-        return "\n".join(lines)
-
-    @staticmethod
-    def _result(task: Task) -> str:
-        if not task.stage.writes:
-            return f"{task.layout.work}: files"
-        path, group = task.layout.store(task.channel, task.stage.writes)
-        return str(path) if group == "/" else f"{path} ({group})"
 
 
 def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: str) -> Plan:
@@ -181,7 +49,7 @@ def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace,
             # A run without the reference channel goes by what is left of an earlier one.
             found = space.find(stage, settings.reference, None)
             if found is not None:
-                plan.tasks.append(Task(stage, settings.reference, found[1], Action.take, found[0]))
+                plan.tasks.append(_taken(stage, settings.reference, found))
         for channel in channels:
             own = stage
             if not stage.whole:
@@ -223,7 +91,7 @@ def _task(
         found = space.find(stage, channel, None)
         if found is None:
             return None
-        return Task(stage, channel, found[1], Action.take, found[0])
+        return _taken(stage, channel, found)
     inputs: dict[str, str] = {}
     remade = False
     sources = input_tasks(plan, settings, stage, channel)
@@ -236,24 +104,49 @@ def _task(
             if name not in stage.optional and (owner in settings.channels or not owner):
                 plan.findings.append(_missing(settings, stage, channel, product, chosen))
             continue
-        inputs[product] = source.digest
-        remade |= source.action is Action.make
+        frames_only = product.partition(":")[2] in stage.frames_of
+        inputs[product] = source.frames if frames_only else source.digest
+        remade |= source.action is Action.make and not (frames_only and source.same_frames)
     try:
-        wanted = digest(_ingredients(settings, stage, channel, backend, inputs))
+        ingredients = _ingredients(settings, stage, channel, backend, inputs)
     except ConfigError as error:
         plan.findings.append(str(error))
         plan.faulty.add(f"{channel}:{stage.writes}")
         return None
+    wanted = digest(ingredients)
+    frames = digest({**ingredients, "files": _files_of_frames(stage, ingredients["files"])})
     found = space.find(stage, channel, wanted)
     target = space.target(stage)
     to_redo = stage.name in forced or target.redo(channel, stage.name).exists()
     if found is not None and not to_redo and not remade:
-        return Task(stage, channel, wanted, Action.reuse, found[0])
+        return Task(stage, channel, wanted, frames, Action.reuse, found[0])
     try:
         stage.check(_options(settings, stage, channel))
     except ConfigError as error:
         plan.findings.append(str(error))
-    return Task(stage, channel, wanted, Action.make, target, again=found is not None)
+    same = not (to_redo or remade) and _stored_frames(stage, target, channel) == frames
+    return Task(stage, channel, wanted, frames, Action.make, target, found is not None, same)
+
+
+def _taken(stage: Stage, channel: str, found: tuple[Layout, str]) -> Task:
+    layout, made_from = found
+    return Task(
+        stage, channel, made_from, _stored_frames(stage, layout, channel) or made_from, Action.take, layout
+    )
+
+
+def _files_of_frames(stage: Stage, digests: list[str]) -> list[str]:
+    return [d for key, d in zip(stage.files, digests, strict=True) if key not in stage.aside]
+
+
+def _stored_frames(stage: Stage, layout: Layout, channel: str) -> str | None:
+    if not stage.aside:
+        return None
+    try:
+        with StoreReader(*layout.store(channel, stage.writes)) as store:
+            return store.attributes.get(FRAMES)
+    except InputError:
+        return None
 
 
 def input_tasks(plan: Plan, settings: Settings, stage: Stage, channel: str) -> dict[str, Task | None]:

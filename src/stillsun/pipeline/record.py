@@ -19,8 +19,8 @@ from stillsun.errors import InputError
 from stillsun.pipeline.console import FILE_ONLY
 from stillsun.pipeline.digest import plain
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import Action, Plan, Task
 from stillsun.pipeline.provenance import versions
+from stillsun.pipeline.task import Action, Plan, Task
 from stillsun.pipeline.workspace import Workspace, write_json
 
 _LOG = logging.getLogger(__name__)

@@ -21,9 +21,10 @@ from stillsun.pipeline.console import CONSOLE_ONLY, ESSENTIAL, Board, Progress, 
 from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import Action, Plan, Task, input_tasks
+from stillsun.pipeline.plan import input_tasks
 from stillsun.pipeline.record import RunRecord
 from stillsun.pipeline.systemerrors import told_in_words
+from stillsun.pipeline.task import Action, Plan, Task
 from stillsun.pipeline.workspace import Workspace, read_stamp, write_stamp
 
 _LOG = logging.getLogger(__name__)

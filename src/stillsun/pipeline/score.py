@@ -9,7 +9,7 @@ import numpy as np
 
 from stillsun.config.settings import Settings
 from stillsun.io.store import StoreReader
-from stillsun.pipeline.plan import Plan
+from stillsun.pipeline.task import Plan
 
 # Noise of a shift from a window of unit width: see `Figures.score`.
 _NOISE = 2.0

@@ -16,10 +16,11 @@ from stillsun.pipeline.compare import record_job
 from stillsun.pipeline.console import ESSENTIAL, FILE_ONLY, bars_wanted, logging_to
 from stillsun.pipeline.executors import check_executor
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import Plan, make_plan
+from stillsun.pipeline.plan import make_plan
 from stillsun.pipeline.provenance import PROVENANCE
 from stillsun.pipeline.run import execute
 from stillsun.pipeline.score import figures, score
+from stillsun.pipeline.task import Plan
 from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages, stage_of_channel

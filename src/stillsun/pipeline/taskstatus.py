@@ -11,8 +11,8 @@ from typing import Any
 from stillsun.io.store import part_progress, stored_digest
 from stillsun.pipeline.console import read_progress
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import Action, Plan
 from stillsun.pipeline.record import is_alive
+from stillsun.pipeline.task import Action, Plan
 from stillsun.pipeline.workspace import Workspace, read_stamp
 from stillsun.stages.base import Stage
 

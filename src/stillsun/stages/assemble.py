@@ -149,4 +149,5 @@ STAGE = Stage(
         "group_interval_s",
     ),
     files=("telescope_log",),
+    aside=("telescope_log",),
 )

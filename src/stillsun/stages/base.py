@@ -243,6 +243,10 @@ class Stage:
         Keys of the observation that the result depends on.
     files : tuple of str
         Keys of the observation or of the stage's options that name files the result depends on.
+    aside : tuple of str
+        Those of `files` from which only what stands beside the frames in the product comes.
+    frames_of : tuple of str
+        Products of which only the frames are read and their times, not what stands beside them.
     ignores : tuple of str
         Keys of the stage's options that do not change the result; dotted below the stage.
     whole : bool
@@ -265,6 +269,8 @@ class Stage:
     settings: tuple[str, ...] = ()
     observation: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    frames_of: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     whole: bool = False
     always: bool = False

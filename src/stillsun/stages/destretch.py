@@ -280,6 +280,7 @@ STAGE = Stage(
     run,
     writes="destretch",
     reads=("bursts", "speckle"),
+    frames_of=("bursts",),
     settings=("orientation",),
     ignores=("follow_reference",),  # told by what is read
 )

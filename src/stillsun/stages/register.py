@@ -188,5 +188,6 @@ STAGE = Stage(
     reads=("calibration",),
     optional=("bursts", "destretch"),
     reads_reference=("calibration", "registration", "bursts", "destretch"),
+    frames_of=("bursts",),
     settings=("orientation",),
 )

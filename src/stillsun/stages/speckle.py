@@ -197,6 +197,7 @@ STAGE = Stage(
     reads=("calibration", "bursts"),
     writes="speckle",
     settings=("wavelength_nm", "camera", "data"),
+    frames_of=("bursts",),
     observation=("telescope.diameter_mm",),
     ignores=(
         "processes",
