@@ -85,7 +85,7 @@ def test_knox_thompson_is_nearly_as_good(observed, result):
 def test_fried_parameter(result):
     assert result.r0 == pytest.approx(R0, rel=0.15)
     assert result.r0_map.shape == result.convergence.shape == tuple(map(len, result.centres))
-    np.testing.assert_allclose(result.r0_map, R0, rtol=0.4)
+    np.testing.assert_allclose(result.r0_map, R0, rtol=0.15)
 
 
 def test_photometric_level_is_the_burst_means(observed, result):

@@ -251,9 +251,9 @@ def test_coherent_means_align_to_a_fraction_of_a_pixel(objects):
     light /= light.mean(axis=1, keepdims=True)
     frames = light[:, None].astype(np.float32) * moved(means, f, shift)
     found, mean = coherent_means(*(d.asarray(a) for a in (frames, f.y, f.x)), 24, len(f) // 3, 4, d.xp)
-    np.testing.assert_allclose(found.get(), -shift, atol=2e-3)
+    np.testing.assert_allclose(found.get(), -shift, atol=1e-4)
     np.testing.assert_allclose(found.get().mean(axis=1), 0, atol=1e-9)
-    np.testing.assert_allclose(mean.get() / means, 1, atol=5e-3)
+    np.testing.assert_allclose(mean.get() / means, 1, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
