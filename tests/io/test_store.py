@@ -185,6 +185,16 @@ def test_what_is_no_store_is_named(tmp_path):
     assert stored_digest(tmp_path / "text.h5") is None
 
 
+@pytest.mark.parametrize("name", ["a.h5", "a.h5.part"])
+def test_a_directory_in_the_place_of_a_store_is_named_before_any_work(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with (
+        pytest.raises(InputError, match=rf"{name}: a directory .* Move"),
+        create_store(tmp_path / "a.h5", LAYOUT, "d"),
+    ):
+        pytest.fail("the work began")
+
+
 def test_text_that_is_too_long_is_refused(tmp_path):
     with pytest.raises(ValueError, match="longer"), create_store(tmp_path / "a.h5", LAYOUT, "d") as store:
         store.write("file", "x" * 30, 0)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,6 +267,7 @@ def test_a_failure_stops_what_follows_but_not_the_other_channel(observation, tmp
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/raw/a.fit"), r"^/raw/a\.fit: not allowed"),
         (OSError(errno.EIO, "Input/output error", "/raw/a.fit"), r"^/raw/a\.fit: cannot be read"),
+        (RuntimeError("x (file write failed: filename = '/w/a.h5', errno = 28)"), r"^/w/a\.h5: no room"),
         (MemoryError("Unable to allocate 9 GiB"), r"out of memory; found Unable to allocate 9 GiB"),
     ],
 )
@@ -279,6 +281,30 @@ def test_what_the_machine_refuses_is_said_in_words(observation, error, said):
     assert re.search(said, str(outcome.failed["A/destretch"]))
 
 
+KERNEL = """
+from numba import njit
+
+@njit(cache=True)
+def double(x):
+    return 2 * x
+"""
+
+
+def test_a_damaged_kernel_is_named(observation, tmp_path):
+    (tmp_path / "kernel.py").write_text(KERNEL)
+
+    def run(ctx):
+        runpy.run_path(str(tmp_path / "kernel.py"))["double"](ctx.settings.exposure_ms)
+        return _destretch(ctx)
+
+    stages = {**STAGES, "destretch": replace(STAGES["destretch"], run=run)}
+    assert not _go(observation, "channels=[A]", stages=stages)[1].failed
+    (index,) = tmp_path.rglob("*.nbi")
+    index.write_bytes(b"")
+    _, outcome = _go(observation, "channels=[A]", "force=[destretch]", stages=stages)
+    assert f"{index.parent}: a compiled kernel" in str(outcome.failed["A/destretch"])
+
+
 def test_a_record_that_cannot_be_written_stops_nothing(observation, monkeypatch, caplog):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -287,6 +313,14 @@ def test_a_record_that_cannot_be_written_stops_nothing(observation, monkeypatch,
     _, outcome = _go(observation, "channels=[A]")
     assert not outcome.failed
     assert "the record of the run cannot be written" in caplog.text
+
+
+def test_a_stamp_that_is_none_is_made_again(observation, tmp_path):
+    _go(observation, "channels=[A]")
+    for text in ("[]", "3", '{"files": 3}', ""):
+        (tmp_path / "work" / ".stillsun" / "A.export.json").write_text(text)
+        (tmp_path / "work" / ".stillsun" / "manifest.json").write_text(text)
+        assert "A/export" in _go(observation, "channels=[A]")[1].made
 
 
 def test_a_stopped_stage_goes_on_where_it_was(observation, tmp_path):

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from stillsun.errors import InputError
 from stillsun.io._storefile import DIGEST, DONE, NOTES, NOTES_LENGTH, Field, Layout, allocate, resumable
 from stillsun.io._storereader import DAMAGE, StoreReader, damaged, part_progress, stored_digest
 from stillsun.io.whole import PART
@@ -135,6 +136,9 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
 @contextmanager
 def _unfinished(path: Path, layout: Layout, digest: str) -> Iterator[StoreWriter]:
     part = path.with_name(path.name + PART)
+    for place in (path, part):
+        if place.is_dir():
+            raise InputError("a directory is in the place of a file", file=place, remedy="Move it away")
     resumed = resumable(part, layout, digest)
     if not resumed:
         allocate(part, layout, digest)

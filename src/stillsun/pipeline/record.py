@@ -127,26 +127,33 @@ class RunRecord:
         return tasks
 
     def _change(self, about: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> None:
-        with self._layout.record_lock.open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            record = read_record(self._layout)
-            entries = record.get("tasks", {})
-            for name, values in tasks.items():
-                old = entries.get(name, {})
-                # How long it took last time, whatever it was made from.
-                expected = old.get("seconds") or old.get("expected")
-                if values.get("digest", old.get("digest")) != old.get("digest"):
-                    old = {}
-                if values.get("state") == "running":
-                    values = {**dict.fromkeys(_KEPT), **values, "started": time.time(), **_process()}
-                elif values.get("state") in ("done", "failed", "skipped", "empty"):
-                    values = {"ended": time.time(), **values}
-                entries[name] = {**old, "expected": expected, **values}
-            try:
+        try:
+            with self._layout.record_lock.open("a") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                record = read_record(self._layout)
+                entries = _changed(record.get("tasks", {}), tasks)
                 write_json(self._layout.manifest, {**record, **about, "tasks": entries})
-            except OSError as error:
-                # The products count, and who wants to know sees that no run goes on.
-                _LOG.warning("%s: the record of the run cannot be written: %s", self._layout.manifest, error)
+        except OSError as error:
+            # The products count, and who wants to know sees that no run goes on.
+            _LOG.warning("%s: the record of the run cannot be written: %s", self._layout.manifest, error)
+
+
+def _changed(
+    entries: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    changed = dict(entries)
+    for name, values in tasks.items():
+        old = entries.get(name, {})
+        # How long it took last time, whatever it was made from.
+        expected = old.get("seconds") or old.get("expected")
+        if values.get("digest", old.get("digest")) != old.get("digest"):
+            old = {}
+        if values.get("state") == "running":
+            values = {**dict.fromkeys(_KEPT), **values, "started": time.time(), **_process()}
+        elif values.get("state") in ("done", "failed", "skipped", "empty"):
+            values = {"ended": time.time(), **values}
+        changed[name] = {**old, "expected": expected, **values}
+    return changed
 
 
 def _process() -> dict[str, Any]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from stillsun.errors import StillsunError
 
-# HDF5 tells the name in its text only.
+# HDF5 tells the name in its text only, and the number, too, when it closes a file.
 _NAMED = re.compile(r"filename = '([^']*)'")
+_NUMBERED = re.compile(r"errno = (\d+)")
+_NUMBA_CACHE = "numba/core/caching.py"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -41,6 +45,26 @@ def told_in_words(place: Path) -> Iterator[None]:
         yield
     except (OSError, MemoryError) as error:
         raise in_words(error, place) from error
+    except RuntimeError as error:
+        if not (numbered := _NUMBERED.search(str(error))):
+            raise
+        raise in_words(OSError(int(numbered.group(1)), str(error)), place) from error
+    except (EOFError, pickle.UnpicklingError) as error:
+        if not (kernels := _kept_kernels(error)):
+            raise
+        raise StillsunError(
+            "a compiled kernel that Numba keeps here is damaged",
+            file=kernels,
+            remedy="Delete this directory; kernels are compiled again",
+        ) from error
+
+
+def _kept_kernels(error: BaseException) -> str:
+    """Directory that Numba was reading when the error came up; empty if it was not."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename.endswith(_NUMBA_CACHE) and "self" in frame.f_locals:
+            return str(frame.f_locals["self"]._cache_path)
+    return ""
 
 
 def in_words(error: OSError | MemoryError, place: Path | None = None) -> StillsunError:

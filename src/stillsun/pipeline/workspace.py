@@ -105,7 +105,7 @@ def read_stamp(path: Path, work: Path) -> dict[str, Any]:
     try:
         stamp: dict[str, Any] = json.loads(path.read_text())
         intact = all((work / name).stat().st_size == size for name, size in stamp["files"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return stamp if intact else {}
 
