@@ -25,7 +25,6 @@ _KEY, _LETTER = 46, 7
 # From the curves to the labels of their axes, which have two lines.
 _LABEL = 43
 # Narrower than this, the titles do not fit.
-_BLOCK = 16
 _SMALLEST = 400
 _MARKER_COLOUR = "#d1351b"
 
@@ -58,11 +57,11 @@ class Film:
         side = max(0, _SMALLEST - columns) // 2
         across = len(images) if len(images) < 4 else -(-len(images) // 2)
         down = -(-len(images) // across)
-        # The encoder works in blocks; what it fills up itself is not the same every time.
-        each = (_blocks(columns + _LEFT + _RIGHT + 2 * side), rows + _BOTTOM + _TOP)
+        each = (columns + _LEFT + _RIGHT + 2 * side, rows + _BOTTOM + _TOP)
         curve = _ALONE if len(curves) == 1 else _CURVE
         foot = len(curves) * (curve + _GAP) - _GAP + _FOOT
-        width, height = each[0] * across, _blocks(each[1] * down + foot)
+        # Even, because video stores one colour for two by two pixels.
+        width, height = (n + n % 2 for n in (each[0] * across, each[1] * down + foot))
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         self._canvas = FigureCanvasAgg(figure)
         self._places: list[tuple[slice, slice]] = []
@@ -101,7 +100,7 @@ class Film:
         Returns
         -------
         numpy.ndarray
-            (height, width, 4) uint8, both sides multiples of 16; the next call draws into the same array.
+            (height, width, 4) uint8, both sides even; the next call draws into the same array.
         """
         np.copyto(self._buffer, self._static)
         for place, view, frame in zip(self._places, self._views, frames, strict=True):
@@ -114,10 +113,6 @@ class Film:
             marker.set_xdata([moment, moment])
             marker.draw(renderer)
         return self._buffer
-
-
-def _blocks(length: int) -> int:
-    return length + -length % _BLOCK
 
 
 def _draw_axes(axes: Axes, view: View, title: str) -> None:

@@ -39,8 +39,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], rate: float) -> Path
     path : Path
         File to write.
     pictures : iterable of numpy.ndarray
-        (height, width, 4) uint8, RGB and one unused, all of one size, its sides multiples of 16: the
-        same pictures make the same bytes then.
+        (height, width, 4) uint8, RGB and one unused, all of one size with even sides.
     rate : float
         Pictures per second.
 

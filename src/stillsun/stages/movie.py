@@ -288,7 +288,7 @@ def _limits(one: _Series) -> tuple[float, float]:
 
 STAGE = Stage(
     name="movie",
-    version=5,
+    version=4,
     run=run,
     optional=("calibration", "bursts", "speckle", "destretch", "registration", "pointing"),
     observation=("channels",),
