@@ -101,8 +101,8 @@ def test_field_is_sharpest_at_the_lock_point():
     sharp = curves.speckle[:, 15].reshape(field.lattice.counts)
     rows, columns = field.lattice.centres
     row, column = np.unravel_index(sharp.argmax(), sharp.shape)
-    assert abs(rows[row] - 75) < 30
-    assert abs(columns[column] - 220) < 30
+    assert abs(rows[row] - 75) < 10
+    assert abs(columns[column] - 220) < 10
     assert field.angles(0)[0, 0] == pytest.approx(
         np.radians(0.06 / 3600) * np.hypot(field.lattice.rows[0] - 75, field.lattice.columns[0] - 220)
     )
