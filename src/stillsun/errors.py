@@ -48,7 +48,7 @@ class StillsunError(Exception):
         if self.found is not None:
             parts.append(f"found {self.found}")
         text = "; ".join(parts)
-        return text if self.remedy is None else f"{text}. {self.remedy}"
+        return text if self.remedy is None else f"{text.rstrip('.')}. {self.remedy}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.__dict__.copy())

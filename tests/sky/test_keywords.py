@@ -125,6 +125,22 @@ def test_values_are_plain_and_rounded_as_the_table_says():
     assert card_value(TABLE["SCINT"], np.nan) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("R. Müller, Zürich", "R. Muller, Zurich"),
+        ("Hα 656.28 nm – 0.25 Å", "Halpha 656.28 nm - 0.25 A"),
+        ("Straße\tØ 日", "Strasse O ?"),
+    ],
+)
+def test_texts_are_in_the_letters_of_fits(text, plain):
+    step = ProcessingStep("DESTRETCHING", "stillsun", parameters=text)
+    header = build_header({"AUTHOR": text}, [step], [text])
+    assert (header["AUTHOR"], header["PRPARA1"], str(header["COMMENT"])) == (plain, plain, plain)
+    frame = HeaderTemplate({"FILTER": text}).fill({"OBJECT": text})
+    assert (frame["FILTER"], frame["OBJECT"]) == (plain, plain)
+
+
 def test_unknown_keywords_are_refused():
     with pytest.raises(KeyError, match="SOLARCHK"):
         build_header({"SOLARCHK": 1})

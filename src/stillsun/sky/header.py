@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +59,10 @@ _STEP_MEANING = {
     "PRPARA": "Parameters of step {n}",
     "PRREF": "Reference of step {n}",
 }
+
+
+_GREEK = re.compile("GREEK (?:SMALL|CAPITAL) LETTER ([A-Z]+)")
+_LETTERS = {"ß": "ss", "æ": "ae", "Æ": "Ae", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
 
 
 class HeaderTemplate:
@@ -151,15 +157,45 @@ def build_header(
     for number, step in enumerate(steps, start=1):
         for key, attribute in STEP_KEYS.items():
             if value := getattr(step, attribute):
-                cards.append(_card(f"{key}{number}", value, _step_comment(key, number, step)))
+                cards.append(_card(f"{key}{number}", plain_text(value), _step_comment(key, number, step)))
     # Values that go on in CONTINUE cards are standard, but fitsverify asks for the older announcement.
     first_long = next((i for i, card in enumerate(cards) if len(card.image) > 80), None)
     if first_long is not None:
         cards.insert(first_long, fits.Card("LONGSTRN", "OGIP 1.0", "Long values go on in CONTINUE cards"))
     header = fits.Header(cards)
     for text in comments:
-        header.add_comment(text)
+        header.add_comment(plain_text(text))
     return header
+
+
+def plain_text(text: str) -> str:
+    """
+    A text in the letters that FITS headers may hold, printable ASCII.
+
+    Parameters
+    ----------
+    text : str
+        Any text: a name, a filter.
+
+    Returns
+    -------
+    str
+        Without accents, Greek letters by their names, ``?`` for what has no such form.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(_plain_letter(c) for c in letters)
+
+
+def _plain_letter(letter: str) -> str:
+    if letter.isascii():
+        return letter if letter.isprintable() else " "
+    if letter in _LETTERS:
+        return _LETTERS[letter]
+    if greek := _GREEK.match(unicodedata.name(letter, "")):
+        return greek[1].lower()
+    return "-" if unicodedata.category(letter) == "Pd" else "?"
 
 
 def card_value(row: Keyword, value: Any) -> Any:
@@ -181,7 +217,7 @@ def card_value(row: Keyword, value: Any) -> Any:
     if value is None:
         return None
     if row.kind in ("text", "time"):
-        return str(value) or None
+        return plain_text(str(value)) or None
     if row.kind == "bool":
         return bool(value)
     if row.kind == "int":
