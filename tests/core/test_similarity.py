@@ -64,6 +64,8 @@ def test_known_geometry_comes_back(shape, scale, translation, rotation):
     assert np.all(np.abs(off) < 3 * np.array(match.error) + 1e-3)
     assert match.rotation_deg == pytest.approx(rotation, abs=0.015)
     assert match.correlation > 0.95
+    # With the best gain and level what is left is what is not correlated.
+    assert match.residual == pytest.approx(np.sqrt(1 - match.correlation**2), rel=0.02)
     assert max(match.error) < 0.05
 
 

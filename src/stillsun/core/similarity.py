@@ -193,6 +193,8 @@ def _refine(one: FlatImage, two: FlatImage, start: np.ndarray, blur: float, back
     ways = np.array([_solve(total - n, pull - r) for n, r in zip(normal, right, strict=True)])[:, :3]
     k = len(ways)
     errors = np.sqrt((k - 1) / k * np.sum((ways - ways.mean(0)) ** 2, axis=0))
+    # Gain and level may have changed in the last step, though the motion stands.
+    difference = fixed - (gain * value + level)
     structure = float(xp.sqrt(xp.sum(weight * fixed**2) / xp.maximum(weight.sum(), 1e-12)))
     residual = float(xp.sqrt(xp.sum(weight * difference**2) / xp.maximum(weight.sum(), 1e-12)))
     return _Fit(

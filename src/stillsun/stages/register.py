@@ -182,7 +182,7 @@ def _values(match: Similarity | None, scale: tuple[float, float]) -> dict[str, A
 
 STAGE = Stage(
     name="register",
-    version=3,
+    version=4,
     run=run,
     writes="registration",
     reads=("calibration",),
