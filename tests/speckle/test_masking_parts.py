@@ -23,7 +23,7 @@ from stillsun.speckle.masking.knox_thompson import (
 from stillsun.speckle.masking.noise import FlatFrames, FlatNoise, flat_noise, subfield_noise
 from stillsun.speckle.masking.phases import register, solve
 from stillsun.speckle.masking.prepare import prepare
-from stillsun.speckle.masking.screens import simulate_table
+from stillsun.speckle.masking.screens import simulate_table, tracked
 from stillsun.speckle.masking.subfield import Geometry
 from stillsun.speckle.masking.tracking import coherent_mean, frame_shifts
 from stillsun.speckle.masking.transfer import seeing_table, telescope_transfer
@@ -421,6 +421,16 @@ def test_coherent_mean_aligns_to_a_fraction_of_a_pixel():
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(mean / object_, 1, atol=1e-4)
     assert np.abs(values.mean(axis=1) / object_ - 1).max() > 0.2
+
+
+def test_exposures_lose_the_tilt_that_a_tracker_sees():
+    grid = 48
+    f = scipy.fft.fftfreq(grid)
+    smooth = np.exp(-((f[:, None] ** 2 + f**2) / (2 * 0.06**2)))
+    shift = np.array([[3.3, -7.4], [-0.2, 0.0], [-11.7, 5.6]])
+    tilt = np.exp(-2j * np.pi * (shift[:, 0, None, None] * f[:, None] + shift[:, 1, None, None] * f))
+    found = tracked((smooth * tilt).astype(np.complex64), smooth.astype(np.complex64))
+    np.testing.assert_allclose(found, np.broadcast_to(smooth, found.shape), atol=0.01)
 
 
 # --- preparation and noise
