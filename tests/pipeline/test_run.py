@@ -410,6 +410,31 @@ def test_a_second_run_waits_for_the_first(observation, tmp_path, caplog):
     assert read_record(Layout(tmp_path / "work"))["tasks"]["A/export"]["state"] == "done"
 
 
+def test_a_report_is_made_again_when_what_it_tells_has_changed(observation, tmp_path):
+    def failing(ctx):
+        if not (tmp_path / "repaired").exists():
+            raise InputError("a cable came loose")
+        return _export(ctx)
+
+    stages = {
+        **STAGES,
+        "export": replace(STAGES["export"], run=failing),
+        "report": replace(STAGES["report"], tells=True),
+    }
+
+    def told():
+        return json.loads((tmp_path / "work" / "report.json").read_text())["notes"]
+
+    _, outcome = _go(observation, "channels=[A]", stages=stages)
+    assert told()["A/export"] == ["FAILED: a cable came loose"]
+    (tmp_path / "repaired").touch()
+    _, outcome = _go(observation, "channels=[A]", stages=stages)
+    assert outcome.made == ["A/export", "report"]
+    assert not told().get("A/export")
+    _, outcome = _go(observation, "channels=[A]", stages=stages)
+    assert outcome.made == []
+
+
 def test_what_another_run_made_again_is_not_taken_for_ones_own(observation, tmp_path):
     def meddled(ctx):
         _destretch(ctx)

@@ -19,6 +19,7 @@ from stillsun.errors import StillsunError
 from stillsun.io.store import StoreReader
 from stillsun.pipeline.console import CONSOLE_ONLY, ESSENTIAL, Board, Progress, logging_to
 from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
+from stillsun.pipeline.digest import digest
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import input_tasks
@@ -146,9 +147,8 @@ def execute(
                     if task.name in outcome.skipped:
                         record.task(task.name, state="skipped")
                     continue
-                failures = {name: [f"{FAILED}{error}"] for name, error in outcome.failed.items()}
                 made = frozenset((*outcome.made, *outcome.reused))
-                so_far = SoFar({**outcome.notes, **failures}, dict(outcome.seconds), made)
+                so_far = SoFar(_said(outcome), dict(outcome.seconds), made)
                 remote = places.log if apart else None
                 record.task(task.name, state="running")
                 shown = bars and not apart
@@ -160,6 +160,15 @@ def execute(
                 for future in wait(running, pause, FIRST_COMPLETED).done:
                     _collect(running.pop(future), future, outcome, record, told=not apart)
     return outcome
+
+
+def _said(outcome: Outcome) -> dict[str, list[str]]:
+    """What the tasks noted so far, or failed for."""
+    return {**outcome.notes, **{name: [f"{FAILED}{error}"] for name, error in outcome.failed.items()}}
+
+
+def _told(said: Mapping[str, list[str]]) -> str:
+    return digest({name: notes for name, notes in said.items() if notes})
 
 
 def _earlier_failures(plan: Plan, earlier: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -198,6 +207,13 @@ def _settled(
         _LOG.warning("%s: left out, because a step before it failed", task.name)
         return True
     if task.action is Action.make:
+        return False
+    stamp = task.layout.stamp(task.channel, task.stage.name)
+    if (
+        task.stage.tells
+        and task.action is Action.reuse
+        and read_stamp(stamp, task.layout.work).get("told") != _told(_said(outcome))
+    ):
         return False
     outcome.reused.append(task.name)
     outcome.notes[task.name] = [*outcome.notes.get(task.name, []), *_stored_notes(task)]
@@ -296,7 +312,8 @@ def run_task(
             stamp.unlink(missing_ok=True)
             state = "empty"
         else:
-            write_stamp(stamp, task.layout.work, task.digest, list(files), notes)
+            told = _told(so_far.notes) if task.stage.tells else ""
+            write_stamp(stamp, task.layout.work, task.digest, list(files), notes, told)
         mark.unlink(missing_ok=True)
     return TaskResult(state, notes, time.monotonic() - start)
 

@@ -110,7 +110,9 @@ def read_stamp(path: Path, work: Path) -> dict[str, Any]:
     return stamp if intact else {}
 
 
-def write_stamp(path: Path, work: Path, digest: str, files: Sequence[Path], notes: Sequence[str]) -> None:
+def write_stamp(
+    path: Path, work: Path, digest: str, files: Sequence[Path], notes: Sequence[str], told: str = ""
+) -> None:
     """
     Record a finished stage whose result is files.
 
@@ -126,9 +128,11 @@ def write_stamp(path: Path, work: Path, digest: str, files: Sequence[Path], note
         The files.
     notes : sequence of str
         What the stage noted.
+    told : str
+        Digest of what the files say of other tasks.
     """
     names = {str(f.relative_to(work)): f.stat().st_size for f in files}
-    write_json(path, {"digest": digest, "files": names, "notes": list(notes)})
+    write_json(path, {"digest": digest, "files": names, "notes": list(notes), "told": told})
 
 
 def write_json(path: Path, value: Any) -> None:

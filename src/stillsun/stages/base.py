@@ -253,6 +253,8 @@ class Stage:
         True: runs once for the whole observation, with an `ObservationContext`.
     always : bool
         True: belongs to every run of its channel, whatever stages are chosen.
+    tells : bool
+        True: the result also says how all tasks before it ended, and is made again where that has changed.
     check : callable
         ``check(options)`` raises ConfigError where something is not there that the stage's options name, such
         as a program; called before any work.
@@ -274,6 +276,7 @@ class Stage:
     ignores: tuple[str, ...] = ()
     whole: bool = False
     always: bool = False
+    tells: bool = False
     check: Callable[[Any], None] = _nothing_named
 
 

@@ -196,4 +196,5 @@ STAGE = Stage(
     optional=_PRODUCTS,
     observation=("name", "telescope", "channels"),
     whole=True,
+    tells=True,
 )
