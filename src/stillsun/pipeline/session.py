@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from stillsun.pipeline.console import ESSENTIAL, FILE_ONLY, bars_wanted, logging
 from stillsun.pipeline.executors import check_executor
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import make_plan
-from stillsun.pipeline.provenance import PROVENANCE
+from stillsun.pipeline.provenance import PROVENANCE, versions
 from stillsun.pipeline.run import execute
 from stillsun.pipeline.score import figures, score
 from stillsun.pipeline.task import Plan
@@ -171,6 +172,7 @@ def reduce(
         automatic = settings.run.backend.name is BackendName.auto
         fallback = "; no GPU found" if automatic and not backend.is_gpu else ""
         _LOG.info("backend %s: %s%s", backend.name, backend.device, fallback)
+        _LOG.debug("with %s", json.dumps(versions()))
         _LOG.debug("plan:\n%s", plan.table())
         if command:
             _LOG.info(
