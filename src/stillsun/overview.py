@@ -152,7 +152,9 @@ def _record_of(work: Path) -> Mapping[str, Any]:
     manifest = Layout(work).manifest
     if not manifest.exists():
         name = manifest.relative_to(work)
-        below = sorted(work / found.relative_to(work).parts[0] for found in work.glob(f"*/{name}"))
+        # Work directories, or the jobs of a sweep.
+        found = [*work.glob(f"*/{name}"), *work.glob(f"multirun/*/{name}")]
+        below = sorted(manifest.parents[1] for manifest in found)
         raise ConfigError(
             "no run has been here",
             file=work,

@@ -73,7 +73,11 @@ def test_what_is_missing_or_stale(work, status):
     assert states["ROSA_GBAND/export"] == "stale"
     assert states["ROSA_GBAND/speckle"] == "done"
     assert said["remaining_s"] > 0
-    assert said["command"] in said["next"]
+    # The directory is a copy: the next run works here, not where the last one did.
+    assert said["command"] not in said["next"]
+    again = said["next"].rpartition("stillsun run ")[2]
+    assert again.count("observation.work_dir=") == 1
+    assert f"observation.work_dir={work}" in again
 
 
 def test_what_a_run_left_out_is_not_left_out_again(simulated, work, status):
@@ -160,6 +164,10 @@ def test_a_directory_without_a_run(tmp_path, capsys):
     (tmp_path / "work" / ".stillsun").mkdir(parents=True)
     (tmp_path / "work" / ".stillsun" / "manifest.json").write_text("{}")
     assert f"found those in {tmp_path / 'work'}. Give one of them" in refused(tmp_path)
+    (tmp_path / "work").rename(tmp_path / "job")
+    (tmp_path / "multirun").mkdir()
+    (tmp_path / "job").rename(tmp_path / "multirun" / "job")
+    assert f"found those in {tmp_path / 'multirun' / 'job'}. Give one of them" in refused(tmp_path)
 
 
 def test_what_cannot_be_made_here_does_not_hide_that_the_rest_is_done(work, status):

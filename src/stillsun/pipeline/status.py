@@ -194,6 +194,15 @@ def _checks(name: str, settings: Settings, space: Workspace, stages: Mapping[str
         )
 
 
+def _command(record: Mapping[str, Any], work: Path) -> str:
+    """The last run's command, for the place where its products are now."""
+    command = str(record["command"])
+    if record["is_job"] or record["work"] == str(work):
+        return command
+    words = [w for w in shlex.split(command) if w.partition("=")[0] != "observation.work_dir"]
+    return shlex.join([*words, f"observation.work_dir={work}"])
+
+
 def _next(
     state: str,
     tasks: Iterable[TaskStatus],
@@ -202,7 +211,7 @@ def _next(
     layout: Layout,
     here: Path,
 ) -> str:
-    again = record["command"]
+    again = _command(record, layout.work)
     if state == "unfinished":
         # What a run was limited to, or forced to do again, it has done.
         words = [w for w in shlex.split(again) if w.partition("=")[0] not in _LIMITS]
