@@ -327,6 +327,8 @@ def test_settings_that_cannot_be():
     assert len(caught.value.findings) == 2
     with pytest.raises(ConfigError, match="unknown channel"):
         SimulationSettings.preset("tiny", ["ROSA_XBAND"])
+    with pytest.raises(ConfigError, match="a channel stands twice"):
+        SimulationSettings.preset("tiny", ["HARDCAM", "HARDCAM"])
     with pytest.raises(ConfigError, match="unknown size"):
         SimulationSettings.preset("huge")
 

@@ -212,6 +212,8 @@ class SimulationSettings:
             raise ConfigError(
                 "unknown channel", expected=" | ".join(CHANNELS), found=", ".join(map(repr, unknown))
             )
+        if len(set(names)) < len(names):
+            raise ConfigError("a channel stands twice", found=", ".join(names))
         shapes, intervals = values.pop("shapes"), values.pop("intervals")
         setups = []
         for name in names:
