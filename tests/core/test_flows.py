@@ -116,6 +116,13 @@ def test_slow_part_of_a_line_is_the_line():
         np.testing.assert_allclose(
             slow_motion(motions, times, time, 30.0), start + rate * time, rtol=1e-4, atol=1e-4
         )
+    # Of what bends it is the straight line with tricube weights.
+    bent = [(start + rate * np.sin(t / 7)).astype(np.float32) for t in times]
+    away = (times - 20.0) / 15.0
+    weights = np.where(np.abs(away) < 1, (1 - np.abs(away) ** 3) ** 3, 0)
+    line = np.polyfit(times - 20.0, np.reshape(bent, (len(times), -1)), 1, w=np.sqrt(weights))
+    found = slow_motion(bent, times, 20.0, 15.0)
+    np.testing.assert_allclose(found.ravel(), line[1], atol=1e-4)
     few = slow_motion(motions[:2], [0.0, 10.0], 0.0, 1.0)
     np.testing.assert_allclose(few, motions[0])
 

@@ -16,6 +16,7 @@ GENERIC = open_device()
 @pytest.mark.parametrize("shape", [(200, 313), (64, 64), (20, 500), (1002, 1004)])
 def test_tiles_cover_the_frame_and_overlap_by_half(shape, kernel):
     points = lattice(shape, kernel)
+    assert points.shape == shape
     for size, axis in zip(shape, (points.y, points.x), strict=True):
         last = axis.start + (axis.count - 1) * axis.step + kernel
         assert axis.start <= 0

@@ -98,6 +98,8 @@ def test_a_single_round_spot_does_not_fix_the_angle(tmp_path):
     assert np.isnan(found.rotation_error_deg)
     assert found.crota2 == pytest.approx(CROTA2 - 0.8)
     assert np.hypot(*(found.point - POINT)) < 3 * found.uncertainty
+    # A spot in the middle stays there whatever the angle.
+    assert found.uncertainty < 1
 
 
 def test_sense_of_the_guider_is_found(disk):
