@@ -87,6 +87,7 @@ def test_all_faults_are_found_at_once():
     made.comments["CRPIX1"] = "arcsec"
     made["PRSTEP4"] = "DESTRETCHING"
     made["PRPROC9"] = "stillsun"
+    made.append(made.cards["CRPIX2"])
     found = check_header(made)
     for start in (
         "CRVAL1: missing",
@@ -97,6 +98,7 @@ def test_all_faults_are_found_at_once():
         "CRPIX1: expected the comment",
         "PRSTEPn: expected 1 to 3 in order, found [1, 2, 4]",
         "PRPROC9: there is no PRSTEP9",
+        "CRPIX2: more than once",
     ):
         assert any(f.startswith(start) for f in found), start
 
