@@ -67,9 +67,7 @@ def test_batched_tiles_are_the_naive_loop():
                     surface[v, u] = (np.roll(a, (v, u), (0, 1)) * b).sum()
             lags = [(v, u) for v in range(-4, 5) for u in range(-4, 5)]
             best = max(lags, key=lambda lag: surface[lag])
-            if not measured[j, i]:
-                assert max(np.abs(best)) == 4
-                continue
+            assert measured[j, i]
             near = [(v, u) for v in (-1, 0, 1) for u in (-1, 0, 1)]
             design = np.array([[1, v, u, v * v, u * u, u * v] for v, u in near], float)
             values = [surface[(best[0] + v) % size, (best[1] + u) % size] for v, u in near]

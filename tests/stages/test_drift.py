@@ -14,6 +14,7 @@ from stillsun.core.backend import get_backend
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.sky.wcs import ChannelGeometry
 from stillsun.stages._cards import _wandering
+from stillsun.stages._drift import _APART, _beside
 from stillsun.stages.base import ChannelPaths, StageContext
 from stillsun.stages.register import run
 
@@ -135,6 +136,17 @@ def test_drift_is_measured_and_applied_when_asked(night, track):
     else:
         # A translation that grows means a reference pixel that goes the other way.
         np.testing.assert_allclose(moved[-1] - moved[0], -DRIFT / SCALE["S"], atol=0.3)
+
+
+def test_frames_are_compared_with_those_beside_them_in_time():
+    # The reference channel is faster, begins later and has a hole.
+    one = np.arange(0.0, 100.0, 10.0)
+    two = np.concatenate([np.arange(22.0, 43.0, 4.0), np.arange(80.0, 120.0, 4.0)])
+    rows, near = _beside(one, two, np.arange(10))
+    expected = [row for row in range(10) if np.abs(two - one[row]).min() <= _APART * 10.0]
+    assert rows.tolist() == expected
+    assert 4 <= len(expected) < 9
+    np.testing.assert_array_equal(np.abs(two[near] - one[rows]), [np.abs(two - t).min() for t in one[rows]])
 
 
 def test_reference_pixel_goes_where_the_moving_translation_takes_it(tmp_path):
