@@ -220,6 +220,10 @@ def test_bursts_of_an_engine_in_memory_are_kept_if_asked_for(work, raw, monkeypa
     with pytest.raises(KeyboardInterrupt):
         work.run(config)
     monkeypatch.setitem(STAGE.run.__globals__, "tile_aligned_mean", whole)
+    # A longer run of another time left its files.
+    work.paths.speckle_bursts.mkdir(exist_ok=True)
+    for stale in (0, BURSTS + 2):
+        (work.paths.speckle_bursts / f"{NAME}.raw.batch.00.{stale:03d}").write_bytes(b"old")
     # The first two bursts were reconstructed without being kept: their files are not forgotten.
     product = work.run(replace(config, keep_bursts=True))
     np.testing.assert_allclose(product["image"], raw[1], rtol=1e-5)
