@@ -192,7 +192,7 @@ def _check(config: SpeckleConfig) -> None:
 
 STAGE = Stage(
     name="speckle",
-    version=3,
+    version=4,
     run=run,
     reads=("calibration", "bursts"),
     writes="speckle",

@@ -216,9 +216,7 @@ class FieldCurves:
         squared, the coherent power falls by ``exp(-q^2 v)``.
         """
         angles = self._angles if chosen is None else self._angles[chosen]
-        speckle, coherent, tracker = self._tables(
-            turbulence.strength, turbulence.share, turbulence.efficiency
-        )
+        speckle, coherent, tracker = self._ladder(turbulence)
         place = self._place(turbulence, angles)
         low = np.minimum(place.astype(np.intp), _LADDER - 1)
         part = place - low
@@ -250,7 +248,7 @@ class FieldCurves:
         numpy.ndarray
             ``<|S|^2> / T^2``, (n, knots) float64.
         """
-        speckle = self._tables(turbulence.strength, turbulence.share, turbulence.efficiency)[0]
+        speckle = self._ladder(turbulence)[0]
         place = self._place(turbulence, angles)
         low = np.minimum(place.astype(np.intp), _LADDER - 1)
         part = (place - low)[:, None]
@@ -262,29 +260,61 @@ class FieldCurves:
         distance = np.minimum(angles * turbulence.height / self._diameter, farthest)
         return np.asarray(_LADDER * np.sqrt(distance / farthest))
 
+    def _ladder(self, turbulence: Turbulence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Speckle and coherent transfer function on the ladder, (ladder + 1, knots), and the tracker."""
+        speckle, linear, gain, high, tracker = self._tables(
+            turbulence.strength, turbulence.share, turbulence.efficiency
+        )
+        # Odd and orthogonal to what is linear, it is of third order: its correlation is the phase's cubed.
+        first, second, third = self._unlikeness(turbulence.height)
+        common = 1 - 3 * high * first + 3 * high**2 * second - high**3 * third
+        return speckle, linear * gain ** common[:, None], tracker
+
+    def _unlikeness(self, height: float) -> tuple[float, ...]:
+        """
+        How little the wavefronts of two places in a subfield have in common.
+
+        Means over all pairs of places of 1 - c, its square and its cube, where c is the correlation, without
+        tilt, in the high layer.
+        """
+        nodes = np.sqrt(self._wavefront.distances)
+        distance = np.minimum(self._apart * height / self._diameter, self._wavefront.distances[-1])
+        alike = PchipInterpolator(nodes, self._wavefront.likeness)(np.sqrt(distance))
+        return tuple(float(self._weight @ (1 - alike) ** k @ self._weight) for k in (1, 2, 3))
+
     def _make_tables(
         self, strength: float, share: float, efficiency: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Speckle and coherent transfer function on the ladder, (ladder + 1, knots), and the tracker."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """
+        All that does not depend on the height, on the ladder.
+
+        Speckle transfer function, coherent one of a linear tracker, what the true one gains, (ladder + 1,
+        knots); share of the high layer in what is left without tilt, (ladder + 1,); the tracker.
+        """
+        count = len(self._wavefront.distances)
         nodes = [
-            residual_transfer(self._wavefront, n, self.q, strength, share, efficiency, tracking_table())
-            for n in range(len(self._wavefront.distances))
+            residual_transfer(self._wavefront, n, self.q, strength, share, efficiency) for n in range(count)
         ]
-        farthest = self._wavefront.distances[-1]
-        known = np.sqrt(self._wavefront.distances / farthest)
+        known = np.sqrt(self._wavefront.distances / self._wavefront.distances[-1])
         ladder = np.linspace(0.0, 1.0, _LADDER + 1)
-        speckle, coherent = (
-            np.exp(CubicSpline(known, np.log(np.maximum(values, 1e-9)))(ladder))
-            for values in (np.stack([n.speckle for n in nodes]), np.stack([n.coherent for n in nodes]))
-        )
-        return speckle, coherent, nodes[_TYPICAL].tracker
+        speckle = np.maximum([n.speckle for n in nodes], 1e-9)
+        linear = np.maximum([n.coherent for n in nodes], 1e-9)
+        gain = [tracking_table().correct(self.q, r) / r for r in linear / speckle]
+        curves = (np.exp(CubicSpline(known, np.log(v))(ladder)) for v in (speckle, linear, gain))
+        ground, high = self._wavefront.shape_variance(efficiency)
+        part = share * high / (share * high + (1 - share) * ground)
+        return (*curves, PchipInterpolator(known, part)(ladder), nodes[_TYPICAL].tracker)
 
     def _motion(self, turbulence: Turbulence, tracker: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Variance of each point's motion against its subfield's, (n, points); weight: (n, points), sum 1."""
         tilt = np.einsum("ap,npq,aq->n", tracker, self._wavefront.apart, tracker) / len(tracker)
         distance = self._apart * turbulence.height / self._diameter
         distance = np.minimum(distance, self._wavefront.distances[-1])
-        lost = tilt[0] - PchipInterpolator(np.sqrt(self._wavefront.distances), tilt)(np.sqrt(distance))
+        # It grows as the square of a small distance.
+        nodes = self._wavefront.distances
+        slope = (tilt[0] - tilt[1:]) / nodes[1:] ** 2
+        slope = np.concatenate([slope[:1], slope])
+        lost = PchipInterpolator(np.sqrt(nodes), slope)(np.sqrt(distance)) * distance**2
         mean = weight @ lost
         variance = 2 * mean - (mean * weight).sum(axis=1, keepdims=True)
         return np.asarray(turbulence.share * turbulence.strength ** (5 / 3) * variance)

@@ -14,7 +14,7 @@ from stillsun.speckle.masking.adaptive_transfer import (
     object_power,
     residual_transfer,
 )
-from stillsun.speckle.masking.adaptive_wavefront import residual_wavefront
+from stillsun.speckle.masking.adaptive_wavefront import SCREEN_PIXELS, residual_wavefront
 from stillsun.speckle.masking.screens import (
     exposure_transfer,
     phase_screen,
@@ -22,28 +22,31 @@ from stillsun.speckle.masking.screens import (
     tracked,
 )
 
-_MODES = (2, 5, 9, 14, 24, 35, 50)
+_MODES = (2, 5, 9, 14, 24, 35, 50, 65)
 _EFFICIENCIES = (0.0, 0.5, 0.7, 0.85, 0.95)
 # Pixels over the pupil.
-_PUPIL = 32
+_PUPIL = SCREEN_PIXELS
 _GRID = 2 * _PUPIL
 _SCREEN = 2048
 _SCREENS = 6
 _OUTER_SCALE = 26.0
-_BINS = 16
-_REFERENCE = np.array([2.0, 4.0]) / _BINS
+# As many as the transforms have: the gain rises within a tenth of the diffraction limit.
+_BINS = 32
+_REFERENCE = np.array([0.125, 0.25])
 _LAST = 0.72
 _FINE = np.linspace(0.0, 1.0, 101)
 _CHUNK = 25
 _ROUNDS = 3
 # Below this spectral ratio the scatter of the exposures decides.
 _LEAST_RATIO = 0.04
+# A loss is not known better than this.
+_LEAST_LOSS = 0.03
 # Keeps the coefficients small where features go together.
-_RIDGE = 0.3
+_RIDGE = 0.03
 
 
 def simulate_tracking(
-    *, cases: int = 160, exposures: int = 300, seed: int = 1, progress: Progress | None = None
+    *, cases: int = 800, exposures: int = 300, seed: int = 1, progress: Progress | None = None
 ) -> TrackingTable:
     """
     Compare a correlation tracker with its linear model in wavefronts corrected to many degrees.
@@ -84,7 +87,8 @@ def simulate_tracking(
     radii = rings(q) / rings(np.ones_like(q))
     terms, gains, weights = [], [], []
     for number in range(cases):
-        modes = int(rng.choice(_MODES))
+        # In order: the covariances of one number of modes are made once.
+        modes = _MODES[number * len(_MODES) // cases]
         efficiency = float(rng.choice(_EFFICIENCIES))
         strength = float(np.exp(rng.uniform(np.log(3.0), np.log(16.0))))
         share = float(rng.uniform(0.1, 0.6))
@@ -95,14 +99,16 @@ def simulate_tracking(
         phases *= np.float32(strength ** (5 / 6))
         power, coherent = _tracked_power(pupil, phases, seen, telescope)
         ratio = rings(coherent) / rings(power)
-        model = residual_transfer(wavefront, node, _FINE, strength, share, efficiency, None)
+        model = residual_transfer(wavefront, node, _FINE, strength, share, efficiency)
         speckle, coherent = (
             rings(np.interp(q, _FINE, values) * telescope**2) for values in (model.speckle, model.coherent)
         )
-        known = features(_FINE, model.coherent, _REFERENCE)
+        known = features(_FINE, model.coherent / model.speckle, _REFERENCE)
         terms.append(np.stack([np.interp(radii, _FINE, row) for row in known]))
         gains.append(np.log(np.maximum(ratio, 1e-9) * speckle / coherent))
-        weights.append(np.where(ratio > _LEAST_RATIO, ratio, 0.0))
+        # The more is lost, the more a mean scatters: near the lock point a thousandth counts.
+        lost = np.maximum(1 - ratio, 0.0) + _LEAST_LOSS
+        weights.append(np.where(ratio > _LEAST_RATIO, ratio / lost, 0.0))
         if progress is not None:
             progress(number + 1, cases)
     used = np.flatnonzero((radii > 0.5 / _BINS) & (radii < _LAST))

@@ -23,7 +23,7 @@ _TRACK_ROUNDS = 2
 _WEIGHTS = (0.25, 0.25, 0.5)
 _FAINT = 1e-9
 # Where the corrections of the table end.
-_STRONGEST = 9.0
+_STRONGEST = 6.0
 _MOST_CORRECTION = (-0.5, 1.5)
 
 
@@ -58,34 +58,35 @@ class TrackingTable:
     q : numpy.ndarray
         Frequencies in units of the diffraction limit, (k,) float64.
     coefficients : numpy.ndarray
-        (k, 9) float64; see `features`.
+        (k, 12) float64; see `features`.
     reference : numpy.ndarray
-        The two frequencies whose coherence goes into all of them.
+        The two frequencies whose spectral ratio goes into all of them.
     """
 
     q: np.ndarray
     coefficients: np.ndarray
     reference: np.ndarray
 
-    def correct(self, q: np.ndarray, coherent: np.ndarray) -> np.ndarray:
+    def correct(self, q: np.ndarray, ratio: np.ndarray) -> np.ndarray:
         """
-        Coherent power with the gain.
+        Spectral ratio with the gain.
 
         Parameters
         ----------
         q : numpy.ndarray
             Frequencies, ascending, (n,).
-        coherent : numpy.ndarray
-            ``|<S>|^2 / T^2`` of a linear tracker, (n,).
+        ratio : numpy.ndarray
+            ``|<S>|^2 / <|S|^2>`` of a linear tracker, (n,).
 
         Returns
         -------
         numpy.ndarray
-            (n,) float64.
+            (n,) float64, at most 1.
         """
-        terms = features(q, coherent, self.reference)
+        terms = features(q, ratio, self.reference)
         parts = [np.interp(q, self.q, c) * t for c, t in zip(self.coefficients.T, terms, strict=True)]
-        return np.asarray(coherent * np.exp(np.clip(np.sum(parts, axis=0), *_MOST_CORRECTION)))
+        gain = np.exp(np.clip(np.sum(parts, axis=0), *_MOST_CORRECTION))
+        return np.asarray(np.minimum(ratio * gain, 1.0))
 
 
 def object_power(q: Any) -> Any:
@@ -105,7 +106,7 @@ def object_power(q: Any) -> Any:
     return 10.0 ** (-GRANULATION_SLOPE * q)
 
 
-def features(q: np.ndarray, coherent: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def features(q: np.ndarray, ratio: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """
     What the gain of the tracker is a linear function of.
 
@@ -113,21 +114,23 @@ def features(q: np.ndarray, coherent: np.ndarray, reference: np.ndarray) -> np.n
     ----------
     q : numpy.ndarray
         Frequencies, ascending, (n,).
-    coherent : numpy.ndarray
-        ``|<S>|^2 / T^2`` of a linear tracker, (n,).
+    ratio : numpy.ndarray
+        ``|<S>|^2 / <|S|^2>`` of a linear tracker, (n,).
     reference : numpy.ndarray
-        Two frequencies whose coherence goes in everywhere, (2,).
+        Two frequencies whose ratio goes in everywhere, (2,).
 
     Returns
     -------
     numpy.ndarray
-        Powers and products to the second degree of the negative logarithms of the coherence at the
-        references and at each frequency, (9, n) float64.
+        (12, n) float64: the negative logarithms -ln e = x of the ratio at the references and at each
+        frequency, what they saturate to, x / (1 + x), and the products of these. All vanish where nothing
+        is lost: there a tracker is linear.
     """
-    own = -np.log(np.maximum(coherent, _FAINT))
-    low = np.minimum(np.interp(reference, q, own), _STRONGEST)
-    parts = [np.full_like(own, low[0]), np.full_like(own, low[1]), np.minimum(own, _STRONGEST)]
-    return np.stack(parts + [a * b for a, b in combinations_with_replacement(parts, 2)])
+    own = np.minimum(-np.log(np.maximum(ratio, _FAINT)), _STRONGEST)
+    low = np.interp(reference, q, own)
+    parts = [np.full_like(own, low[0]), np.full_like(own, low[1]), own]
+    bounded = [x / (1 + x) for x in parts]
+    return np.stack(parts + bounded + [a * b for a, b in combinations_with_replacement(bounded, 2)])
 
 
 @lru_cache(maxsize=1)
@@ -154,10 +157,9 @@ def residual_transfer(
     strength: float,
     share: float,
     efficiency: float,
-    table: TrackingTable | None,
 ) -> ResidualTransfer:
     """
-    Speckle and coherent transfer function at one distance from the lock point.
+    Speckle and coherent transfer function at one distance from the lock point, for a linear tracker.
 
     Parameters
     ----------
@@ -169,8 +171,6 @@ def residual_transfer(
         Frequencies in units of the diffraction limit, ascending, (n,).
     strength, share, efficiency : float
         As for `ResidualWavefront.covariance`.
-    table : TrackingTable or None
-        Gain of the tracker; None for a linear one.
 
     Returns
     -------
@@ -205,8 +205,6 @@ def residual_transfer(
         # The variance of the phase grows as the 5/3 power of the distance.
         speckle += weight * one
         coherent += weight * one * np.exp(_curve(at, ratio, q, 5 / 3))
-    if table is not None:
-        coherent = np.minimum(table.correct(q, coherent), speckle)
     return ResidualTransfer(speckle, coherent, tracker)
 
 

@@ -15,9 +15,11 @@ _PUPIL = 20
 # Distances of the beams in the high layer, telescope diameters, dense where the correlation falls.
 _FARTHEST = 1.2
 _NODES = 9
+# They are whole pixels of the screens on which the tracker's gain is simulated.
+SCREEN_PIXELS = 32
 # The same outer scale as in the tables for uncorrected seeing: 20 m for 0.76 m.
 _OUTER_SCALE = 26.0
-_FARTHEST_LAG = 1.02 + _FARTHEST
+_FARTHEST_LAG = 1.04 + _FARTHEST
 
 
 def von_karman_covariance(distance: np.ndarray, outer_scale: float = _OUTER_SCALE) -> np.ndarray:
@@ -65,6 +67,8 @@ class ResidualWavefront:
         numbers of the pairs of points that lie by it apart.
     distances : numpy.ndarray
         Distances of the beams for which covariances are known, (n,) float64, diameters, ascending from 0.
+    likeness : numpy.ndarray
+        Correlation of the free phase without piston and tilt in beams so far apart, (n,) float64.
 
     References
     ----------
@@ -78,7 +82,8 @@ class ResidualWavefront:
         inside = np.hypot(y, x) <= 0.5
         self.points = np.stack([y[inside], x[inside]], axis=1)
         self.shifts = _shifts(inside)
-        self.distances = _FARTHEST * np.linspace(0.0, 1.0, _NODES) ** 2
+        nodes = _FARTHEST * np.linspace(0.0, 1.0, _NODES) ** 2
+        self.distances = np.rint(nodes * SCREEN_PIXELS) / SCREEN_PIXELS
         basis = zernike_basis(2 * self.points[:, 1], 2 * self.points[:, 0], modes + 1)
         # Not quite orthogonal on a grid: their shares are found by least squares, piston with them.
         seen = basis[1:].T @ np.linalg.pinv(basis.T)[1:]
@@ -90,6 +95,10 @@ class ResidualWavefront:
         self._once = [part + part.T for part in once]
         # Whatever the direction of the angle: the mean of along and across.
         self.apart = np.stack([(self._between(0.0, d) + self._between(d, 0.0)) / 2 for d in self.distances])
+        plane = np.column_stack([np.ones(len(self.points)), self.points])
+        self._shape = np.eye(len(plane)) - plane @ np.linalg.pinv(plane)
+        alike = self._variance(self.apart)
+        self.likeness = alike / alike[0]
 
     def covariance(self, number: int, strength: float, share: float, efficiency: float) -> np.ndarray:
         """
@@ -114,6 +123,30 @@ class ResidualWavefront:
         fixed = self._free + efficiency**2 * self._both
         once = (1 - share) * self._once[0] + share * self._once[number]
         return np.asarray(strength ** (5 / 3) * (fixed - efficiency * once))
+
+    def shape_variance(self, efficiency: float) -> tuple[float, np.ndarray]:
+        """
+        Variance of the residual phase without piston and tilt, were all turbulence in one layer.
+
+        Parameters
+        ----------
+        efficiency : float
+            Share of each mode that is taken off at the lock point.
+
+        Returns
+        -------
+        ground : float
+            All on the ground, for D/r0 = 1, radians squared.
+        high : numpy.ndarray
+            All in the high layer, at each of `distances`, (n,) float64.
+        """
+        fixed = self._variance(self._free + efficiency**2 * self._both)
+        high = fixed - efficiency * self._variance(np.stack(self._once))
+        return float(high[0]), high
+
+    def _variance(self, covariance: np.ndarray) -> np.ndarray:
+        """Mean variance over the pupil of a phase without piston and tilt, (...)."""
+        return np.asarray(np.einsum("...pq,pq->...", covariance, self._shape) / len(self.points))
 
     def _between(self, y: float, x: float) -> np.ndarray:
         """Covariance of the free phase at points moved by (y, x) with that at points, (p, p)."""
