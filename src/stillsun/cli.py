@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(lambda: _complete(arguments))
     if arguments[:1] == ["run"]:
         # Hydra reads its arguments itself.
-        return _guarded(lambda: _run(arguments[1:]))
+        return _guarded(lambda: _run(arguments[1:]), "goes on from here")
     from stillsun import overview
     from stillsun.synth import command as simulator
     from stillsun.verbs import configure_import, configure_sort
@@ -102,8 +102,8 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
-def _guarded(action: Callable[[], int]) -> int:
-    """Turn errors into one short message and an exit status."""
+def _guarded(action: Callable[[], int], again: str = "begins again") -> int:
+    """Turn errors into one short message and an exit status; `again`: what the same command does then."""
     try:
         with _ended_tidily():
             return action()
@@ -124,7 +124,7 @@ def _guarded(action: Callable[[], int]) -> int:
         _complain(str(in_words(error)))
         return 1
     except KeyboardInterrupt as error:
-        _complain(f"{str(error) or 'interrupted'}; the same command goes on from here")
+        _complain(f"{str(error) or 'interrupted'}; the same command {again}")
         return 1
 
 
