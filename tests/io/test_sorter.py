@@ -355,7 +355,7 @@ def test_groups_are_proposed_where_they_are_clear_and_asked_for_otherwise(tmp_pa
 
 def test_nothing_to_sort(tmp_path, capsys):
     assert main(["sort", str(tmp_path / "none"), "-o", str(tmp_path / "o.yaml")]) == 2
-    assert main(["sort", str(tmp_path), "-o", str(tmp_path / "o.yaml")]) == 2
+    assert main(["sort", str(tmp_path), "-o", str(tmp_path / "o.yaml")]) == 1
     assert "no sequence of data" in capsys.readouterr().err
     assert not (tmp_path / "o.yaml").exists()
 
