@@ -15,7 +15,7 @@ from stillsun.config.schema import ChannelConfig, DestretchConfig, ObservationCo
 from stillsun.core.destretch import apply_shifts, displacement_field
 from stillsun.core.flows import motion_lattice
 from stillsun.core.orient import Orientation
-from stillsun.errors import InputError
+from stillsun.errors import InputError, RegistrationError
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.stages import destretch
 from stillsun.stages.registry import stage_of_channel
@@ -249,7 +249,7 @@ def test_a_sequence_out_of_step_is_refused(places, tmp_path, late):
     with h5py.File(source / "bursts.h5", "r+") as file:
         for name in ("time_beg", "time_avg", "time_end"):
             file[name][...] += late
-    with pytest.raises(InputError, match="few frames"):
+    with pytest.raises(InputError, match="too few bursts"):
         follow(places, tmp_path / "out", source=source)
 
 
@@ -258,7 +258,7 @@ def test_targets_that_do_not_match_are_refused(places, tmp_path):
     shutil.copytree(places / "R", source)
     with h5py.File(source / "calibration.h5", "r+") as file:
         file["target"][...] = np.random.default_rng(0).normal(1000, 100, file["target"].shape)
-    with pytest.raises(InputError, match="match of the targets fails"):
+    with pytest.raises(RegistrationError, match="match of the targets fails"):
         follow(places, tmp_path / "out", source=source)
 
 

@@ -10,7 +10,7 @@ from stillsun.core.carry import PixelMap, carry_displacement, pixel_map, shifts_
 from stillsun.core.destretch import displacement_field
 from stillsun.core.flows import seeing_field
 from stillsun.core.orient import Orientation
-from stillsun.errors import InputError
+from stillsun.errors import InputError, RegistrationError
 from stillsun.stages._channelpair import match_targets, without_target
 from stillsun.stages._destretched import shift_names
 from stillsun.stages._motion import plate_scale
@@ -44,7 +44,9 @@ class Following:
     Raises
     ------
     InputError
-        If the reference channel is not destretched, the targets do not match, or most frames have no partner.
+        If the reference channel is not destretched, a target is missing, or most frames have no partner.
+    RegistrationError
+        If the targets do not match.
     """
 
     def __init__(self, ctx: StageContext, shape: tuple[int, int], kernels: Sequence[int]) -> None:
@@ -69,7 +71,7 @@ class Following:
         paired = int(np.count_nonzero(self.rows >= 0))
         if 2 * paired < len(self.rows):
             raise InputError(
-                "destretch cannot follow the reference channel: few frames are of the time of one of its",
+                "destretch cannot follow the reference channel: too few bursts are in step with its",
                 expected=f"{len(self.rows)} bursts, or most of them, in step to a tenth of their length",
                 found=paired,
                 remedy=_REMEDY,
@@ -113,7 +115,7 @@ def _place(ctx: StageContext, shape: tuple[int, int], source_shape: tuple[int, i
     source_scale = turned.plate_scale(ctx.reference["calibration"].read("plate_scale"))
     match = match_targets(ctx, turned, source_scale, scale).match
     if not match.accepted:
-        raise InputError(
+        raise RegistrationError(
             f"destretch cannot follow the reference channel: the match of the targets fails: "
             f"{'; '.join(match.faults)}",
             remedy=_REMEDY,

@@ -46,6 +46,8 @@ def run(ctx: StageContext) -> None:
         If the kernels cannot be used, or there is no such reference frame.
     InputError
         If the reference frame is constant, or the reference channel cannot be followed.
+    RegistrationError
+        If the reference channel cannot be followed, because the targets do not match.
     """
     config: DestretchConfig = ctx.config
     frames = _Frames(ctx.inputs["speckle"], ctx.orientation)
