@@ -34,7 +34,7 @@ class Settings:
     @property
     def reference(self) -> str:
         """The reference channel."""
-        return self.run.observation.reference_channel or next(iter(self.run.observation.channels))
+        return self.run.observation.reference
 
     def channel(self, name: str) -> ChannelConfig:
         """

@@ -260,6 +260,25 @@ def shift_shape(kernel: int, shape: tuple[int, int]) -> tuple[int, ...]:
     return (2,) if kernel == 0 else (2, *lattice(shape, kernel).count)
 
 
+def no_shifts(kernels: Sequence[int], shape: tuple[int, int]) -> list[np.ndarray]:
+    """
+    Shifts of a frame that stays as it is.
+
+    Parameters
+    ----------
+    kernels : sequence of int
+        Checked kernels.
+    shape : tuple of int
+        Rows and columns of the frame.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        One array of zeros a kernel.
+    """
+    return [np.zeros(shift_shape(kernel, shape), np.float32) for kernel in kernels]
+
+
 def _rms(shifts: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.sum(shifts.astype(np.float64) ** 2, axis=0))))
 

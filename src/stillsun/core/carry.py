@@ -177,13 +177,12 @@ def shifts_of_field(
             shifts.append(to_host(left.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)))
         else:
             points = lattice(shape, kernel)
-            at = backend.xp.meshgrid(
-                backend.asarray(points.y.centres), backend.asarray(points.x.centres), indexing="ij"
+            at = backend.xp.stack(
+                backend.xp.meshgrid(
+                    backend.asarray(points.y.centres), backend.asarray(points.x.centres), indexing="ij"
+                )
             )
-            found = [
-                backend.ndimage.map_coordinates(part, backend.xp.stack(at), order=1, mode="nearest")
-                for part in left
-            ]
+            found = [backend.ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in left]
             shifts.append(to_host(backend.xp.stack(found).astype(np.float32)))
         composed.add(shifts, kernels)
     return shifts

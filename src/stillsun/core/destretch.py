@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stillsun.core._levels import Levels
-from stillsun.core._solve import Field, Solution, replay, shift_shape, solve, stored_field
+from stillsun.core._solve import Field, Solution, no_shifts, replay, solve, stored_field
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.flows import Follower, motion_lattice, sample_motion
 from stillsun.core.reference import FixedReference, Reference
@@ -277,7 +277,7 @@ class Destretcher:
         elif target is not None:
             solved = solve(image, target, self.kernels, self._tolerance, backend)
         else:
-            none = [np.zeros(shift_shape(k, image.shape), np.float32) for k in self.kernels]
+            none = no_shifts(self.kernels, image.shape)
             zeros = [0.0] * len(none)
             solved = Solution(Field(image.shape, 1, backend).values, none, zeros, zeros, float("nan"))
         field = solved.field

@@ -13,9 +13,6 @@ from stillsun.qa.overlay import Overlay, write_overlays
 from stillsun.stages._drift import middle_pair
 from stillsun.stages.base import StageContext
 
-#: Largest rotation of a channel that destretch can follow.
-MAX_ROTATION_DEG = 5.0
-
 _PICTURE_POINTS = 600
 _Place = tuple[tuple[float, float], float]
 _CENTRED: _Place = ((0.0, 0.0), 0.0)
@@ -66,7 +63,7 @@ def match_targets(
     turned: Orientation,
     reference_scale: tuple[float, float],
     scale: tuple[float, float],
-    max_rotation_deg: float = MAX_ROTATION_DEG,
+    max_rotation_deg: float,
 ) -> Targets:
     """
     Match the channel's target to the reference channel's.
@@ -79,7 +76,7 @@ def match_targets(
         Orientation of the reference channel.
     reference_scale, scale : tuple of float
         Plate scales (x, y) of the oriented frames, arcsec per pixel.
-    max_rotation_deg : float, optional
+    max_rotation_deg : float
         Largest rotation looked for.
 
     Returns

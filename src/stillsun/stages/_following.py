@@ -16,6 +16,7 @@ from stillsun.stages._destretched import shift_names
 from stillsun.stages._motion import plate_scale
 from stillsun.stages.base import StageContext
 
+_MAX_ROTATION_DEG = 5.0  # of a channel that can follow
 _IN_STEP = 0.1  # of a burst's length: difference of the middles of two that count as of one time
 _REMEDY = "Measure this channel's own shifts: destretch.follow_reference=false"
 
@@ -109,11 +110,11 @@ def _place(ctx: StageContext, shape: tuple[int, int], source_shape: tuple[int, i
     missing = without_target(ctx)
     if missing:
         raise InputError(f"destretch cannot follow the reference channel: {missing}", remedy=_REMEDY)
-    settings = ctx.observation.channels[ctx.reference_channel]
+    settings = ctx.observation.channels[ctx.observation.reference]
     turned = Orientation.from_steps([turn.value for turn in settings.orientation])
     scale = plate_scale(ctx)
     source_scale = turned.plate_scale(ctx.reference["calibration"].read("plate_scale"))
-    match = match_targets(ctx, turned, source_scale, scale).match
+    match = match_targets(ctx, turned, source_scale, scale, _MAX_ROTATION_DEG).match
     if not match.accepted:
         raise RegistrationError(
             f"destretch cannot follow the reference channel: the match of the targets fails: "

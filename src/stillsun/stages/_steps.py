@@ -71,7 +71,7 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
                 ctx,
                 "registration",
                 "CHANNEL-REG",
-                reference=reference_name(ctx),
+                reference=ctx.observation.reference,
                 vocabulary="SPATIAL-COORDINATE-CORRECTION",
             )
         )
@@ -105,23 +105,6 @@ def is_aligned(ctx: StageContext) -> bool:
     """
     store = ctx.inputs.get("pointing")
     return store is not None and bool(store.read("aligned"))
-
-
-def reference_name(ctx: StageContext) -> str:
-    """
-    Name of the reference channel.
-
-    Parameters
-    ----------
-    ctx : StageContext
-        Context of the export.
-
-    Returns
-    -------
-    str
-        The configured one, or the first channel.
-    """
-    return ctx.observation.reference_channel or next(iter(ctx.observation.channels))
 
 
 def _speckle_step(ctx: StageContext) -> ProcessingStep:

@@ -113,11 +113,6 @@ class StageContext:
         """From the camera's frames to oriented ones."""
         return Orientation.from_steps([turn.value for turn in self.settings.orientation])
 
-    @property
-    def reference_channel(self) -> str:
-        """Name of the reference channel."""
-        return self.observation.reference_channel or next(iter(self.observation.channels))
-
     def note(self, text: str) -> None:
         """
         Record something that a person should know: assumed, dropped, retried, refused.

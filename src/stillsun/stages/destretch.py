@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stillsun.config.schema import DestretchConfig, ReferenceKind
-from stillsun.core._solve import shift_shape
+from stillsun.core._solve import no_shifts
 from stillsun.core.destretch import Destretcher, DestretchResult
 from stillsun.core.flows import Follower, sample_motion
 from stillsun.core.orient import Orientation
@@ -216,7 +216,7 @@ class _Passes:
 
 def _untouched(frame: np.ndarray, product: Destretched) -> DestretchResult:
     """A frame for which there are no shifts."""
-    none = [np.zeros(shift_shape(k, product.shape), np.float32) for k in product.kernels]
+    none = no_shifts(product.kernels, product.shape)
     zeros = np.zeros(len(none))
     valid = np.zeros(product.shape, bool)
     return DestretchResult(

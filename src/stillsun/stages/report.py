@@ -37,7 +37,7 @@ def run(ctx: ObservationContext) -> list[Path]:
     """
     reports: dict[str, ChannelReport] = {}
     checks: dict[str, list[Check]] = {}
-    reference = ctx.observation.reference_channel or next(iter(ctx.observation.channels))
+    reference = ctx.observation.reference
     for number, (name, view) in enumerate(ctx.channels.items()):
 
         def progress(done: int, total: int, base: int = 100 * number) -> None:

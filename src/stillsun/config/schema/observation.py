@@ -159,3 +159,8 @@ class ObservationConfig:
     observer: str = opt("", "observer for the header (OBSERVER)")
     object: str = opt("", "target of the observation for the header (OBJECT)")
     channels: dict[str, ChannelConfig] = opt(dict, "the channels by name")
+
+    @property
+    def reference(self) -> str:
+        """Name of the reference channel."""
+        return self.reference_channel or next(iter(self.channels))
