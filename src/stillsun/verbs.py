@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stillsun.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stillsun.io.sorter import Sorted
+    from stillsun.io.classify import Sorted
 
 _SORT = """\
 Looks through a directory of raw files. Darks and flats of ROSA are told by name, HARDcam's sequences by the
@@ -72,9 +72,9 @@ def run_sort(options: argparse.Namespace, progress: Callable[[int, int], None]) 
     InputError
         If there are no data.
     """
+    from stillsun.io.classify import sort_sequences
     from stillsun.io.draft import draft_text
     from stillsun.io.rawdirectory import find_sequences
-    from stillsun.io.sorter import sort_sequences
 
     refuse_existing(options.output)
     if not options.raw.is_dir():

@@ -11,7 +11,7 @@ import numpy as np
 
 from stillsun.errors import InputError
 from stillsun.io._storefile import DIGEST, DONE, LAYOUT, NOTES, Field
-from stillsun.io.whole import PART
+from stillsun.io.atomic import part_of
 
 # What h5py raises, depending on which bytes of a file are wrong.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError)
@@ -205,7 +205,7 @@ def part_progress(path: Path, digest: str | None = None) -> tuple[int, int] | No
     tuple of int or None
         Rows done and rows in all; None where there is no such part file.
     """
-    part = Path(path).with_name(Path(path).name + PART)
+    part = part_of(Path(path))
     try:
         with StoreReader(part) as store:
             done = store.done()

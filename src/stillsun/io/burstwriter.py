@@ -14,6 +14,7 @@ import numpy as np
 from stillsun.core.backend import to_host
 from stillsun.core.batch import frames_per_batch
 from stillsun.core.calibrate import Correction, correct_frames
+from stillsun.io.atomic import replacing
 from stillsun.io.bursts import BurstReader
 
 Progress = Callable[[int, int], None]
@@ -79,19 +80,13 @@ def _write_burst(
     reader: BurstReader, burst: int, path: Path, correction: Correction, buffer: Any, offset: int
 ) -> None:
     start = int(reader.first[burst])
-    part = path.with_name(path.name + ".part")
     reader.source.read_ahead(start, start + reader.frames)
-    try:
-        with part.open("wb", buffering=0) as file:
-            file.write(bytes(offset))
-            for block in reader.source.blocks(start, start + reader.frames):
-                for frames in block.split(len(buffer)):
-                    out = correct_frames([frames], correction, buffer[: frames.shape[0]])
-                    _write_all(file, to_host(out))
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with replacing(path) as part, part.open("wb", buffering=0) as file:
+        file.write(bytes(offset))
+        for block in reader.source.blocks(start, start + reader.frames):
+            for frames in block.split(len(buffer)):
+                out = correct_frames([frames], correction, buffer[: frames.shape[0]])
+                _write_all(file, to_host(out))
 
 
 def _write_all(file: Any, frames: np.ndarray) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from stillsun.errors import InputError
+from stillsun.io.classify import Role, Sorted, Sureness
 from stillsun.io.observationfile import Key, observation_text
 from stillsun.io.rawdirectory import RawDirectory
 from stillsun.io.rawsequence import HARDCAM, RawSequence
-from stillsun.io.sorter import Role, Sorted, Sureness
 from stillsun.io.telemetry import read_telescope_log
 
 # Arcsec per mm at the prime focus, where the lines of the grid are 1 mm apart.

@@ -21,7 +21,7 @@ import numpy as np
 from stillsun.errors import InputError
 from stillsun.io._storefile import DIGEST, DONE, NOTES, NOTES_LENGTH, Field, Layout, allocate, resumable
 from stillsun.io._storereader import DAMAGE, StoreReader, damaged, part_progress, stored_digest
-from stillsun.io.whole import PART
+from stillsun.io.atomic import part_of
 
 __all__ = [
     "Field",
@@ -135,7 +135,7 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
 
 @contextmanager
 def _unfinished(path: Path, layout: Layout, digest: str) -> Iterator[StoreWriter]:
-    part = path.with_name(path.name + PART)
+    part = part_of(path)
     for place in (path, part):
         if place.is_dir():
             raise InputError("a directory is in the place of a file", file=place, remedy="Move it away")
@@ -152,7 +152,7 @@ def _unfinished(path: Path, layout: Layout, digest: str) -> Iterator[StoreWriter
 
 def _finish(path: Path) -> None:
     """Give a complete part file its name."""
-    part = path.with_name(path.name + PART)
+    part = part_of(path)
     with part.open("rb") as handle:
         os.fsync(handle.fileno())
     part.replace(path)
@@ -184,8 +184,8 @@ def create_section(path: Path, group: str, layout: Layout, digest: str) -> Itera
     own.parent.mkdir(parents=True, exist_ok=True)
     with _unfinished(own, layout, digest) as store:
         yield store
-    part = own.with_name(own.name + PART)
-    with h5py.File(path.with_name(path.name + PART), "w", libver=("earliest", "v108")) as file:
+    part = part_of(own)
+    with h5py.File(part_of(path), "w", libver=("earliest", "v108")) as file:
         _copy_others(path, group, file)
         with h5py.File(part, "r") as section:
             section.copy("/", file, name=group)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from stillsun.io.whole import write_whole
+from stillsun.io.atomic import write_whole
 from stillsun.pipeline.score import Figures, score
 from stillsun.pipeline.workspace import write_json
 from stillsun.qa.comparison import comparison_figure

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillsun.io.atomic import write_whole
 from stillsun.io.store import stored_digest
-from stillsun.io.whole import write_whole
 from stillsun.pipeline.layout import Layout
 from stillsun.stages.base import Stage
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillsun.io.whole import write_whole
+from stillsun.io.atomic import write_whole
 
 _CONTOUR_COLOURS = ("#ff5a36", "#36b4ff")
 _INCHES = 6.0

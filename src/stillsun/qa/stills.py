@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillsun.io.whole import write_whole
+from stillsun.io.atomic import write_whole
 from stillsun.qa.plots import encode, grid_figure
 
 # Longest side of a frame on a contact sheet, pixels.

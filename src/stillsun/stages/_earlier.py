@@ -20,7 +20,7 @@ from stillsun.core.orient import Orientation
 from stillsun.core.quality import centre_of, frame_quality
 from stillsun.errors import InputError
 from stillsun.io.inventory import find_files
-from stillsun.io.reconstructed import read_image
+from stillsun.io.legacy_fits import read_image
 from stillsun.io.store import StoreReader
 from stillsun.stages._earlierfiles import (
     DESTRETCHED,

@@ -9,7 +9,7 @@ import numpy as np
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
 from stillsun.io.inventory import directory_of, find_files, start_of
-from stillsun.io.reconstructed import ReconstructedFile, read_facts
+from stillsun.io.legacy_fits import ReconstructedFile, read_facts
 from stillsun.sky.observer import Site, heliographic, observe
 from stillsun.stages._telescope import STATE, telescope_state
 from stillsun.stages.base import StageContext

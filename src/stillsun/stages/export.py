@@ -17,8 +17,8 @@ import numpy as np
 from stillsun.core.orient import Orientation
 from stillsun.core.summary import summarise
 from stillsun.errors import InputError
-from stillsun.io.product import is_product, write_product
-from stillsun.io.whole import PART, write_whole
+from stillsun.io.atomic import PART, write_whole
+from stillsun.io.fitsfile import is_product, write_product
 from stillsun.sky.header import HeaderTemplate, build_header
 from stillsun.sky.validate import check_header
 from stillsun.stages._cards import FrameCards, common_cards

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stillsun.config.schema import StageName
-from stillsun.io.whole import write_whole
+from stillsun.io.atomic import write_whole
 from stillsun.qa.channel import SUMMARY, channel_report
 from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.page import Page, Section

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from stillsun.errors import InputError
-from stillsun.io.whole import PART
+from stillsun.io.atomic import replacing
 
 _BLOCK = 2880
 _ONES = 0xFFFFFFFF
@@ -59,13 +59,10 @@ def write_product(
     hdu.add_checksum(when="of this HDU")
     if check is not None and (findings := check(hdu.header)):
         raise InputError("the header is not complete: " + "; ".join(findings), file=path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + PART)
-    with part.open("wb") as handle:
+    with replacing(path) as part, part.open("wb") as handle:
         handle.write(hdu.header.tostring().encode("ascii"))
         hdu.data.tofile(handle)
         handle.write(b"\0" * (-hdu.data.nbytes % _BLOCK))
-    part.replace(path)
     return path
 
 

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from stillsun.errors import InputError
-from stillsun.io.reconstructed import read_facts, read_image
+from stillsun.io.legacy_fits import read_facts, read_image
 
 IMAGE = np.arange(48, dtype=np.float32).reshape(6, 8) + 1000
 NIGHT = np.datetime64("2025-09-03T14:21:52.456", "us").astype(np.int64) / 1e6

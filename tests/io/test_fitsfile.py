@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from stillsun.errors import InputError
-from stillsun.io.product import is_product, write_product
+from stillsun.io.fitsfile import is_product, write_product
 
 IMAGE = np.random.default_rng(0).normal(100, 5, (33, 47)).astype(np.float32)
 

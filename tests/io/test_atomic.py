@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stillsun.io.whole import write_whole
+from stillsun.io.atomic import write_whole
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):

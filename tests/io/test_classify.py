@@ -13,10 +13,10 @@ from astropy.io import fits
 
 from stillsun.cli import main
 from stillsun.config.compose import load_settings
+from stillsun.io.classify import Role, Sureness, role_of_name, sort_sequences
 from stillsun.io.draft import draft_text
 from stillsun.io.rawdirectory import find_sequences
 from stillsun.io.rosa import open_rosa
-from stillsun.io.sorter import Role, Sureness, role_of_name, sort_sequences
 from stillsun.synth.observation import simulate
 from stillsun.synth.rawfiles import spool_name, write_rosa, write_spool
 from stillsun.synth.settings import SimulationSettings
