@@ -12,16 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from stillsun import __version__
+from stillsun.config import _hydra
 from stillsun.config.compose import (
     config_directory,
     hydra_overrides,
@@ -60,7 +54,7 @@ def run(arguments: list[str]) -> int:
         If the run failed.
     """
     _refuse_dashes(arguments)
-    parser = get_args_parser()
+    parser = _hydra.get_args_parser()
     parser.prog = "stillsun run"
     for action in parser._actions:
         if "--version" in action.option_strings:
@@ -117,9 +111,9 @@ def _jobs(words: list[str], config_dir: str | None, multirun: bool) -> list[list
     """Overrides of each job; those of a plain run are all words."""
     if not multirun and not any(word.lstrip("+").startswith("experiment=") for word in words):
         return [words]
-    plain = [o for o in words if not OverridesParser.create().parse_override(o).is_sweep_override()]
+    plain = [o for o in words if not _hydra.OverridesParser.create().parse_override(o).is_sweep_override()]
     sweeper = hydra_settings(plain, config_dir).sweeper
-    if multirun and not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+    if multirun and not sweeper._target_.endswith(f".{_hydra.BasicSweeper.__name__}"):
         # It chooses the values one after another; what stays the same can be checked.
         return [[o for o in plain if not o.startswith("hydra")]]
     params = [f"{k}={v}" for k, v in (sweeper.params or {}).items()]
@@ -170,7 +164,7 @@ def _plan(
 
 def _fixed(words: list[str]) -> set[str]:
     """Keys that a sweep does not change."""
-    parsed = OverridesParser.create().parse_overrides(words)
+    parsed = _hydra.OverridesParser.create().parse_overrides(words)
     return {o.get_key_element() for o in parsed if not o.is_sweep_override()}
 
 
@@ -190,8 +184,8 @@ def _hand_over(words: list[str], flags: list[str], command: str, multirun: bool)
     def task(composed: Any) -> float | None:
         from stillsun.pipeline.session import reduce
 
-        here = HydraConfig.get()
-        sweep = here.mode is RunMode.MULTIRUN
+        here = _hydra.HydraConfig.get()
+        sweep = here.mode is _hydra.RunMode.MULTIRUN
         job = Path(here.runtime.output_dir) if sweep else None
         try:
             swept = _swept(here.overrides.task, fixed) if sweep else []
@@ -204,13 +198,13 @@ def _hand_over(words: list[str], flags: list[str], command: str, multirun: bool)
             failures.append(error)
             return math.nan
 
-    application = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
+    application = _hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(
         task
     )
     with _arguments(["stillsun", *overrides, *flags]):
         try:
             application()
-        except (HydraException, OmegaConfBaseException) as error:
+        except (_hydra.HydraException, OmegaConfBaseException) as error:
             raise ConfigError(first_lines(error)) from error
     for directory, jobs in done.items():
         from stillsun.pipeline.compare import compare_jobs

@@ -96,7 +96,7 @@ def run_status(options: argparse.Namespace) -> None:
     ConfigError
         If no run has been there.
     """
-    from stillsun.config.compose import settings_from_record
+    from stillsun.config.build import settings_from_record
     from stillsun.pipeline.status import look
 
     work, here = options.work.resolve(), Path.cwd()
@@ -126,7 +126,7 @@ def run_report(options: argparse.Namespace) -> None:
     ConfigError
         If no run has been there.
     """
-    from stillsun.config.compose import settings_from_record
+    from stillsun.config.build import settings_from_record
     from stillsun.config.schema import StageName
     from stillsun.pipeline.layout import Layout
     from stillsun.pipeline.session import reduce

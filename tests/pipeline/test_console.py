@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from stillsun.pipeline import console
+from stillsun.pipeline import bars, console
 from stillsun.pipeline.console import ESSENTIAL, Progress, bars_wanted, logging_to
 
 
@@ -101,9 +101,9 @@ def test_a_terminal_that_is_gone_stops_nothing(tmp_path, monkeypatch):
 
 def test_a_bar_broken_by_a_narrower_terminal_is_wiped(monkeypatch):
     columns = 100
-    monkeypatch.setattr(console, "_columns", lambda file: columns)
+    monkeypatch.setattr(bars, "_columns", lambda file: columns)
     file = io.StringIO()
-    show = console._Bar.status_printer(file)
+    show = bars.Bar.status_printer(file)
     show("x" * 90)
     assert "\x1b[" in file.getvalue()
     assert "A" not in file.getvalue()
@@ -114,9 +114,9 @@ def test_a_bar_broken_by_a_narrower_terminal_is_wiped(monkeypatch):
 
 
 def test_several_lines_are_wiped_together(monkeypatch):
-    monkeypatch.setattr(console, "_columns", lambda file: 40)
+    monkeypatch.setattr(bars, "_columns", lambda file: 40)
     file = io.StringIO()
-    show = console._Bar.status_printer(file)
+    show = bars.Bar.status_printer(file)
     show(f"{'x' * 50}\nyy\nzz")
     # Two broken lines of x, one of y, one of z: up three.
     show("done")
@@ -128,7 +128,7 @@ def test_a_board_shows_what_other_processes_say_of_their_tasks(tmp_path, capsys)
     with Progress("A/speckle", bars=False, file=files["A/speckle"]) as progress:
         progress(2, 12)
         files["B/speckle"].write_text('{"task": "B/destretch", "done": 1, "total": 2}')
-        with console.Board() as board:
+        with bars.Board() as board:
             capsys.readouterr()
             board.show(files)
             first, *others = capsys.readouterr().err.rpartition("\x1b[J")[2].splitlines()

@@ -20,10 +20,9 @@ from stillsun.core.backend import get_backend
 from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import Field, StoreReader
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import make_plan
+from stillsun.pipeline.plan import changed_by, make_plan
 from stillsun.pipeline.record import is_alive, read_record
 from stillsun.pipeline.run import execute
-from stillsun.pipeline.session import changed_by
 from stillsun.pipeline.task import Action
 from stillsun.pipeline.workspace import Workspace
 from stillsun.stages.base import Stage

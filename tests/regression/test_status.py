@@ -20,7 +20,7 @@ from stillsun.cli import main
 from stillsun.errors import InputError
 from stillsun.io.store import part_progress
 from stillsun.pipeline.layout import Layout
-from stillsun.stages import destretch
+from stillsun.stages import registry
 
 STAGES = ("calibrate", "assemble", "speckle", "destretch", "register", "align", "export")
 
@@ -107,7 +107,7 @@ def test_a_failure_says_what_to_do(simulated, reduced, work, status, monkeypatch
         raise InputError("a cable came loose", remedy="Plug it in")
 
     with monkeypatch.context() as patch:
-        patch.setattr(destretch, "STAGE", replace(destretch.STAGE, run=fail))
+        patch.setitem(registry.STAGES, "destretch", replace(registry.STAGES["destretch"], run=fail))
         assert (
             reduce(
                 simulated, work, "channels=[ROSA_GBAND]", "destretch.window=3", "stages=[destretch,export]"

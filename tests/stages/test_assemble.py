@@ -16,7 +16,7 @@ from stillsun.io.bursts import BurstReader, open_bursts
 from stillsun.io.burstwriter import write_bursts
 from stillsun.io.source import ArraySource
 from stillsun.io.store import StoreReader
-from stillsun.stages import assemble, calibrate
+from stillsun.stages.registry import STAGES
 
 BURST = 8
 
@@ -26,11 +26,11 @@ def _run(directory, *, reader="rosa", log=None, spoil=None, data=None, **options
     observation.telescope_log = log
     if spoil is not None:
         spoil(directory / "data")
-    calibration, _ = _level0.run_stage(observation, directory, calibrate.STAGE, CalibrateConfig())
+    calibration, _ = _level0.run_stage(observation, directory, STAGES["calibrate"], CalibrateConfig())
     bursts, notes = _level0.run_stage(
         observation,
         directory,
-        assemble.STAGE,
+        STAGES["assemble"],
         AssembleConfig(frames_per_burst=BURST),
         inputs={"calibration": calibration},
         **options,
@@ -234,7 +234,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     bursts, _ = _level0.run_stage(
         observation,
         tmp_path,
-        assemble.STAGE,
+        STAGES["assemble"],
         AssembleConfig(frames_per_burst=BURST),
         inputs={"calibration": StoreReader(tmp_path / "calibration.h5")},
         progress=lambda *p: seen.append(p),

@@ -12,7 +12,8 @@ from stillsun.core.destretch import apply_shifts
 from stillsun.core.orient import Orientation
 from stillsun.errors import ConfigError
 from stillsun.io.store import Field, Layout, StoreReader, create_store
-from stillsun.stages import _destretched, destretch
+from stillsun.stages import _destretched
+from stillsun.stages.registry import STAGES
 
 SHAPE = (128, 150)
 FRAMES = 6
@@ -76,7 +77,7 @@ def run(speckle, directory, config, *turns, **options):
     with StoreReader(speckle) as frames, StoreReader(speckle.with_name("bursts.h5")) as times:
         inputs = {"speckle": frames, "bursts": times}
         return _level0.run_stage(
-            observation(*turns), directory, destretch.STAGE, config, inputs=inputs, **options
+            observation(*turns), directory, STAGES["destretch"], config, inputs=inputs, **options
         )
 
 

@@ -18,7 +18,7 @@ from stillsun.core.orient import Orientation
 from stillsun.errors import InputError, RegistrationError
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.stages import destretch
-from stillsun.stages.registry import stage_of_channel
+from stillsun.stages.registry import FOLLOWING, STAGES, stage_of_channel
 
 SCALE = {"R": (0.10, 0.11), "S": (0.13, 0.12)}  # of the camera's frames
 SHAPE = {"R": (190, 200), "S": (140, 150)}
@@ -129,7 +129,7 @@ def places(tmp_path_factory):
     )
     with ExitStack() as stack:
         inputs = opened(stack, place / "R", "speckle", "bursts")
-        store, _ = _level0.run_stage(alone, place / "R", destretch.STAGE, CONFIG, inputs=inputs)
+        store, _ = _level0.run_stage(alone, place / "R", STAGES["destretch"], CONFIG, inputs=inputs)
         stack.enter_context(store)
         assert store.attributes["reference"] == "running"
         assert "followed" not in store
@@ -145,7 +145,7 @@ def follow(places, directory, config=CONFIG, source=None, source_products=PRODUC
     directory.mkdir(exist_ok=True)
     with ExitStack() as stack:
         inputs = opened(stack, places / "S", "speckle", "bursts", "calibration")
-        ctx = _level0.context(OBSERVATION, directory, destretch.FOLLOWING, config, inputs=inputs, **options)
+        ctx = _level0.context(OBSERVATION, directory, FOLLOWING, config, inputs=inputs, **options)
         reference = opened(stack, source or places / "R", *source_products)
         ctx = dataclasses.replace(ctx, reference=reference, is_reference=False)
         destretch.run(ctx)
@@ -264,8 +264,8 @@ def test_targets_that_do_not_match_are_refused(places, tmp_path):
 
 def test_only_a_channel_that_follows_depends_on_the_reference():
     options = {"destretch": CONFIG, "speckle": SpeckleConfig()}
-    assert stage_of_channel(destretch.STAGE, options, is_reference=True) is destretch.STAGE
-    assert stage_of_channel(destretch.STAGE, options, is_reference=False) is destretch.FOLLOWING
+    assert stage_of_channel(STAGES["destretch"], options, is_reference=True) is STAGES["destretch"]
+    assert stage_of_channel(STAGES["destretch"], options, is_reference=False) is FOLLOWING
     options["destretch"] = DestretchConfig()
-    assert stage_of_channel(destretch.STAGE, options, is_reference=False) is destretch.STAGE
-    assert "destretch" in destretch.FOLLOWING.reads_reference
+    assert stage_of_channel(STAGES["destretch"], options, is_reference=False) is STAGES["destretch"]
+    assert "destretch" in FOLLOWING.reads_reference

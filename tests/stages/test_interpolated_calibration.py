@@ -12,7 +12,7 @@ from stillsun.config.schema import AssembleConfig, CalibrateConfig, Combine, Fil
 from stillsun.errors import InputError
 from stillsun.io.bursts import open_bursts
 from stillsun.io.burstwriter import write_bursts
-from stillsun.stages import assemble, calibrate
+from stillsun.stages.registry import STAGES
 
 BURST = 8
 # Minutes from the start of the data.
@@ -60,12 +60,12 @@ def night(request, tmp_path_factory):
 def _calibrated(night, combine, digest):
     directory, observation, expected, _ = night
     calibration, notes = _level0.run_stage(
-        observation, directory, calibrate.STAGE, CalibrateConfig(combine=combine), digest=digest
+        observation, directory, STAGES["calibrate"], CalibrateConfig(combine=combine), digest=digest
     )
     bursts, _ = _level0.run_stage(
         observation,
         directory,
-        assemble.STAGE,
+        STAGES["assemble"],
         AssembleConfig(frames_per_burst=BURST),
         inputs={"calibration": calibration},
         digest=digest,
@@ -114,10 +114,10 @@ def test_what_is_stored_gives_the_same_pixels_again(night, tmp_path):
 
 def test_one_sequence_is_the_same_for_all_times(tmp_path):
     observation, _, _ = _level0.make_channel(tmp_path)
-    plain, _ = _level0.run_stage(observation, tmp_path, calibrate.STAGE, CalibrateConfig())
+    plain, _ = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
     gain = plain.read("gain")
     config = CalibrateConfig(combine=Combine.interpolate)
-    store, notes = _level0.run_stage(observation, tmp_path, calibrate.STAGE, config, digest="i")
+    store, notes = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], config, digest="i")
     assert any("dark: one sequence only" in note for note in notes)
     response = store.read("flat_responses")[0]
     np.testing.assert_allclose(response[gain > 0] * gain[gain > 0], 1, rtol=1e-6)
@@ -130,7 +130,7 @@ def test_sequences_of_unknown_time_are_refused(tmp_path):
     observation.channels["C"].dark.pattern = "**/*spool.dat"
     with pytest.raises(InputError, match="time of a sequence is not known") as caught:
         _level0.run_stage(
-            observation, tmp_path, calibrate.STAGE, CalibrateConfig(combine=Combine.interpolate)
+            observation, tmp_path, STAGES["calibrate"], CalibrateConfig(combine=Combine.interpolate)
         )
     assert "calibrate.combine=mean" in str(caught.value.remedy)
     assert caught.value.file == str(tmp_path / "dark")

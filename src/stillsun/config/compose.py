@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stillsun.config.checks import check_run, check_tree
+from stillsun.config import _hydra
+from stillsun.config.build import at_home, checked_settings
+from stillsun.config.checks import check_tree
 from stillsun.config.keys import STAGE_SCHEMAS
 from stillsun.config.overrides import (
     FROM_FILE,
@@ -26,7 +25,7 @@ from stillsun.config.overrides import (
     tidy_overrides,
     unquoted,
 )
-from stillsun.config.schema import ObservationConfig, RunConfig, StageName
+from stillsun.config.schema import ObservationConfig, RunConfig
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError
 
@@ -54,8 +53,8 @@ def config_directory() -> Path:
 
 def register_schema() -> None:
     """Make the typed schema known to Hydra, and ``${home:PATH}``, which expands a leading ``~``."""
-    OmegaConf.register_new_resolver("home", _at_home, replace=True)
-    ConfigStore.instance().store(name="run_schema", node=RunConfig, provider="stillsun")
+    OmegaConf.register_new_resolver("home", at_home, replace=True)
+    _hydra.ConfigStore.instance().store(name="run_schema", node=RunConfig, provider="stillsun")
 
 
 def hydra_overrides(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
@@ -88,7 +87,7 @@ def hydra_overrides(overrides: Sequence[str], *, multirun: bool = False) -> list
     if path is None:
         return overrides
     name = f"{FROM_FILE}{re.sub('[^A-Za-z0-9_-]', '_', path.stem)}"
-    ConfigStore.instance().store(
+    _hydra.ConfigStore.instance().store(
         group="observation", name=name, node=_load_observation(path), provider=str(path)
     )
     return [f"observation={name}", *overrides]
@@ -146,8 +145,8 @@ def load_settings(overrides: Sequence[str], config_dir: str | None = None) -> Se
         if findings:
             raise ConfigError(findings=findings)
         try:
-            return settings_from(compose("config", overrides=[*chosen, *extra]))
-        except (HydraException, OmegaConfBaseException, TypeError) as error:
+            return settings_from(_hydra.compose("config", overrides=[*chosen, *extra]))
+        except (_hydra.HydraException, OmegaConfBaseException, TypeError) as error:
             # A TypeError is OmegaConf's for a key below a list.
             findings, good = _explain(overrides, config_dir, extra)
             if len(good) < len(overrides):
@@ -181,8 +180,8 @@ def hydra_settings(overrides: Sequence[str], config_dir: str | None = None) -> A
     """
     with _composing(overrides, config_dir) as (chosen, extra):
         try:
-            return compose("config", overrides=[*chosen, *extra], return_hydra_config=True).hydra
-        except (HydraException, OmegaConfBaseException) as error:
+            return _hydra.compose("config", overrides=[*chosen, *extra], return_hydra_config=True).hydra
+        except (_hydra.HydraException, OmegaConfBaseException) as error:
             raise ConfigError(first_lines(error)) from error
 
 
@@ -195,7 +194,7 @@ def _composing(overrides: Sequence[str], config_dir: str | None) -> Iterator[tup
     chosen = hydra_overrides(overrides)
     place = f"file://{Path(config_dir).resolve()}" if config_dir is not None else ""
     extra = [f"hydra.searchpath=[{quoted(place)}]"] if place else []
-    with initialize_config_dir(str(config_directory()), version_base="1.3", job_name="stillsun"):
+    with _hydra.initialize_config_dir(str(config_directory()), version_base="1.3", job_name="stillsun"):
         yield chosen, extra
 
 
@@ -222,58 +221,7 @@ def settings_from(composed: DictConfig) -> Settings:
         plain: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(findings=[first_lines(error)]) from error
-    findings = list(check_tree(plain, RunConfig))
-    if findings:
-        raise ConfigError(findings=findings)
-    run: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), _at_home(plain)))
-    stages = {name: _channel_stages(run, channel) for name, channel in run.observation.channels.items()}
-    findings = list(check_run(run, stages))
-    if findings:
-        raise ConfigError(findings=findings)
-    return Settings(run, stages)
-
-
-def _at_home(value: Any) -> Any:
-    """Texts that begin with the user's home directory, which no shell expands behind ``=``."""
-    if isinstance(value, str):
-        return str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
-    if isinstance(value, dict):
-        return {key: _at_home(entry) for key, entry in value.items()}
-    return [_at_home(entry) for entry in value] if isinstance(value, list) else value
-
-
-def settings_from_record(configuration: Mapping[str, Any], work: Path) -> Settings:
-    """
-    Settings of a run from its record, for all channels and stages.
-
-    Parameters
-    ----------
-    configuration : mapping
-        Plain values of the run's configuration.
-    work : Path
-        Work directory; it may have been moved.
-
-    Returns
-    -------
-    Settings
-        Checked plain objects.
-
-    Raises
-    ------
-    ConfigError
-        If this version does not understand the record.
-    """
-    everything = {"channels": [], "stages": list(StageName.__members__), "force": [], "plan": False}
-    observation = {**configuration["observation"], "work_dir": str(work)}
-    return settings_from(OmegaConf.create({**configuration, **everything, "observation": observation}))
-
-
-def _channel_stages(run: RunConfig, channel: Any) -> dict[str, Any]:
-    stages = {}
-    for name in STAGE_SCHEMAS:
-        base = OmegaConf.structured(getattr(run, name))
-        stages[name] = OmegaConf.to_object(OmegaConf.merge(base, getattr(channel, name, None) or {}))
-    return stages
+    return checked_settings(plain)
 
 
 def _explain(
@@ -296,10 +244,10 @@ def _explain(
 
 def _findings_without_faulty(good: Sequence[str], extra: Sequence[str]) -> list[str]:
     try:
-        settings_from(compose("config", overrides=[*hydra_overrides(good), *extra]))
+        settings_from(_hydra.compose("config", overrides=[*hydra_overrides(good), *extra]))
     except ConfigError as error:
         return list(error.findings)
-    except (HydraException, OmegaConfBaseException):
+    except (_hydra.HydraException, OmegaConfBaseException):
         pass  # already explained
     return []
 
@@ -311,8 +259,8 @@ def _unknown_channels(chosen: Sequence[str], extra: Sequence[str]) -> list[str]:
         return []
     try:
         rest = [o for o in chosen if o not in keyed]
-        known = list(compose("config", overrides=[*rest, *extra]).observation.channels)
-    except (HydraException, OmegaConfBaseException):
+        known = list(_hydra.compose("config", overrides=[*rest, *extra]).observation.channels)
+    except (_hydra.HydraException, OmegaConfBaseException):
         return []
     return [
         f"{text}: no channel {name!r} in the observation; allowed: {', '.join(known) or 'none'}"

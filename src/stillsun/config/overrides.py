@@ -12,13 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from stillsun.config import _hydra
 from stillsun.config.checks import check_key
 from stillsun.config.keys import find_key, strip_optional
 from stillsun.errors import ConfigError
@@ -58,13 +54,13 @@ def tidy_overrides(words: Sequence[str], *, multirun: bool = False) -> list[str]
     if "=" in words:
         raise ConfigError("'=' stands alone", remedy="Write KEY=VALUE without spaces around =")
     overrides, findings = [], []
-    parser = OverridesParser.create()
+    parser = _hydra.OverridesParser.create()
     for word in words:
         key, equals, value = word.partition("=")
         fault, sweep = "", False
         try:
             sweep = parser.parse_override(word).is_sweep_override() and not multirun
-        except HydraException as error:
+        except _hydra.HydraException as error:
             fault = first_lines(error)
         hint = _type_of(key)
         if hint is str and value and not _is_quoted(value) and (fault or sweep):
@@ -106,11 +102,11 @@ def split_jobs(overrides: Sequence[str], params: Sequence[str] = ()) -> list[lis
     ConfigError
         If an override cannot be read or swept.
     """
-    parser = OverridesParser.create()
+    parser = _hydra.OverridesParser.create()
     try:
         plain = [o for o in parser.parse_overrides([*params, *overrides]) if not o.is_hydra_override()]
-        batches: list[list[list[str]]] = BasicSweeper.split_arguments(plain, None)
-    except HydraException as error:
+        batches: list[list[list[str]]] = _hydra.BasicSweeper.split_arguments(plain, None)
+    except _hydra.HydraException as error:
         raise ConfigError(first_lines(error)) from error
     return batches[0]
 
@@ -131,7 +127,7 @@ def explain_override(text: str, extra: Sequence[str]) -> list[str]:
     list of str
         Findings.
     """
-    override: Override = OverridesParser.create().parse_override(text)
+    override = _hydra.OverridesParser.create().parse_override(text)
     key = override.key_or_group
     if key == OBSERVATION_FILE or key.startswith("hydra"):
         return []
@@ -139,7 +135,7 @@ def explain_override(text: str, extra: Sequence[str]) -> list[str]:
         return [f"{text}: keys cannot be removed"]
     plain: Any = OmegaConf.to_container(OmegaConf.create({"value": override.value()}))
     value = plain["value"]
-    loader = GlobalHydra.instance().config_loader()
+    loader = _hydra.GlobalHydra.instance().config_loader()
     # The empty group is no directory of the wheel.
     if key != "observation" and key not in loader.list_groups(""):
         return list(check_key(key, value))
@@ -177,7 +173,7 @@ def explain_defaults(defaults: Any, extra: Sequence[str]) -> list[str]:
     if not isinstance(defaults, list | None):
         return [f"defaults: expected a list of lines such as {_KNOWN}, found {defaults!r}"]
     findings = []
-    loader = GlobalHydra.instance().config_loader()
+    loader = _hydra.GlobalHydra.instance().config_loader()
     for entry in defaults or []:
         for key, option in entry.items() if isinstance(entry, dict) else []:
             group = key.partition("@")[0]

@@ -11,8 +11,6 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.ndimage
 
 from stillsun.errors import ConfigError
 
@@ -247,6 +245,9 @@ class _Unusable(ConfigError):
 
 
 def _numpy_backend(threads: int | None) -> Backend:
+    import scipy.fft
+    import scipy.ndimage
+
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = available if threads is None else max(1, min(threads, available))
     return Backend("numpy", np, scipy.fft, scipy.ndimage, False, f"CPU, {count} threads", count)

@@ -12,8 +12,6 @@ import numpy as np
 
 from stillsun.config.schema import ChannelConfig, FileSet, ObservationConfig, ReaderName
 from stillsun.errors import ConfigError, InputError
-from stillsun.io.hardcam import open_hardcam
-from stillsun.io.rosa import open_rosa
 from stillsun.io.source import FrameSource
 
 ROLES = ("data", "dark", "flat", "target", "linegrid")
@@ -232,6 +230,8 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
     file_shape = None if camera.file_shape is None else _pair(camera.file_shape)
     exposure_s = settings.exposure_ms / 1e3
     if camera.reader is ReaderName.rosa:
+        from stillsun.io.rosa import open_rosa
+
         return open_rosa(
             files,
             shape,
@@ -243,6 +243,8 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
         raise ConfigError(
             "the start of the first data frame is not given", remedy="Set start of the channel (UTC)"
         )
+    from stillsun.io.hardcam import open_hardcam
+
     return open_hardcam(
         files,
         shape,

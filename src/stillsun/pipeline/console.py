@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from stillsun.pipeline.workspace import write_json
+
+if TYPE_CHECKING:
+    from stillsun.pipeline.bars import Bar
 
 _LOG = logging.getLogger(__name__)
 _LINE_INTERVAL = 30.0
 _FILE_INTERVAL = 1.0
-_WIDEST = 160
-# What a terminal that does not tell is taken to have.
-_ROWS = 20
 
 
 # Mark of a log record that a quiet console shows too: what a person wants to know at once.
@@ -33,44 +30,14 @@ FILE_ONLY = {"file_only": True}
 CONSOLE_ONLY = {"console_only": True}
 
 
-class _Bar(tqdm):
-    """One or more lines that leave nothing behind when the terminal becomes narrower and breaks them."""
-
-    @staticmethod
-    def status_printer(file: Any) -> Callable[[str], None]:
-        """See tqdm."""
-        shown = [0]
-
-        def print_status(text: str) -> None:
-            nonlocal shown
-            above = len(shown) - 1 + sum(max(0, length - 1) // _columns(file) for length in shown)
-            # The terminal may be gone: the run is not.
-            with suppress(OSError):
-                file.write("\r" + (f"\x1b[{above}A" if above else "") + "\x1b[J" + text)
-                file.flush()
-            shown = [len(line) for line in text.split("\n")]
-
-        return print_status
-
-    def close(self) -> None:
-        """See tqdm."""
-        with suppress(OSError):
-            super().close()
-
-
-def _columns(file: Any) -> int:
-    try:
-        return max(1, os.get_terminal_size(file.fileno()).columns)
-    except (OSError, ValueError):
-        return sys.maxsize
-
-
 class _BarHandler(logging.StreamHandler):
     """Writes above a progress bar instead of through it; nothing stops when nobody reads it any more."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from stillsun.pipeline.bars import Bar
+
         with suppress(OSError):
-            tqdm.write(self.format(record), file=sys.stderr)
+            Bar.write(self.format(record), file=sys.stderr)
 
 
 class _LogFile(logging.FileHandler):
@@ -159,7 +126,7 @@ class Progress:
         self.label = label
         self._bars = bars
         self._file = file
-        self._bar: tqdm | None = None
+        self._bar: Bar | None = None
         self._last = time.monotonic()
         self._written = -_FILE_INTERVAL
         self._first: tuple[float, int] | None = None
@@ -186,7 +153,9 @@ class Progress:
         """
         if self._bars:
             if self._bar is None:
-                self._bar = _Bar(
+                from stillsun.pipeline.bars import Bar
+
+                self._bar = Bar(
                     total=total, desc=self.label, dynamic_ncols=True, leave=False, file=sys.stderr
                 )
             self._bar.total = total
@@ -239,42 +208,6 @@ def read_progress(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return said
-
-
-class Board:
-    """Bars of tasks that run in other processes, one below the other, from what they say of themselves."""
-
-    def __init__(self) -> None:
-        self._bar = _Bar(total=0, bar_format="{desc}", nrows=_ROWS, leave=False, file=sys.stderr)
-
-    def __enter__(self) -> Board:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, files: Mapping[str, Path]) -> None:
-        """
-        Draw the bars anew.
-
-        Parameters
-        ----------
-        files : mapping of str to Path
-            Task to the file in which it says how far it is.
-        """
-        columns = min(_columns(sys.stderr), _WIDEST)
-        lines = []
-        for name, file in files.items():
-            said = read_progress(file)
-            if said is None or said["task"] != name:
-                lines.append(f"{name}: begins")
-                continue
-            took = max(0.0, time.time() - said["since"])
-            meter = tqdm.format_meter(
-                said["done"], said["total"], took, ncols=columns - 1, prefix=name, initial=said["first"]
-            )
-            lines.append(meter)
-        self._bar.set_description_str("\n".join(lines))
 
 
 def bars_wanted(progress: bool) -> bool:

@@ -20,6 +20,72 @@ from stillsun.stages.base import Stage
 from stillsun.stages.registry import stage_of_channel
 
 
+def changed_by(overrides: list[str], stages: Mapping[str, Stage]) -> frozenset[str]:
+    """
+    Stages whose results a sweep's job may change.
+
+    Parameters
+    ----------
+    overrides : list of str
+        Overrides that the sweep's jobs differ in.
+    stages : mapping of str to Stage
+        All stages in order.
+
+    Returns
+    -------
+    frozenset of str
+        The stages that an override names, and all that follow from them.
+    """
+    changed: set[str] = set()
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        parts = key.split(".")
+        if parts[0] in stages:
+            changed.add(parts[0])
+        elif parts[:2] == ["observation", "channels"] and len(parts) > 3 and parts[3] in stages:
+            changed.add(parts[3])
+        elif parts[0] == "backend" or (
+            parts[0] == "observation" and len(parts) > 1 and parts[1] != "work_dir"
+        ):
+            changed.update(stages)
+    products = {s.writes: s.name for s in stages.values() if s.writes}
+    for stage in stages.values():
+        sources = {products[p] for p in (*stage.reads, *stage.optional, *stage.reads_reference)}
+        if sources & changed:
+            changed.add(stage.name)
+    return frozenset(changed)
+
+
+def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
+    """
+    Look whether the raw files of the stages to be run are there; no content is read.
+
+    Parameters
+    ----------
+    settings : Settings
+        Checked configuration.
+    stages : mapping of str to Stage
+        All stages.
+
+    Returns
+    -------
+    list of str
+        What is missing.
+    """
+    chosen = {s.name for s in settings.run.stages}
+    findings: list[str] = []
+    for name in settings.channels:
+        own = [
+            stage_of_channel(stage, settings.stages[name], name == settings.reference)
+            for stage in stages.values()
+            if not stage.whole
+        ]
+        roles = {role for stage in own if stage.name in chosen or stage.always for role in stage.raw}
+        if roles:
+            findings += inventory.check(settings.run.observation, name, sorted(roles))
+    return findings
+
+
 def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: str) -> Plan:
     """
     Decide for every stage and channel what is to be done; nothing but raw files' sizes is looked at.

@@ -17,7 +17,8 @@ from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import StillsunError
 from stillsun.io.store import StoreReader
-from stillsun.pipeline.console import CONSOLE_ONLY, ESSENTIAL, Board, Progress, logging_to
+from stillsun.pipeline.bars import Board
+from stillsun.pipeline.console import CONSOLE_ONLY, ESSENTIAL, Progress, logging_to
 from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
 from stillsun.pipeline.digest import digest
 from stillsun.pipeline.executors import open_executor

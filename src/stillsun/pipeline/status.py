@@ -13,9 +13,8 @@ from stillsun.config.settings import Settings
 from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import StoreReader
 from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import make_plan
+from stillsun.pipeline.plan import changed_by, check_files, make_plan
 from stillsun.pipeline.record import is_alive, required_record
-from stillsun.pipeline.session import changed_by, check_files
 from stillsun.pipeline.task import Plan
 from stillsun.pipeline.taskstatus import State, TaskStatus, task_status, with_estimates
 from stillsun.pipeline.workspace import Workspace

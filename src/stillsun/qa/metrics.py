@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.store import StoreReader
 
 # Share of a side that is left out all round: reconstruction and destretch leave a rim.
@@ -103,6 +102,8 @@ def series_quality(store: StoreReader, progress: Callable[[int, int], None] | No
     SeriesQuality
         One value a frame; NaN where a frame is not finite.
     """
+    from stillsun.core.quality import centre_of, frame_quality  # compiled: not for those who only look
+
     frames, rows, columns = store.shape("image")
     chunk = max(1, _CHUNK_BYTES // (4 * rows * columns))
     parts: list[np.ndarray] = []

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import theilslopes
 
 from stillsun.core.lay import Offset, lay_on, remaining_offset
 from stillsun.core.orient import rotation
@@ -95,6 +94,8 @@ def held_drift(
     HeldDrift or None
         None where there are too few frames of both channels.
     """
+    from scipy.stats import theilslopes  # takes a second to load
+
     if not all({"bursts", "destretch"} <= set(p) for p in (ctx.inputs, ctx.reference)):
         return None
     own, other = ctx.inputs["bursts"].read("time_avg"), ctx.reference["bursts"].read("time_avg")

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from stillsun.config.schema import AssembleConfig, CalibrateConfig, SpeckleConfig, SpeckleEngine
+from stillsun.config.schema import SpeckleEngine
 from stillsun.core.orient import Orientation
 from stillsun.core.quality import centre_of, frame_quality
 from stillsun.errors import InputError
@@ -24,7 +23,6 @@ from stillsun.io.legacy_fits import read_image
 from stillsun.io.store import StoreReader
 from stillsun.stages._earlierfiles import (
     DESTRETCHED,
-    ROLE,
     earlier_files,
     note_turning,
     state_of,
@@ -33,10 +31,10 @@ from stillsun.stages._earlierfiles import (
     turning,
 )
 from stillsun.stages._telescope import STATE
-from stillsun.stages.base import Field, Stage, StageContext
+from stillsun.stages.base import Field, StageContext
 
 
-def _calibrate(ctx: StageContext) -> None:
+def calibrate(ctx: StageContext) -> None:
     """Shape, plate scale and target image; there are no calibration images."""
     files = earlier_files(ctx)
     shape, _ = turning(ctx, files)
@@ -73,7 +71,7 @@ def _target(ctx: StageContext) -> np.ndarray | None:
     return np.asarray(np.mean(images, axis=0), dtype=np.float32)
 
 
-def _assemble(ctx: StageContext) -> None:
+def assemble(ctx: StageContext) -> None:
     """Times, exposures and telescope state of each frame."""
     files = earlier_files(ctx)
     begin, mean, end, frames = times_of(ctx, files)
@@ -101,7 +99,7 @@ def _assemble(ctx: StageContext) -> None:
         store.mark(slice(None))
 
 
-def _speckle(ctx: StageContext) -> None:
+def take_over(ctx: StageContext) -> None:
     """The frames as they are, as the camera saw them, with their Fried parameter."""
     files = earlier_files(ctx)
     shape, turned = turning(ctx, files)
@@ -183,49 +181,3 @@ def earlier_steps(speckle: StoreReader) -> list[Mapping[str, Any]]:
         Arguments of a `stillsun.sky.header.ProcessingStep` each; none for frames reconstructed here.
     """
     return list(json.loads(speckle.attributes.get("steps", "[]")))
-
-
-def _without(schema: type, *kept: str) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(schema) if f.name not in kept)
-
-
-STAGES = {
-    stage.name: stage
-    for stage in (
-        Stage(
-            name="calibrate",
-            version=1,
-            run=_calibrate,
-            writes="calibration",
-            raw=(ROLE, "target"),
-            settings=("camera", "plate_scale", "orientation", "reconstructed"),
-            ignores=_without(CalibrateConfig),
-            always=True,
-        ),
-        Stage(
-            name="assemble",
-            version=1,
-            run=_assemble,
-            writes="bursts",
-            reads=("calibration",),
-            raw=(ROLE,),
-            settings=("exposure_ms", "frame_interval_ms", "start", "clock_offset_h"),
-            observation=("telescope",),
-            files=("telescope_log",),
-            ignores=_without(AssembleConfig, "frames_per_burst"),
-            always=True,
-        ),
-        Stage(
-            name="speckle",
-            version=1,
-            run=_speckle,
-            writes="speckle",
-            reads=("calibration", "bursts"),
-            raw=(ROLE,),
-            settings=("camera", "orientation", "reconstructed"),
-            observation=("telescope",),
-            ignores=_without(SpeckleConfig, "engine"),
-            always=True,
-        ),
-    )
-}

@@ -16,7 +16,7 @@ from stillsun.stages._attempts import match_fields
 from stillsun.stages._motion import field_motion, plate_scale
 from stillsun.stages._solar import solve_on_sun
 from stillsun.stages._telescope import logged_pointing
-from stillsun.stages.base import Stage, StageContext
+from stillsun.stages.base import StageContext
 
 FIELDS = {
     "crval": Field((2,), "float64", "arcsec", "helioprojective (x, y) of the reference's centre"),
@@ -155,18 +155,3 @@ def _of_reference(store: StoreReader) -> tuple[Solution | None, int]:
     parts = {name: store.read(f"segment_{name}") for name in _SEGMENTS}
     sign, method = int(store.read("guider_sign")), str(store.read("method"))
     return Solution(**parts, guider_sign=sign, method=method), int(store.read("aligned"))
-
-
-STAGE = Stage(
-    name="align",
-    version=2,
-    run=run,
-    writes="pointing",
-    reads=("bursts",),
-    optional=("calibration", "speckle", "destretch"),
-    reads_reference=("pointing",),
-    settings=("orientation",),
-    observation=("telescope",),
-    files=("file",),
-    ignores=("verify", "cache"),
-)

@@ -15,7 +15,7 @@ from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
 from stillsun.io.store import StoreWriter
 from stillsun.stages._telescope import STATE, telescope_state
-from stillsun.stages.base import Field, Stage, StageContext
+from stillsun.stages.base import Field, StageContext
 
 
 def run(ctx: StageContext) -> None:
@@ -130,24 +130,3 @@ def _fields(frames: int, shape: tuple[int, ...]) -> dict[str, Field]:
             shape, "float32", "DN", "mean of its frames, calibrated, camera orientation", stack=False
         ),
     }
-
-
-STAGE = Stage(
-    name="assemble",
-    version=2,
-    run=run,
-    writes="bursts",
-    reads=("calibration",),
-    raw=("data",),
-    settings=(
-        "camera",
-        "exposure_ms",
-        "frame_interval_ms",
-        "start",
-        "clock_offset_h",
-        "group_frames",
-        "group_interval_s",
-    ),
-    files=("telescope_log",),
-    aside=("telescope_log",),
-)

@@ -24,7 +24,7 @@ from stillsun.errors import InputError
 from stillsun.io.inventory import find_files, open_source
 from stillsun.io.source import FrameSource
 from stillsun.stages._averages import Average, average_roles
-from stillsun.stages.base import Field, Stage, StageContext
+from stillsun.stages.base import Field, StageContext
 
 _FIDUCIALS = ("target", "linegrid")
 # Exposures of darks and flats that differ by more are said: the dark current grows with the exposure.
@@ -220,13 +220,3 @@ _DRIFT = {
 
 def _drift_fields(drift: Mapping[str, np.ndarray]) -> dict[str, Field]:
     return {name: Field(values.shape, *_DRIFT[name], stack=False) for name, values in drift.items()}
-
-
-STAGE = Stage(
-    name="calibrate",
-    version=3,
-    run=run,
-    writes="calibration",
-    raw=("dark", "flat", "target", "linegrid"),
-    settings=("camera", "exposure_ms", "plate_scale", "clock_offset_h"),
-)

@@ -21,7 +21,8 @@ from stillsun.io.store import StoreReader
 from stillsun.stages._beside import WriteBehind, read_ahead
 from stillsun.stages._destretched import FIRST_PASS, SOLVED, Destretched, centre, fields
 from stillsun.stages._following import Following
-from stillsun.stages.base import Stage, StageContext
+from stillsun.stages.base import StageContext
+from stillsun.stages.registry import follows
 
 
 def run(ctx: StageContext) -> None:
@@ -224,25 +225,6 @@ def _untouched(frame: np.ndarray, product: Destretched) -> DestretchResult:
     )
 
 
-def follows(config: DestretchConfig, is_reference: bool) -> bool:
-    """
-    Tell whether a channel takes the shifts of the reference channel.
-
-    Parameters
-    ----------
-    config : DestretchConfig
-        The channel's options.
-    is_reference : bool
-        It is the reference channel, which measures its own.
-
-    Returns
-    -------
-    bool
-        True: it does not measure.
-    """
-    return config.follow_reference and not is_reference
-
-
 def _reference_frame(number: int | None, store: StoreReader) -> int:
     """The frame asked for, or the clearest: by Fried parameter where it is known, else by sharpness."""
     if number is not None:
@@ -274,20 +256,3 @@ def _remembered(product: Destretched, stop: int, window: int) -> np.ndarray:
         if product.live(number):
             kept.append(product.masked(number))
     return np.stack(kept[::-1]) if kept else np.empty((0, *product.shape), np.float32)
-
-
-STAGE = Stage(
-    "destretch",
-    4,
-    run,
-    writes="destretch",
-    reads=("bursts", "speckle"),
-    frames_of=("bursts",),
-    settings=("orientation",),
-    ignores=("follow_reference",),  # told by what is read
-)
-
-#: For a channel that follows the reference channel.
-FOLLOWING = replace(
-    STAGE, reads=("bursts", "speckle", "calibration"), reads_reference=("bursts", "calibration", "destretch")
-)

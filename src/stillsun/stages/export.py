@@ -23,7 +23,7 @@ from stillsun.sky.header import HeaderTemplate, build_header
 from stillsun.sky.validate import check_header
 from stillsun.stages._cards import FrameCards, common_cards
 from stillsun.stages._steps import processing_steps
-from stillsun.stages.base import Stage, StageContext
+from stillsun.stages.base import StageContext
 
 _LOG = logging.getLogger(__name__)
 # Frames between reading and writing at any time.
@@ -205,14 +205,3 @@ def _remove_stale(directory: Path, pattern: str, keep: Sequence[Path]) -> None:
             path.unlink()
     if not any(directory.iterdir()):
         directory.rmdir()
-
-
-STAGE = Stage(
-    name="export",
-    version=2,
-    run=run,
-    reads=("bursts", "calibration", "speckle", "destretch"),
-    optional=("registration", "pointing"),
-    settings=("camera", "wavelength_nm", "wavelength_width_nm", "filter", "exposure_ms", "orientation"),
-    observation=("name", "telescope", "origin", "author", "observer", "object", "reference_channel"),
-)

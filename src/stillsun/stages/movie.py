@@ -26,7 +26,7 @@ from stillsun.qa.video import encoder_missing, write_video
 from stillsun.qa.view import View, common_raster, frame_raster
 from stillsun.sky.download import default_cache
 from stillsun.sky.xrays import xray_flux
-from stillsun.stages.base import ObservationContext, Stage
+from stillsun.stages.base import ObservationContext
 
 Progress = Callable[[int, int], None]
 
@@ -284,14 +284,3 @@ def _limits(one: _Series) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = (float(v) for v in np.median(limits, axis=0))
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-STAGE = Stage(
-    name="movie",
-    version=4,
-    run=run,
-    optional=("calibration", "bursts", "speckle", "destretch", "registration", "pointing"),
-    observation=("channels",),
-    files=("goes_file",),
-    whole=True,
-)

@@ -12,7 +12,7 @@ from stillsun.io.store import Field, StoreReader
 from stillsun.sky.wcs import register_channel
 from stillsun.stages import _drift
 from stillsun.stages._channelpair import draw_pair, match_targets, without_target
-from stillsun.stages.base import Stage, StageContext
+from stillsun.stages.base import StageContext
 
 # A drift is worth a note when it is so large, and so many errors.
 _NOTED_PX, _NOTED_SIGMA = 0.5, 4.0
@@ -178,16 +178,3 @@ def _values(match: Similarity | None, scale: tuple[float, float]) -> dict[str, A
     if match.accepted:
         measured |= {"translation": match.translation, "rotation_deg": match.rotation_deg}
     return measured
-
-
-STAGE = Stage(
-    name="register",
-    version=4,
-    run=run,
-    writes="registration",
-    reads=("calibration",),
-    optional=("bursts", "destretch"),
-    reads_reference=("calibration", "registration", "bursts", "destretch"),
-    frames_of=("bursts",),
-    settings=("orientation",),
-)

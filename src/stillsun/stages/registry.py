@@ -1,18 +1,221 @@
-"""The stages by name, in the order of the data's walk."""
+"""
+The stages in the order of the data's walk: what each reads, writes and depends on.
+
+To plan a run, or to look at one, these declarations are enough; what a stage computes with is loaded when it
+first runs.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from stillsun.config.schema import SpeckleEngine, StageName
+from stillsun.config.schema import (
+    AssembleConfig,
+    CalibrateConfig,
+    DestretchConfig,
+    SpeckleConfig,
+    SpeckleEngine,
+    StageName,
+)
 from stillsun.stages.base import Stage
+
+_ALL = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
+
+
+@dataclass(frozen=True)
+class Later:
+    """A function that is loaded when it is first called; it can be sent to another process."""
+
+    module: str
+    function: str = "run"
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Load the function and call it."""
+        return getattr(importlib.import_module(f"stillsun.stages.{self.module}"), self.function)(*arguments)
+
+
+def follows(config: DestretchConfig, is_reference: bool) -> bool:
+    """Whether a channel takes the shifts of the reference channel, which measures its own."""
+    return config.follow_reference and not is_reference
+
+
+def _check_program(config: SpeckleConfig) -> None:
+    if config.engine is SpeckleEngine.kisip:
+        from stillsun.stages._external import program_of
+
+        program_of(config).check()
+
+
+def _by_name(*stages: Stage) -> dict[str, Stage]:
+    return {stage.name: stage for stage in stages}
+
+
+STAGES = _by_name(
+    Stage(
+        name="calibrate",
+        version=3,
+        run=Later("calibrate"),
+        writes="calibration",
+        raw=("dark", "flat", "target", "linegrid"),
+        settings=("camera", "exposure_ms", "plate_scale", "clock_offset_h"),
+    ),
+    Stage(
+        name="assemble",
+        version=2,
+        run=Later("assemble"),
+        writes="bursts",
+        reads=("calibration",),
+        raw=("data",),
+        settings=(
+            "camera",
+            "exposure_ms",
+            "frame_interval_ms",
+            "start",
+            "clock_offset_h",
+            "group_frames",
+            "group_interval_s",
+        ),
+        files=("telescope_log",),
+        aside=("telescope_log",),
+    ),
+    Stage(
+        name="speckle",
+        version=4,
+        run=Later("speckle"),
+        reads=("calibration", "bursts"),
+        writes="speckle",
+        settings=("wavelength_nm", "camera", "data"),
+        frames_of=("bursts",),
+        observation=("telescope.diameter_mm",),
+        ignores=(
+            "processes",
+            "timeout",
+            "keep_bursts",
+            *(f"kisip.{key}" for key in ("bin", "lib", "mpirun", "executable", "retries")),
+        ),
+        check=_check_program,
+    ),
+    Stage(
+        name="destretch",
+        version=4,
+        run=Later("destretch"),
+        writes="destretch",
+        reads=("bursts", "speckle"),
+        frames_of=("bursts",),
+        settings=("orientation",),
+        ignores=("follow_reference",),  # told by what is read
+    ),
+    Stage(
+        name="register",
+        version=4,
+        run=Later("register"),
+        writes="registration",
+        reads=("calibration",),
+        optional=("bursts", "destretch"),
+        reads_reference=("calibration", "registration", "bursts", "destretch"),
+        frames_of=("bursts",),
+        settings=("orientation",),
+    ),
+    Stage(
+        name="align",
+        version=2,
+        run=Later("align"),
+        writes="pointing",
+        reads=("bursts",),
+        optional=("calibration", "speckle", "destretch"),
+        reads_reference=("pointing",),
+        settings=("orientation",),
+        observation=("telescope",),
+        files=("file",),
+        ignores=("verify", "cache"),
+    ),
+    Stage(
+        name="export",
+        version=2,
+        run=Later("export"),
+        reads=("bursts", "calibration", "speckle", "destretch"),
+        optional=("registration", "pointing"),
+        settings=("camera", "wavelength_nm", "wavelength_width_nm", "filter", "exposure_ms", "orientation"),
+        observation=("name", "telescope", "origin", "author", "observer", "object", "reference_channel"),
+    ),
+    Stage(
+        name="movie",
+        version=4,
+        run=Later("movie"),
+        optional=_ALL,
+        observation=("channels",),
+        files=("goes_file",),
+        whole=True,
+    ),
+    Stage(
+        name="report",
+        version=4,
+        run=Later("report"),
+        optional=_ALL,
+        observation=("name", "telescope", "channels"),
+        whole=True,
+        tells=True,
+    ),
+)
+
+#: Destretch of a channel that follows the reference channel.
+FOLLOWING = replace(
+    STAGES["destretch"],
+    reads=("bursts", "speckle", "calibration"),
+    reads_reference=("bursts", "calibration", "destretch"),
+)
+
+
+def _without(schema: type, *kept: str) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(schema) if f.name not in kept)
+
+
+#: The stages up to speckle of a channel that begins with frames of an earlier system.
+EARLIER = _by_name(
+    Stage(
+        name="calibrate",
+        version=1,
+        run=Later("_earlier", "calibrate"),
+        writes="calibration",
+        raw=("reconstructed", "target"),
+        settings=("camera", "plate_scale", "orientation", "reconstructed"),
+        ignores=_without(CalibrateConfig),
+        always=True,
+    ),
+    Stage(
+        name="assemble",
+        version=1,
+        run=Later("_earlier", "assemble"),
+        writes="bursts",
+        reads=("calibration",),
+        raw=("reconstructed",),
+        settings=("exposure_ms", "frame_interval_ms", "start", "clock_offset_h"),
+        observation=("telescope",),
+        files=("telescope_log",),
+        ignores=_without(AssembleConfig, "frames_per_burst"),
+        always=True,
+    ),
+    Stage(
+        name="speckle",
+        version=1,
+        run=Later("_earlier", "take_over"),
+        writes="speckle",
+        reads=("calibration", "bursts"),
+        raw=("reconstructed",),
+        settings=("camera", "orientation", "reconstructed"),
+        observation=("telescope",),
+        ignores=_without(SpeckleConfig, "engine"),
+        always=True,
+    ),
+)
 
 
 def all_stages() -> dict[str, Stage]:
     """
-    Load every stage.
+    Every stage.
 
     Returns
     -------
@@ -24,9 +227,7 @@ def all_stages() -> dict[str, Stage]:
     RuntimeError
         If a stage reads what no stage before it writes.
     """
-    stages = {
-        name: importlib.import_module(f"stillsun.stages.{name}").STAGE for name in StageName.__members__
-    }
+    stages = {name: STAGES[name] for name in StageName.__members__}
     check_wiring(stages.values())
     return stages
 
@@ -52,13 +253,11 @@ def stage_of_channel(stage: Stage, options: Mapping[str, Any], is_reference: boo
     Stage
         The stage, or what stands for it.
     """
-    from stillsun.stages import _earlier, destretch
-
-    if stage.name == destretch.STAGE.name and destretch.follows(options[stage.name], is_reference):
-        return destretch.FOLLOWING
+    if stage.name == FOLLOWING.name and follows(options[stage.name], is_reference):
+        return FOLLOWING
     if options["speckle"].engine is not SpeckleEngine.fits:
         return stage
-    return _earlier.STAGES.get(stage.name, stage)
+    return EARLIER.get(stage.name, stage)
 
 
 def check_wiring(stages: Iterable[Stage]) -> None:

@@ -12,7 +12,7 @@ from stillsun.qa.channel import SUMMARY, channel_report
 from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.page import Page, Section
 from stillsun.qa.products import ChannelProducts, ChannelReport
-from stillsun.stages.base import ObservationContext, Stage
+from stillsun.stages.base import ObservationContext
 
 _PRODUCTS = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
 _FAILED = "FAILED: "
@@ -187,14 +187,3 @@ def _timing(ctx: ObservationContext) -> Section:
     section.table(("Stage", *channels, "Total"), rows)
     section.words("When the product was made. –: not known, or not done for this channel alone.", "why")
     return section
-
-
-STAGE = Stage(
-    name="report",
-    version=4,
-    run=run,
-    optional=_PRODUCTS,
-    observation=("name", "telescope", "channels"),
-    whole=True,
-    tells=True,
-)

@@ -23,7 +23,7 @@ from stillsun.speckle.stack import tile_aligned_mean, tile_centres
 from stillsun.stages._beside import read_ahead
 from stillsun.stages._burstfiles import BurstFiles
 from stillsun.stages._external import ExternalRun, program_of
-from stillsun.stages.base import Field, Stage, StageContext
+from stillsun.stages.base import Field, StageContext
 
 _OPTIONS = (
     "subfield_arcsec",
@@ -188,22 +188,3 @@ def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
 def _check(config: SpeckleConfig) -> None:
     if config.engine is SpeckleEngine.kisip:
         program_of(config).check()
-
-
-STAGE = Stage(
-    name="speckle",
-    version=4,
-    run=run,
-    reads=("calibration", "bursts"),
-    writes="speckle",
-    settings=("wavelength_nm", "camera", "data"),
-    frames_of=("bursts",),
-    observation=("telescope.diameter_mm",),
-    ignores=(
-        "processes",
-        "timeout",
-        "keep_bursts",
-        *(f"kisip.{key}" for key in ("bin", "lib", "mpirun", "executable", "retries")),
-    ),
-    check=_check,
-)
