@@ -130,3 +130,12 @@ def test_damaged_outputs_are_named(tmp_path):
     (tmp_path / "b.000.subrsr").write_bytes(bytes(4 * 13))
     with pytest.raises(InputError, match="radii"):
         outputs.read_ratios(tmp_path / "b.000.subrsr", (3, 2))
+
+
+@pytest.mark.parametrize("count", [2 * 7919, 2 * 400_000_007, 2 * 1_002 * 1_004 + 2])
+def test_a_file_that_no_grid_of_subfields_fills_is_refused_without_reading_it(tmp_path, count):
+    path = tmp_path / "b.000.subalpha"
+    with path.open("wb") as file:
+        file.truncate(4 * count)
+    with pytest.raises(InputError, match=r"b\.000\.subalpha: .*wrong size.*subfields_x, subfields_y"):
+        outputs.read_subalpha(path, 1002, 1004)

@@ -99,4 +99,4 @@ def read_floats(path: Path, shape_of: ShapeOf, expected: str, offset: int = 0) -
         If the file is missing or of another size.
     """
     shape = check_floats(path, shape_of, expected, offset)
-    return np.fromfile(path, dtype=np.float32, offset=offset).reshape(shape)
+    return np.fromfile(path, dtype=np.float32, count=math.prod(shape), offset=offset).reshape(shape)

@@ -17,6 +17,8 @@ from stillsun.errors import InputError
 FILE = "init_file.dat"
 METHOD = "init_method.dat"
 PROPS = "init_props.dat"
+# A dozen lines, three of them paths.
+_LARGEST = 65536
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,8 @@ def read_parameters(directory: Path) -> tuple[FileParameters, MethodParameters, 
 
 def _read(path: Path, kind: type[_Parameters]) -> _Parameters:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_LARGEST)
     except OSError as error:
         raise InputError("parameter file not found", file=path, found=error.strerror) from error
     return parse_parameters(text, kind, path)

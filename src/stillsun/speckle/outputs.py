@@ -19,7 +19,9 @@ from stillsun.speckle._floats import ShapeOf, check_floats, exactly, read_floats
 SUFFIXES = (".final", ".subalpha", ".ct", ".subrec", ".subamp", ".subrsr")
 """Files that the program writes for a burst."""
 
-_MAPS = "(2, subfields_x, subfields_y)"
+_MAPS = "(2, subfields_x, subfields_y), as the frame's sides are to each other"
+# Rounding two counts of subfields changes their ratio by less than a factor of three.
+_ELONGATED = math.log(3.0)
 
 
 def read_final(path: Path, rows: int, columns: int) -> np.ndarray:
@@ -64,7 +66,8 @@ def subfield_grid(count: int, rows: int, columns: int) -> tuple[int, int]:
         Subfields along x and along y: the two factors of `count` whose ratio is nearest to that of
         the frame's sides.
     """
-    pairs = [(nx, count // nx) for nx in range(1, count + 1) if count % nx == 0]
+    small = [n for n in range(1, math.isqrt(count) + 1) if count % n == 0]
+    pairs = [pair for n in small for pair in ((n, count // n), (count // n, n))]
     return min(pairs, key=lambda pair: abs(math.log(pair[0] * rows / (pair[1] * columns))))
 
 
@@ -217,6 +220,10 @@ def remove_outputs(base: Path) -> None:
 
 def _pair_of_maps(rows: int, columns: int) -> ShapeOf:
     def shape(count: int) -> tuple[int, ...] | None:
-        return (2, *subfield_grid(count // 2, rows, columns)) if count and count % 2 == 0 else None
+        # Each subfield has at least a pixel of its own.
+        if not 0 < count <= 2 * rows * columns or count % 2:
+            return None
+        nx, ny = subfield_grid(count // 2, rows, columns)
+        return (2, nx, ny) if abs(math.log(nx * rows / (ny * columns))) < _ELONGATED else None
 
     return shape
