@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import lru_cache
 
 from stillsun.core.backend import Backend
@@ -47,5 +47,11 @@ def over_blocks(work: Callable[[int, int], None], count: int, backend: Backend, 
             work(start, min(start + block, count))
         return
     jobs = [_pool(backend.threads).submit(work, start, min(start + block, count)) for start in starts]
+    # None is left running on data that the caller gives up when it gets an error.
+    wait(jobs, return_when=FIRST_EXCEPTION)
     for job in jobs:
-        job.result()
+        job.cancel()
+    wait(jobs)
+    for job in jobs:
+        if not job.cancelled():
+            job.result()

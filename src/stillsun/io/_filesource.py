@@ -6,14 +6,18 @@ import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
 
+from stillsun.core._threads import over_blocks
+from stillsun.core.backend import get_backend
 from stillsun.core.batch import PASS_BYTES, RawBlock, frames_per_batch, raw_block
 from stillsun.errors import InputError
-from stillsun.io._fitspacked import Packing, read_packed
+from stillsun.io._checksums import ones_sum, same_sum
+from stillsun.io._fitsdecode import read_packed
+from stillsun.io._fitspacked import Packing
+from stillsun.io.foreign import REMEDY, open_regular
 from stillsun.io.source import WORD, read_blocks
 
 # Compressed frames decoded at a time.
@@ -49,7 +53,10 @@ class FileSource:
     packings : tuple of Packing or None
         How the frames of each file are compressed; None for plain ones, empty where all are plain.
     sizes : numpy.ndarray or None
-        (frames,) int64: bytes of each compressed frame.
+        (frames,) int64: bytes of each frame's data unit with its padding; None where they are not verified
+        and not compressed.
+    sums : numpy.ndarray or None
+        (frames,) int64: sum that these bytes must have; -1 where the file states none.
     """
 
     files: tuple[Path, ...]
@@ -64,6 +71,7 @@ class FileSource:
     findings: tuple[str, ...] = field(default=())
     packings: tuple[Packing | None, ...] = ()
     sizes: np.ndarray | None = None
+    sums: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,9 +120,12 @@ class FileSource:
     def _extent(self, begin: int, end: int) -> tuple[int, int]:
         rows, columns = self.frame_shape
         first = int(self.offsets[begin])
-        if self.sizes is not None and self._packing(begin):
+        if self.sizes is not None and (self._packing(begin) or self._stated(begin)):
             return first, int(self.offsets[end - 1] + self.sizes[end - 1]) - first
         return first, int(self.offsets[end - 1]) + WORD * ((rows - 1) * self.row_words + columns) - first
+
+    def _stated(self, frame: int) -> bool:
+        return self.sums is not None and self.sums[frame] >= 0
 
     def _packing(self, frame: int) -> Packing | None:
         return self.packings[self.file_index[frame]] if self.packings else None
@@ -123,18 +134,19 @@ class FileSource:
         if not hasattr(os, "posix_fadvise"):
             return
         first, length = self._extent(begin, end)
-        with _open(self.files[self.file_index[begin]]) as file:
+        with open_regular(self.files[self.file_index[begin]]) as file:
             os.posix_fadvise(file.fileno(), first, length, os.POSIX_FADV_WILLNEED)
 
     def _map(self, begin: int, end: int) -> RawBlock:
         path = self.files[self.file_index[begin]]
         packing = self._packing(begin)
         if packing is not None and self.sizes is not None:
-            frames = read_packed(path, self.offsets[begin:end], self.sizes[begin:end], packing)
+            sums = self.sums[begin:end] if self.sums is not None and self._stated(begin) else None
+            frames = read_packed(path, self.offsets[begin:end], self.sizes[begin:end], packing, sums)
             decoded = replace(raw_block(frames), flip=self.flip)
             return decoded.window(slice(self.frame_shape[0]), slice(self.frame_shape[1]))
         first, length = self._extent(begin, end)
-        with _open(path) as file:
+        with open_regular(path) as file:
             # Touching a map behind the end of its file would kill the process.
             size = os.fstat(file.fileno()).st_size
             if size < first + length:
@@ -150,6 +162,8 @@ class FileSource:
                 mmap.mmap(file.fileno(), length + page, access=mmap.ACCESS_READ, offset=first - page),
                 dtype=np.uint16,
             )
+        if self._stated(begin):
+            self._verify(words.view(np.uint8)[page:], begin, end)
         stride = int(self.offsets[begin + 1] - self.offsets[begin]) // WORD if end - begin > 1 else 0
         return RawBlock(
             words,
@@ -161,9 +175,24 @@ class FileSource:
             self.flip,
         )
 
+    def _verify(self, data: np.ndarray, begin: int, end: int) -> None:
+        """Compare frames with the sums that their headers state."""
+        assert self.sums is not None
+        assert self.sizes is not None
+        sums, sizes, starts = self.sums, self.sizes, self.offsets - self.offsets[begin]
 
-def _open(path: Path) -> FileIO:
-    try:
-        return FileIO(path, "rb")
-    except OSError as error:
-        raise InputError("cannot be read", file=path, found=error.strerror) from error
+        def work(first: int, last: int) -> None:
+            for frame in range(begin + first, begin + last):
+                unit = data[starts[frame] : starts[frame] + sizes[frame]]
+                if not same_sum(ones_sum(unit), int(sums[frame])):
+                    file = self.file_index[frame]
+                    number = frame - int(np.searchsorted(self.file_index, file)) + 1
+                    raise InputError(
+                        f"the pixels of extension {number} are damaged",
+                        file=self.files[file],
+                        expected="the sum that its header states (DATASUM)",
+                        found="another sum",
+                        remedy=REMEDY,
+                    )
+
+        over_blocks(work, end - begin, get_backend("numpy"), 1)

@@ -3,12 +3,13 @@ Places and dates of the frames in a multi-extension FITS file of 16-bit images.
 
 The headers of a file nearly always have one length, so that they lie at a regular distance: the first
 is parsed, the others are compared with it byte by byte where they describe the data, and only their
-``DATE`` is read. Where a file is not so, its headers are parsed one by one.
+``DATE`` and their sums are read. Where a file is not so, its headers are parsed one by one.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,28 +18,27 @@ from astropy.io import fits
 
 from stillsun.core.batch import SIGN_BIT
 from stillsun.errors import InputError
+from stillsun.io._checksums import NAMES, expected_sum, names_in
+from stillsun.io._fitscards import (
+    CARD,
+    card_number,
+    card_place,
+    exposure_seconds,
+    only_zeros,
+    padded,
+    read_header,
+)
+from stillsun.io.foreign import REMEDY, chip_size, open_regular, reading
 from stillsun.io.source import frame_bytes
-
-BLOCK = 2880
-CARD = 80
-REMEDY = "Delete it or fetch it again from the archive, or exclude it by the file pattern"
 
 # Cards that say where the pixels are and what they mean: equal in all extensions of a regular file.
 _STRUCTURE = (
-    "XTENSION",
-    "BITPIX",
-    "NAXIS",
-    "NAXIS1",
-    "NAXIS2",
-    "PCOUNT",
-    "GCOUNT",
-    "BZERO",
-    "BSCALE",
-    "EXPOSURE",
+    *("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "BZERO", "BSCALE", "EXPOSURE"),
     "END",
 )
-_END = b"END".ljust(CARD)
-_FIRST = (b"SIMPLE", b"XTENSION")
+# Of these the name and the opening quote, so that a value in free format is left to astropy.
+_QUOTED = CARD - 69
+_WANTED = {"XTENSION": "IMAGE", "BITPIX": 16, "NAXIS": 2, "BZERO": SIGN_BIT}
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,21 @@ class FileScan:
         (rows, columns).
     exposure_s : float
         Exposure of a frame, seconds; NaN where none is given.
+    sums : numpy.ndarray or None
+        (frames,) int64: sum that the data of each frame must have; None where the file carries none.
+    notes : tuple of str
+        Oddities.
     """
 
     offsets: np.ndarray
     dates: list[str]
     shape: tuple[int, int]
     exposure_s: float
+    sums: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
-def scan_file(path: Path) -> FileScan:
+def scan_file(path: Path, *, verify: bool = True) -> FileScan:
     """
     Read the headers of one file.
 
@@ -72,6 +78,8 @@ def scan_file(path: Path) -> FileScan:
     ----------
     path : Path
         File.
+    verify : bool, optional
+        Verify the headers by the sums that they carry.
 
     Returns
     -------
@@ -83,96 +91,160 @@ def scan_file(path: Path) -> FileScan:
     InputError
         If the file is damaged or of another format.
     """
-    try:
-        with path.open("rb", buffering=0) as file:
-            descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
-            first = len(read_header(descriptor, 0, path, "the primary header"))
-            template = read_header(descriptor, first, path, "the first extension")
-            return _regular(descriptor, size, first, template, path) or _walk(descriptor, size, first, path)
-    except OSError as error:
-        raise InputError("cannot be read", file=path, found=error.strerror, remedy=REMEDY) from error
+    with open_regular(path) as file, reading(path):
+        descriptor = file.fileno()
+        size = os.fstat(descriptor).st_size
+        primary = read_primary(descriptor, path, verify=verify)
+        template = read_header(descriptor, len(primary), path, "the first extension")
+        return _regular(descriptor, size, primary, template, path, verify) or _walk(
+            descriptor, size, primary, path, verify
+        )
 
 
-def read_header(descriptor: int, at: int, path: Path, what: str) -> bytes:
+def unit_bytes(scan: FileScan, path: Path) -> np.ndarray:
     """
-    Read a header.
+    Bytes of the data units of a file, padding included.
+
+    Parameters
+    ----------
+    scan : FileScan
+        Its headers.
+    path : Path
+        The file; the padding may be missing at its end.
+
+    Returns
+    -------
+    numpy.ndarray
+        (frames,) int64.
+    """
+    return np.minimum(padded(frame_bytes(scan.shape)), path.stat().st_size - scan.offsets)
+
+
+def read_primary(descriptor: int, path: Path, *, verify: bool) -> bytes:
+    """
+    Read the header of the primary unit, which holds no image in ROSA's files.
 
     Parameters
     ----------
     descriptor : int
         Open file.
-    at : int
-        Byte at which it begins.
     path : Path
         File, for the message.
-    what : str
-        What begins there, for the message.
+    verify : bool
+        Verify it by the sums that it carries.
 
     Returns
     -------
     bytes
-        Its blocks, up to the one that holds the END card.
+        The header.
 
     Raises
     ------
     InputError
-        If no header begins there, or it does not end.
+        If it is damaged, or there is an image in the primary unit.
     """
-    blocks = b""
-    while True:
-        block = os.pread(descriptor, BLOCK, at + len(blocks))
-        if len(block) < BLOCK or (not blocks and block[:CARD].split(b"=")[0].strip() not in _FIRST):
-            raise InputError(
-                f"no FITS header where {what} should begin",
-                file=path,
-                expected=f"SIMPLE or XTENSION at byte {at}",
-                found=f"{len(block)} bytes"
-                if len(block) < BLOCK
-                else repr(block[:20].decode("ascii", "replace")),
-                remedy=REMEDY,
-            )
-        blocks += block
-        if any(block[k : k + CARD] == _END for k in range(0, BLOCK, CARD)):
-            return blocks
+    header = read_header(descriptor, 0, path, "the primary header")
+    if card_number(header, "NAXIS", -1) != 0:
+        raise InputError(
+            "data in the primary unit",
+            file=path,
+            expected="exposures in extensions, as ROSA writes them",
+            found=f"NAXIS = {card_number(header, 'NAXIS', -1)} in the primary unit",
+            remedy="Exclude it by the file pattern; images that are reconstructed already are read with "
+            "speckle=fits",
+        )
+    if verify:
+        expected_sum(header, path, "the primary unit")
+    return header
 
 
-def _regular(descriptor: int, size: int, first: int, template: bytes, path: Path) -> FileScan | None:
+def check_carried(primary: bytes, carried: Sequence[tuple[str, ...]], path: Path) -> None:
+    """
+    Refuse a file in which a unit has lost its sums, for it was damaged there.
+
+    Parameters
+    ----------
+    primary : bytes
+        Header of the primary unit, which may carry none.
+    carried : sequence of tuple of str
+        Sums that each extension carries.
+    path : Path
+        File, for the message.
+
+    Raises
+    ------
+    InputError
+        If the units differ.
+    """
+    units = {0: names_in(primary), **dict(enumerate(carried, start=1))}
+    first = units[1]
+    odd = [k for k, names in units.items() if names != first and (k or names)]
+    if odd:
+        raise InputError(
+            f"the header of {'the primary unit' if odd[0] == 0 else f'extension {odd[0]}'} is damaged",
+            file=path,
+            expected=f"{' and '.join(first) or 'no sums'}, as in extension 1",
+            found=" and ".join(units[odd[0]]) or "neither",
+            remedy=REMEDY,
+        )
+
+
+def _regular(
+    descriptor: int, size: int, primary: bytes, template: bytes, path: Path, verify: bool
+) -> FileScan | None:
     """Scan of a file whose extensions are all alike; None if they are not."""
-    shape, exposure = _meaning(template, path, 1)
+    shape, exposure, _ = _meaning(template, path, 1)
+    first = len(primary)
     stride = len(template) + padded(frame_bytes(shape))
     count, rest = divmod(size - first, stride)
-    if rest or not count:
+    date = card_place(template, "DATE")
+    if rest or not count or date is None or template[date + 8 : date + _QUOTED] != b"= '":
         return None
     places = [card_place(template, name) for name in _STRUCTURE]
     kept = [slice(at, at + CARD) for at in places if at is not None]
-    date = card_place(template, "DATE")
-    if date is None:
-        return None
+    names = [card_place(template, name) for name in ("DATE", *NAMES)]
+    kept += [slice(at, at + _QUOTED) for at in names if at is not None]
     starts = first + stride * np.arange(count, dtype=np.int64)
     headers = b"".join([os.pread(descriptor, len(template), int(start)) for start in starts])
     table = np.frombuffer(headers, dtype=np.uint8).reshape(count, len(template))
-    if any((table[:, part] != table[0, part]).any() for part in [*kept, slice(date, date + 11)]):
+    if any((table[:, part] != table[0, part]).any() for part in kept):
         return None
-    dates = [
-        headers[at : at + CARD - 11].split(b"'", 1)[0] for at in range(date + 11, len(headers), len(template))
+    sums = None
+    if verify and names_in(template):
+        each = [headers[k * len(template) : (k + 1) * len(template)] for k in range(count)]
+        check_carried(primary, [names_in(header) for header in each], path)
+        sums = _sums(each, path)
+    values = [
+        headers[at : at + CARD - _QUOTED].partition(b"'")
+        for at in range(date + _QUOTED, len(headers), len(template))
     ]
-    return FileScan(
-        starts + len(template), [_date(text.decode("ascii", "replace")) for text in dates], shape, exposure
-    )
+    if not all(quote for _, quote, _ in values):
+        return None
+    dates = [text.decode("ascii", "replace").strip() for text, _, _ in values]
+    return FileScan(starts + len(template), dates, shape, exposure, sums)
 
 
-def _walk(descriptor: int, size: int, first: int, path: Path) -> FileScan:
+def _sums(headers: Sequence[bytes], path: Path) -> np.ndarray | None:
+    found = [expected_sum(header, path, f"extension {k}") for k, header in enumerate(headers, start=1)]
+    return None if None in found else np.array(found, dtype=np.int64)
+
+
+def _walk(descriptor: int, size: int, primary: bytes, path: Path, verify: bool) -> FileScan:
     """Scan of a file header by header."""
-    at = first
+    at = len(primary)
     offsets: list[int] = []
     dates: list[str] = []
     exposures: list[float] = []
+    headers: list[bytes] = []
     shapes: list[tuple[int, int]] = []
+    notes: list[str] = []
     while at < size:
         number = len(offsets) + 1
+        if offsets and only_zeros(descriptor, at, size):
+            notes.append(f"{size - at} bytes of zeros behind the last extension are ignored: {path}")
+            break
         text = read_header(descriptor, at, path, f"extension {number}")
-        shape, exposure = _meaning(text, path, number)
+        shape, exposure, date = _meaning(text, path, number)
         end = at + len(text) + padded(frame_bytes(shape))
         # Some writers leave out the padding behind the last frame.
         if at + len(text) + frame_bytes(shape) > size:
@@ -193,97 +265,41 @@ def _walk(descriptor: int, size: int, first: int, path: Path) -> FileScan:
                 remedy=REMEDY,
             )
         offsets.append(at + len(text))
-        dates.append(_date(str(fits.Header.fromstring(text).get("DATE", ""))))
+        dates.append(date)
         exposures.append(exposure)
+        headers.append(text)
         at = end
-    return FileScan(np.array(offsets, dtype=np.int64), dates, shapes[0], float(np.median(exposures)))
+    if not offsets:
+        raise InputError("no frames in the file", file=path, remedy=REMEDY)
+    if verify:
+        check_carried(primary, [names_in(header) for header in headers], path)
+    return FileScan(
+        np.array(offsets, dtype=np.int64),
+        dates,
+        shapes[0],
+        float(np.median(exposures)),
+        _sums(headers, path) if verify else None,
+        tuple(notes),
+    )
 
 
-def _meaning(text: bytes, path: Path, number: int) -> tuple[tuple[int, int], float]:
-    """Shape and exposure that an extension header gives; refuses what are no 16-bit images."""
-    try:
+def _meaning(text: bytes, path: Path, number: int) -> tuple[tuple[int, int], float, str]:
+    """Shape, exposure and date that an extension header gives; refuses what are no 16-bit images."""
+    with reading(path, f"the header of extension {number} is damaged"):
         header = fits.Header.fromstring(text)
-        found = {name: header.get(name) for name in ("XTENSION", "BITPIX", "NAXIS", "BZERO")}
+        found = {name: header.get(name) for name in _WANTED}
         scale = header.get("BSCALE", 1)
-        shape = (int(header.get("NAXIS2", 0)), int(header.get("NAXIS1", 0)))
-        exposure = header.get("EXPOSURE")
-    except (ValueError, TypeError, fits.VerifyError) as error:
-        raise InputError(
-            f"the header of extension {number} is damaged", file=path, found=error, remedy=REMEDY
-        ) from error
-    if (
-        found != {"XTENSION": "IMAGE", "BITPIX": 16, "NAXIS": 2, "BZERO": SIGN_BIT}
-        or scale != 1
-        or min(shape) < 1
-    ):
+        rows, columns = header.get("NAXIS2"), header.get("NAXIS1")
+        exposure = exposure_seconds(header.get("EXPOSURE"))
+        date = str(header.get("DATE", "")).strip()
+    whole = isinstance(rows, int) and isinstance(columns, int) and chip_size(rows, columns)
+    if found != _WANTED or scale != 1 or not whole or header.get("PCOUNT", 0) != 0:
+        told = {**found, "BSCALE": scale, "NAXIS1": columns, "NAXIS2": rows}
         raise InputError(
             f"extension {number} is no image of unsigned 16-bit integers",
             file=path,
-            expected="XTENSION='IMAGE', BITPIX=16, NAXIS=2, BZERO=32768, BSCALE=1",
-            found=", ".join(f"{name}={value!r}" for name, value in {**found, "BSCALE": scale}.items()),
+            expected="XTENSION='IMAGE', BITPIX=16, NAXIS=2, BZERO=32768, BSCALE=1 and the size of a chip",
+            found=", ".join(f"{name}={value!r}" for name, value in told.items()),
             remedy="A compressed file must end in .fz, or be unpacked; exclude other files by the pattern",
         )
-    return shape, exposure_seconds(exposure)
-
-
-def exposure_seconds(text: object) -> float:
-    """
-    Read an exposure.
-
-    Parameters
-    ----------
-    text : object
-        ``0.0060 Sec``, ``6 mSec`` or a number of seconds.
-
-    Returns
-    -------
-    float
-        Seconds; NaN where it is none.
-    """
-    parts = str(text).split()
-    try:
-        value = float(parts[0])
-    except (IndexError, ValueError):
-        return float("nan")
-    return value * 1e-3 if len(parts) > 1 and parts[1].lower().startswith("ms") else value
-
-
-def card_place(header: bytes, name: str) -> int | None:
-    """
-    Find a card.
-
-    Parameters
-    ----------
-    header : bytes
-        Header blocks.
-    name : str
-        Keyword.
-
-    Returns
-    -------
-    int or None
-        Byte at which the card begins.
-    """
-    want = name.ljust(8).encode() + (b"" if name == "END" else b"=")
-    return next((at for at in range(0, len(header), CARD) if header.startswith(want, at)), None)
-
-
-def _date(text: str) -> str:
-    return text.strip().removesuffix("Z")
-
-
-def padded(size: int) -> int:
-    """
-    Round up to whole FITS blocks.
-
-    Parameters
-    ----------
-    size : int
-        Bytes.
-
-    Returns
-    -------
-    int
-        Bytes with padding.
-    """
-    return -(-size // BLOCK) * BLOCK
+    return (rows, columns), exposure, date

@@ -18,12 +18,13 @@ import numpy as np
 
 from stillsun.errors import InputError
 from stillsun.io._filesource import FileSource
-from stillsun.io.source import WORD, frame_bytes, ranges_text
+from stillsun.io.source import WORD, frame_bytes, missing_text
 
 OVERSCAN = (2, 12)
 """Rows and columns of a spool file beyond the image."""
 
-_NAME = re.compile(r"(\d+)spool\.dat")
+# The camera writes ten digits; with eighteen the number still fits into 64 bits.
+_NAME = re.compile(r"(\d{1,18})spool\.dat", re.ASCII)
 
 
 def spool_number(path: Path) -> int:
@@ -181,9 +182,8 @@ def open_hardcam(
     ]
     for place in np.unique(places):
         there = numbers[places == place]
-        missing = np.setdiff1d(np.arange(there[-1] + 1), there)
-        if missing.size:
-            findings.append(f"missing spool files in {place}: frames {ranges_text(missing)}")
+        if missing := missing_text(there):
+            findings.append(f"missing spool files in {place}: frames {missing}")
     numbers = numbers[good]
     count = numbers.size
     return FileSource(

@@ -27,7 +27,7 @@ from stillsun.io.source import WORD
 HARDCAM = "hardcam"
 ROSA_NAME = re.compile(
     r"(?P<camera>[a-z]+\d*)_rosa_(?:(?P<kind>[a-z]+)_)?"
-    r"(?P<date>\d{4}-\d\d-\d\d)_(?P<time>\d\d\.\d\d\.\d\d)_(?P<number>\d+)\.fits?(?P<packed>\.fz)?",
+    r"(?P<date>\d{4}-\d\d-\d\d)_(?P<time>\d\d\.\d\d\.\d\d)_(?P<number>\d{1,18})\.fits?(?P<packed>\.fz)?",
     re.IGNORECASE,
 )
 _FULL_CHIP = (2048, 2048)
@@ -173,8 +173,8 @@ def rosa_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path, st
         return None
     good = list(counts)
     numbers = np.array([int(matches[f]["number"]) for f in files])
-    missing = np.setdiff1d(np.arange(numbers[-1] + 1), numbers)
-    notes = [f"{missing.size} files are missing"] if missing.size else []
+    missing = int(numbers[-1]) + 1 - np.unique(numbers).size
+    notes = [f"{missing} files are missing"] if missing else []
     if twice:
         notes.append(f"{len(twice)} files are there compressed too")
     stem = files[0].name[: match.start("number")]

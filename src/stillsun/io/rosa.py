@@ -20,24 +20,26 @@ from stillsun.core.batch import SIGN_BIT
 from stillsun.errors import InputError
 from stillsun.io._filesource import FileSource
 from stillsun.io._fitspacked import SUFFIX, Packing, scan_packed
-from stillsun.io._fitsscan import REMEDY, FileScan, scan_file
-from stillsun.io.source import ranges_text
+from stillsun.io._fitsscan import FileScan, scan_file, unit_bytes
+from stillsun.io.source import missing_text, ranges_text
+from stillsun.io.times import exposure_times
 
 _NAME = re.compile(
-    r"(?P<camera>.+?)_(?P<date>\d{4}-\d\d-\d\d)_(?P<time>\d\d\.\d\d\.\d\d)_(?P<number>\d+)"
+    r"(?P<camera>.+?)_(?P<date>\d{4}-\d\d-\d\d)_(?P<time>\d\d\.\d\d\.\d\d)_(?P<number>\d{1,18})"
     r"\.fits?(\.fz)?",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(r"(\d+)\.\w+(\.fz)?$")
+_TRAILING = re.compile(r"(\d{1,18})\.\w+(\.fz)?$")
 
 
 def open_rosa(
     files: Sequence[Path],
-    shape: tuple[int, int],
+    shape: tuple[int, int] | None = None,
     *,
     file_shape: tuple[int, int] | None = None,
     exposure_s: float = float("nan"),
     clock_offset_h: float = 0.0,
+    verify: bool = True,
 ) -> FileSource:
     """
     Open a sequence of ROSA files.
@@ -46,14 +48,16 @@ def open_rosa(
     ----------
     files : sequence of Path
         Files in any order; they are taken by the start of their sequence and their number in it.
-    shape : tuple of int
-        (rows, columns) of the image.
+    shape : tuple of int, optional
+        (rows, columns) of the image; by default that of the files, which must be alike.
     file_shape : tuple of int, optional
         (rows, columns) in the file, where it is larger; the image is its first rows and columns.
     exposure_s : float, optional
         Declared exposure, seconds; used where the files tell none, and compared where they do.
     clock_offset_h : float, optional
         By how much the clock of the camera's computer is ahead of UTC, hours.
+    verify : bool, optional
+        Verify headers and pixels by the sums that the files carry (``CHECKSUM``, ``DATASUM``).
 
     Returns
     -------
@@ -71,26 +75,40 @@ def open_rosa(
     expected = file_shape or shape
     scans: list[FileScan] = []
     sizes: list[np.ndarray] = []
+    sums: list[np.ndarray] = []
     packings: list[Packing | None] = []
     for file in ordered:
         packing = None
         if file.suffix.lower() == SUFFIX:
-            scan, bytes_of_frames, packing = scan_packed(file)
+            scan, bytes_of_frames, packing = scan_packed(file, verify=verify)
         else:
-            scan = scan_file(file)
-            bytes_of_frames = np.zeros(len(scan.dates), dtype=np.int64)
+            scan = scan_file(file, verify=verify)
+            bytes_of_frames = unit_bytes(scan, file)
+        if expected is None:
+            expected = scan.shape
         if scan.shape != expected:
             raise InputError(
                 "frames of another shape",
                 file=file,
-                expected=f"{expected[0]} rows x {expected[1]} columns",
+                expected=f"{expected[0]} rows x {expected[1]} columns"
+                + ("" if file_shape or shape else f", as in {ordered[0].name}"),
                 found=f"{scan.shape[0]} rows x {scan.shape[1]} columns",
                 remedy="Set camera.shape of the channel to the read-out, or exclude the file by its pattern",
             )
         scans.append(scan)
         sizes.append(bytes_of_frames)
+        sums.append(np.full(len(scan.dates), -1) if scan.sums is None else scan.sums)
         packings.append(packing)
-    times = np.concatenate([_times(scan.dates, file) for scan, file in zip(scans, ordered, strict=True)])
+        findings += scan.notes
+    assert expected is not None
+    times = np.concatenate(
+        [exposure_times(scan.dates, file) for scan, file in zip(scans, ordered, strict=True)]
+    )
+    if times.size > 1 and (np.diff(times) == np.timedelta64(0, "us")).mean() > 0.5:
+        findings.append(
+            f"most exposures have the same time as the one before, as times without fractions of a second: "
+            f"DATE = {scans[0].dates[0]!r}"
+        )
     back = np.flatnonzero(np.diff(times) < np.timedelta64(0, "us")) + 1
     if back.size:
         findings.append(f"the camera's clock steps back before frames {ranges_text(back)}")
@@ -107,7 +125,7 @@ def open_rosa(
         files=tuple(ordered),
         file_index=np.repeat(np.arange(len(ordered), dtype=np.int32), counts),
         offsets=np.concatenate([scan.offsets for scan in scans]),
-        frame_shape=shape,
+        frame_shape=shape or expected,
         row_words=expected[1],
         swapped=sys.byteorder == "little",
         flip=SIGN_BIT,
@@ -116,6 +134,7 @@ def open_rosa(
         findings=tuple(findings),
         packings=tuple(packings),
         sizes=np.concatenate(sizes),
+        sums=np.concatenate(sums) if any(scan.sums is not None for scan in scans) else None,
     )
 
 
@@ -154,9 +173,8 @@ def _order(files: list[Path]) -> tuple[list[Path], list[str]]:
         else:
             findings.append(f"not a name of a ROSA file, taken in the order of its number: {file}")
     for start, numbers in sequences.items():
-        missing = np.setdiff1d(np.arange(numbers[0], numbers[-1] + 1), numbers)
-        if missing.size:
-            findings.append(f"missing files of the sequence of {start}: numbers {ranges_text(missing)}")
+        if missing := missing_text(numbers, numbers[0]):
+            findings.append(f"missing files of the sequence of {start}: numbers {missing}")
     return ordered, findings
 
 
@@ -176,22 +194,3 @@ def _exposure(found: list[float], declared: float, findings: list[str]) -> float
             f"{declared * 1e3:.4g} ms; that of the files is used"
         )
     return exposure
-
-
-def _times(dates: list[str], file: Path) -> np.ndarray:
-    try:
-        return np.array(dates, dtype="datetime64[us]")
-    except ValueError:
-        pass
-    for number, date in enumerate(dates, start=1):
-        try:
-            np.datetime64(date, "us")
-        except ValueError as error:
-            raise InputError(
-                f"no time in extension {number}",
-                file=file,
-                expected="DATE = 'YYYY-MM-DDThh:mm:ss.sss'",
-                found=repr(date),
-                remedy=REMEDY,
-            ) from error
-    raise AssertionError("unreachable: every date is readable alone but not together")

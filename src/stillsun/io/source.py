@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -267,6 +268,31 @@ def ranges_text(numbers: Sequence[int] | np.ndarray, most: int = 12) -> str:
     texts = [str(run[0]) if run.size == 1 else f"{run[0]}-{run[-1]}" for run in runs[:most] if run.size]
     more = ", …" if len(runs) > most else ""
     return f"{', '.join(texts)}{more} ({values.size} in all)"
+
+
+def missing_text(numbers: Sequence[int] | np.ndarray, first: int = 0, most: int = 12) -> str:
+    """
+    Put the numbers that are missing from a sequence into words, without listing them all.
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        Ascending numbers that are there.
+    first : int, optional
+        Number with which the sequence should begin.
+    most : int, optional
+        Runs named before the rest is only counted.
+
+    Returns
+    -------
+    str
+        As `ranges_text`; empty where none is missing.
+    """
+    there = [first - 1, *map(int, numbers)]
+    runs = [(a + 1, b - 1) for a, b in pairwise(there) if b - a > 1]
+    texts = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:most]]
+    more = ", …" if len(runs) > most else ""
+    return f"{', '.join(texts)}{more} ({sum(b - a + 1 for a, b in runs)} in all)" if runs else ""
 
 
 def frame_bytes(shape: tuple[int, ...]) -> int:
