@@ -26,7 +26,7 @@ def test_a_signal_ends_the_command_with_all_that_it_started(monkeypatch, capsys,
             ended.append(arguments)
 
     before = signal.getsignal(number)
-    monkeypatch.setattr("stillsun.application.run", run)
+    monkeypatch.setattr("stillsun.cli.run.run_words", run)
     assert main(["run", "x=1"]) == 1
     assert ended == [["x=1"]]
     said = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
@@ -35,7 +35,7 @@ def test_a_signal_ends_the_command_with_all_that_it_started(monkeypatch, capsys,
 
 
 def test_a_closed_terminal_is_ignored_where_the_caller_wants_it(monkeypatch):
-    monkeypatch.setattr("stillsun.application.run", lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0)
+    monkeypatch.setattr("stillsun.cli.run.run_words", lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert main(["run"]) == 0
@@ -61,6 +61,6 @@ def test_what_the_machine_refuses_is_one_line(monkeypatch, capsys):
     def run(arguments):
         raise PermissionError(errno.EACCES, "Permission denied", "/no/work")
 
-    monkeypatch.setattr("stillsun.application.run", run)
+    monkeypatch.setattr("stillsun.cli.run.run_words", run)
     assert main(["run"]) == 1
     assert capsys.readouterr().err.startswith("stillsun: /no/work: not allowed; found Permission denied.")

@@ -120,7 +120,7 @@ def test_every_run_of_the_documentation_composes(night, words):
 @pytest.mark.parametrize("words", _arguments(), ids=" ".join)
 def test_every_other_verb_of_the_documentation_is_understood(monkeypatch, words):
     asked = []
-    monkeypatch.setattr(cli, "_guarded", lambda action: asked.append(action) or 0)
+    monkeypatch.setattr(cli, "guarded", lambda action: asked.append(action) or 0)
     assert main(words) == 0
     assert len(asked) == 1
 

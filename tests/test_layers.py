@@ -37,8 +37,9 @@ TIERS: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "core", "io", "qa", "stages", "config.schema", "config.settings", "pipeline"},
         {"tqdm", "numpy", "dask"},
     ),
+    "cli": ({"errors", "config", "io", "synth", "pipeline", "cli"}, {"omegaconf"}),
 }
-OMEGACONF = {"config/compose.py", "config/overrides.py", "application.py"}
+OMEGACONF = {"config/compose.py", "config/overrides.py", "cli/run.py"}
 HYDRA = "config/_hydra.py"  # by name, when first asked for
 
 

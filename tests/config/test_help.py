@@ -112,7 +112,7 @@ def test_no_verb_at_all_shows_the_help(capsys):
 
 
 def test_a_simulation_says_how_to_go_on(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("stillsun.synth.command.run", lambda options, progress: None)
+    monkeypatch.setattr("stillsun.synth.observation.simulate", lambda out, settings, progress: None)
     assert main(["simulate", str(tmp_path / "my sun")]) == 0
     command = f"stillsun run 'observation_file={tmp_path / 'my sun'}/observation.yaml'"
     assert capsys.readouterr().out.strip().endswith(command)

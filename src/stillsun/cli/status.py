@@ -1,4 +1,4 @@
-"""The verbs that look at a work directory: `status` and `report`."""
+"""The verb `status`: how a work directory stands."""
 
 from __future__ import annotations
 
@@ -7,31 +7,23 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import chdir
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stillsun.errors import ConfigError
+from stillsun.cli._work import add_work, record_of, where_it_ran
 
 if TYPE_CHECKING:
     from stillsun.pipeline.status import Status
     from stillsun.pipeline.taskstatus import State, TaskStatus
 
-_STATUS = """\
+HELP = "what is done, what is missing, what to do next"
+DESCRIPTION = """\
 Says for each channel and stage what is done, running, stopped, failed, stale or missing, how long it took and
 what remains, which conditions of the quality checklist do not hold, and what to do next.
 
   stillsun status WORK             once
   stillsun status WORK --watch     again every few seconds, until the run is over
   stillsun status WORK --json      the same for programs
-"""
-_REPORT = """\
-Makes WORK/report/index.html again, from whatever there is in WORK. The raw files are not needed.
-
-  stillsun report WORK
-  stillsun report WORK && firefox WORK/report/index.html
 """
 # What is not plain from the word.
 _MEANS = {
@@ -40,152 +32,36 @@ _MEANS = {
     "stopped": "a run ended in the midst of it; the next one goes on there",
 }
 _INTERVAL = 5.0
-# Directories that are named where the one given is not the right one.
-_NAMED = 4
 _CLEAR = "\x1b[H\x1b[2J"
 
 
-def configure_status(parser: argparse.ArgumentParser) -> None:
-    """
-    Declare the arguments of ``stillsun status``.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        The verb's parser.
-    """
-    _configure(parser, _STATUS)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``stillsun status``."""
+    add_work(parser)
     parser.add_argument("--json", action="store_true", help="print the status as JSON")
     parser.add_argument("--watch", action="store_true", help="print it again until the run is over")
 
 
-def configure_report(parser: argparse.ArgumentParser) -> None:
-    """
-    Declare the arguments of ``stillsun report``.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        The verb's parser.
-    """
-    _configure(parser, _REPORT)
-
-
-def _configure(parser: argparse.ArgumentParser, description: str) -> None:
-    parser.description = description
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "work",
-        type=Path,
-        metavar="WORK",
-        help="work directory of a run, or of a sweep's job (observation.work_dir)",
-    )
-
-
-def run_status(options: argparse.Namespace) -> None:
-    """
-    Print how a work directory stands.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed arguments.
-
-    Raises
-    ------
-    ConfigError
-        If no run has been there.
-    """
+def run(options: argparse.Namespace) -> int:
+    """Print how a work directory stands."""
     from stillsun.config.build import settings_from_record
     from stillsun.pipeline.status import look
 
     work, here = options.work.resolve(), Path.cwd()
     while True:
-        with _where_it_ran(_record_of(work)):
+        with where_it_ran(record_of(work)):
             status = look(work, settings_from_record, here)
         text = json.dumps(status.plain(), indent=1) if options.json else status_text(status)
         if options.watch and sys.stdout.isatty():
             sys.stdout.write(_CLEAR)
         print(text, flush=True)
         if not options.watch or status.state != "running":
-            return
+            return 0
         time.sleep(_INTERVAL)
 
 
-def run_report(options: argparse.Namespace) -> None:
-    """
-    Make the report of a work directory again.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed arguments.
-
-    Raises
-    ------
-    ConfigError
-        If no run has been there.
-    """
-    from stillsun.config.build import settings_from_record
-    from stillsun.config.schema import StageName
-    from stillsun.pipeline.layout import Layout
-    from stillsun.pipeline.session import reduce
-
-    work = options.work.resolve()
-    record = _record_of(work)
-    with _where_it_ran(record):
-        job = work if record["is_job"] else None
-        settings = settings_from_record(record["configuration"], Path(record["work"]) if job else work)
-        run = replace(settings.run, stages=[StageName.report], force=[StageName.report])
-        reduce(replace(settings, run=run), job, record["swept"] if job else None, command="")
-    print(Layout(work).report / "index.html")
-
-
-def _record_of(work: Path) -> Mapping[str, Any]:
-    """The record of a work directory, or where else to look for one."""
-    from stillsun.pipeline.layout import Layout
-    from stillsun.pipeline.record import required_record
-
-    if not work.is_dir():
-        what = "a file, not a directory" if work.exists() else "no such directory"
-        raise ConfigError(what, file=work, remedy="Give the work directory of a run (observation.work_dir)")
-    manifest = Layout(work).manifest
-    if not manifest.exists():
-        name = manifest.relative_to(work)
-        # Work directories, or the jobs of a sweep.
-        found = [*work.glob(f"*/{name}"), *work.glob(f"multirun/*/{name}")]
-        below = sorted(manifest.parents[1] for manifest in found)
-        raise ConfigError(
-            "no run has been here",
-            file=work,
-            expected="a work directory (observation.work_dir)",
-            found=f"those in {', '.join(str(place) for place in below[:_NAMED])}" if below else None,
-            remedy="Give one of them" if below else "Or start a run: stillsun run observation_file=PATH",
-        )
-    return required_record(Layout(work))
-
-
-def _where_it_ran(record: Mapping[str, Any]) -> chdir[str]:
-    """Paths in a configuration are relative to where its run was started."""
-    return chdir(record["directory"] if Path(record["directory"]).is_dir() else ".")
-
-
 def status_text(status: Status, width: int | None = None) -> str:
-    """
-    The status for people.
-
-    Parameters
-    ----------
-    status : Status
-        How a work directory stands.
-    width : int, optional
-        Columns of the terminal.
-
-    Returns
-    -------
-    str
-        Lines.
-    """
+    """The status for people."""
     lines = [f"{status.observation} in {status.work}", _headline(status), ""]
     lines += _table(status, width or shutil.get_terminal_size((120, 40)).columns)
     for state in _states(status):

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from stillsun import __version__
+from stillsun.cli._guard import FULL_ERROR
 from stillsun.config import _hydra
 from stillsun.config.compose import (
     config_directory,
@@ -29,30 +30,9 @@ from stillsun.config.overrides import first_lines, split_jobs, tidy_overrides
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError, StillsunError
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
 
-
-def run(arguments: list[str]) -> int:
-    """
-    Run the pipeline as a Hydra application, or only tell what was asked for.
-
-    Parameters
-    ----------
-    arguments : list of str
-        Arguments behind ``stillsun run``.
-
-    Returns
-    -------
-    int
-        Exit status.
-
-    Raises
-    ------
-    ConfigError
-        With all faults of the configuration, before anything is written.
-    StillsunError
-        If the run failed.
-    """
+def run_words(arguments: list[str]) -> int:
+    """Run the pipeline as a Hydra application, or only tell what was asked for."""
     _refuse_dashes(arguments)
     parser = _hydra.get_args_parser()
     parser.prog = "stillsun run"

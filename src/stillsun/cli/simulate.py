@@ -1,12 +1,15 @@
-"""The verb `stillsun simulate`."""
+"""The verb `simulate`: an observation with known truth."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-_DESCRIPTION = """\
+HELP = "write a simulated observation with known truth"
+DESCRIPTION = """\
 Writes a Level-0 observation with known truth into OUT: raw files of each camera (level0/), telescope log,
 full-disk image (hmi/), observation.yaml and truth.h5.
 
@@ -20,16 +23,7 @@ _FEATURES = ("quiet", "pores", "spot")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """
-    Declare the arguments of the verb.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Parser of the verb.
-    """
-    parser.description = _DESCRIPTION
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    """Declare the arguments of the verb."""
     add = parser.add_argument
     add("out", metavar="OUT", type=Path, help="directory to be made")
     add(
@@ -91,17 +85,9 @@ def _numbers(count: int) -> Callable[[str], tuple[float, ...]]:
     return convert
 
 
-def run(options: argparse.Namespace, progress: Callable[[int, int], None] | None = None) -> None:
-    """
-    Simulate.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Parsed arguments.
-    progress : callable, optional
-        Called with (frames done, frames in all).
-    """
+def run(options: argparse.Namespace) -> int:
+    """Simulate."""
+    from stillsun.pipeline.console import Progress, bars_wanted
     from stillsun.synth.observation import simulate
     from stillsun.synth.settings import Features, SimulationSettings
 
@@ -114,4 +100,10 @@ def run(options: argparse.Namespace, progress: Callable[[int, int], None] | None
         changes["features"] = Features(options.features)
     channels = None if options.channels is None else [c for c in options.channels.split(",") if c]
     settings = SimulationSettings.preset(options.size, channels, **changes)
-    simulate(options.out, settings, progress)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with Progress("simulate", bars=bars_wanted(True)) as progress:
+        simulate(options.out, settings, progress)
+    path = options.out.expanduser() / "observation.yaml"
+    reduce = shlex.join(["stillsun", "run", f"observation_file={path}"])
+    print(f"{path.parent}: an observation with known truth. Reduce it with: {reduce}")
+    return 0
