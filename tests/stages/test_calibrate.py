@@ -22,7 +22,7 @@ from stillsun.config.schema import (
 from stillsun.core.badpixels import DEAD, HOT, UNSTABLE
 from stillsun.errors import InputError
 from stillsun.stages._averages import _middle
-from stillsun.stages.calibrate import STAGE
+from stillsun.stages.registry import STAGES
 
 
 @pytest.fixture(scope="module", params=["rosa", "hardcam"])
@@ -31,7 +31,7 @@ def product(request, tmp_path_factory):
     observation, truth, _ = _level0.make_channel(directory, reader=request.param)
     seen = []
     store, notes = _level0.run_stage(
-        observation, directory, STAGE, CalibrateConfig(), progress=lambda *p: seen.append(p)
+        observation, directory, STAGES["calibrate"], CalibrateConfig(), progress=lambda *p: seen.append(p)
     )
     return store, notes, truth, seen
 
@@ -121,13 +121,13 @@ def _with_grid(directory, scale, configured):
 
 def test_plate_scale_is_that_of_the_line_grid(tmp_path):
     observation = _with_grid(tmp_path, (0.152, 0.149), [0.15, 0.15])
-    store, notes = _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig())
+    store, notes = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
     assert store.read("plate_scale_source") == "line grid"
     np.testing.assert_allclose(store.read("plate_scale"), (0.152, 0.149), rtol=1e-3)
     assert (store.read("plate_scale_scatter") < 0.01 * 0.15).all()
     assert not any("plate scale" in note for note in notes)
     off = CalibrateConfig(measure_plate_scale=False)
-    store, _ = _level0.run_stage(observation, tmp_path, STAGE, off, digest="e")
+    store, _ = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], off, digest="e")
     np.testing.assert_array_equal(store.read("plate_scale"), 0.15)
 
 
@@ -136,7 +136,7 @@ def test_plate_scale_is_that_of_the_line_grid(tmp_path):
 )
 def test_a_plate_scale_far_off_is_refused_and_said(tmp_path, scale, said):
     observation = _with_grid(tmp_path, scale, [0.15, 0.15])
-    store, notes = _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig())
+    store, notes = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
     np.testing.assert_array_equal(store.read("plate_scale"), 0.15)
     assert np.isnan(store.read("plate_scale_scatter")).all()
     assert store.read("plate_scale_source") == "configured"
@@ -146,14 +146,14 @@ def test_a_plate_scale_far_off_is_refused_and_said(tmp_path, scale, said):
 def test_frames_that_are_off_are_left_out_and_said(tmp_path):
     """A flat with the shutter half open, one that is saturated, and a dark with light in it."""
     observation, _, _ = _level0.make_channel(tmp_path / "good")
-    good, _ = _level0.run_stage(observation, tmp_path / "good", STAGE, CalibrateConfig())
+    good, _ = _level0.run_stage(observation, tmp_path / "good", STAGES["calibrate"], CalibrateConfig())
     observation, _, _ = _level0.make_channel(tmp_path / "bad")
     for role, frame, value in (("flat", 7, 4000), ("flat", 20, 65535), ("dark", 3, 900)):
         per_file = 6 if role == "flat" else 16
         path = sorted((tmp_path / "bad" / role).glob("*.fit"))[frame // per_file]
         with fits.open(path, mode="update") as hdus:
             hdus[1 + frame % per_file].data[:] = value
-    store, notes = _level0.run_stage(observation, tmp_path / "bad", STAGE, CalibrateConfig())
+    store, notes = _level0.run_stage(observation, tmp_path / "bad", STAGES["calibrate"], CalibrateConfig())
     assert store.read("flat_frames") == 22
     assert store.read("flat_rejected") == 2
     assert store.read("dark_rejected") == 1
@@ -182,7 +182,7 @@ def test_before_and_after_are_combined_and_said(tmp_path):
         name="das1_rosa_flat_2025-09-03_15.51.52_{:04d}.fit",
     )
     observation.channels["C"].flat.pattern = "**/das1_*.fit"
-    store, notes = _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig())
+    store, notes = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
     assert store.read("flat_frames") == 36
     assert store.read("flat_rejected") == 0
     assert any("flat: 2 sequences are combined" in note for note in notes)
@@ -197,7 +197,7 @@ def test_pixels_that_jump_are_bad(tmp_path):
         with fits.open(path, mode="update") as hdus:
             for number, hdu in enumerate(hdus[1:]):
                 hdu.data[20, 33] += 6 * (number % 2)
-    store, notes = _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig())
+    store, notes = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
     assert store.read("bad_pixels")[20, 33] == UNSTABLE
     assert any("1 unstable" in note for note in notes)
 
@@ -213,19 +213,19 @@ def test_swapped_darks_and_flats_are_refused_and_leave_no_product(tmp_path):
     channel = observation.channels["C"]
     channel.dark, channel.flat = channel.flat, channel.dark
     with pytest.raises(InputError, match="swapped"):
-        _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig())
+        _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
     assert not list(tmp_path.glob("*.h5*"))
 
 
 def test_missing_targets_are_said_and_missing_darks_refused(tmp_path):
     observation, _, _ = _level0.make_channel(tmp_path)
     observation.channels["C"].target.pattern = "nothing*.fit"
-    store, notes = _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig())
+    store, notes = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
     assert "target" not in store
     assert any("no target files" in note for note in notes)
     observation.channels["C"].dark.pattern = "nothing*.fit"
     with pytest.raises(InputError, match="no dark files"):
-        _level0.run_stage(observation, tmp_path, STAGE, CalibrateConfig(), digest="e")
+        _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig(), digest="e")
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -13,7 +13,8 @@ from stillsun.core.backend import get_backend
 from stillsun.core.orient import Orientation
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.stages.base import ChannelPaths, StageContext
-from stillsun.stages.register import STAGE, run
+from stillsun.stages.register import run
+from stillsun.stages.registry import STAGES
 
 SCALE = {"R": (0.33, 0.34), "S": (0.36, 0.35)}
 SHAPE = {"R": (210, 230), "S": (190, 200)}
@@ -148,5 +149,5 @@ def test_missing_target_is_noted(tmp_path, reference):
 
 
 def test_declaration():
-    assert STAGE.writes == "registration"
-    assert "orientation" in STAGE.settings
+    assert STAGES["register"].writes == "registration"
+    assert "orientation" in STAGES["register"].settings
