@@ -95,3 +95,12 @@ def test_times_of_bursts():
 def test_unix_seconds():
     assert unix_seconds(np.datetime64("1970-01-01T00:00:01.5")) == 1.5
     assert unix_seconds(START) == pytest.approx(1756909312.456, abs=1e-6)
+
+
+def test_exposures_with_equal_times_are_named():
+    times = np.repeat(np.datetime64("2025-09-03T14:21:52", "us") + np.arange(3) * np.timedelta64(1, "s"), 30)
+    with pytest.raises(InputError, match=r"time of the one before.*fractions of a second"):
+        find_bursts(times, 16)
+    times[7] = np.datetime64("NaT")
+    with pytest.raises(InputError, match="without a time; found 1 of 90"):
+        find_bursts(times, 16)

@@ -14,6 +14,7 @@ from sunpy.coordinates import (
     transform_with_sun_center,
 )
 
+from stillsun.errors import InputError
 from stillsun.sky.observer import RSUN_METRES, Site, helioprojective, observe, rotate_with_sun
 
 START = Time("2025-09-03T14:21:53.6").unix
@@ -91,3 +92,8 @@ def test_rotation_works_backwards_and_off_the_disk():
     np.testing.assert_allclose(back, [[100.0, 50.0]], atol=1e-6)
     off = rotate_with_sun((1200.0, 30.0), START, TIMES[:3], Site())
     np.testing.assert_array_equal(off, np.tile([1200.0, 30.0], (3, 1)))
+
+
+def test_times_decades_apart_are_refused_before_anything_is_allocated():
+    with pytest.raises(InputError, match=r"at most 30 days.*found 6\d+\.\d days"):
+        observe(np.array([-3.9e9, 1.7e9]), Site())

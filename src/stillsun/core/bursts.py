@@ -73,6 +73,8 @@ def find_bursts(times: np.ndarray, frames: int, *, max_gap: float = 1.5) -> Burs
     """
     if frames < 1:
         raise ValueError("a burst has at least one frame")
+    if np.isnat(times).any():
+        raise InputError("exposures without a time", found=f"{np.isnat(times).sum()} of {times.size}")
     seconds = (times - times[:1]) / np.timedelta64(1, "s")
     steps = np.diff(seconds)
     forward = steps[steps > 0]
@@ -101,8 +103,12 @@ def find_bursts(times: np.ndarray, frames: int, *, max_gap: float = 1.5) -> Burs
         raise InputError(
             "no burst can be filled",
             expected=f"{frames} frames without a gap",
-            found=f"{int(np.diff(edges).max(initial=0))} of {times.size} frames",
-            remedy="Lower assemble.frames_per_burst, or check the data's file pattern",
+            found=f"{int(np.diff(edges).max(initial=0))} of {times.size} frames"
+            + (
+                ", as most have the time of the one before" if 2 * (steps == 0).sum() > steps.size > 0 else ""
+            ),
+            remedy="Lower assemble.frames_per_burst, or check the data's file pattern; exposures must differ "
+            "in time, so that their times need fractions of a second",
         )
     return BurstIndex(
         np.asarray(first, dtype=np.int64),

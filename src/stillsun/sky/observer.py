@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from stillsun.errors import InputError
+
 # The radius that HMI and AIA use, so that maps of all of them reproject onto each other.
 RSUN_METRES = 696_000_000.0
 
 _ARCSEC = np.degrees(1.0) * 3600.0
 _KNOTS = 17
 _KNOT_SPACING = 600.0
+_LONGEST = 30 * 86400.0
 _MARGIN = 60.0
 
 
@@ -260,6 +263,13 @@ def telescope_frame(time: float, site: Site) -> Any:
 
 def _knots(times: np.ndarray, margin: float) -> np.ndarray:
     first, last = float(times.min()) - margin, float(times.max()) + margin
+    if not last - first < _LONGEST:
+        raise InputError(
+            "the times are not those of one observation",
+            expected=f"at most {_LONGEST / 86400:.0f} days from the first to the last",
+            found=f"{(last - first) / 86400:.1f} days",
+            remedy="Check the times of the first and the last file, and start of the channel",
+        )
     count = max(_KNOTS, int(np.ceil((last - first) / _KNOT_SPACING)) + 1)
     # A spline needs knots apart from each other, also for a single time.
     return np.linspace(first, max(last, first + 1.0), count)
