@@ -27,9 +27,10 @@ from stillsun.core.backend import get_backend
 from stillsun.core.bursts import burst_times, find_bursts
 from stillsun.core.calibrate import gain_table, make_correction
 from stillsun.core.statistics import frame_statistics
+from stillsun.io.andor import OVERSCAN
 from stillsun.io.bursts import BurstReader
 from stillsun.io.burstwriter import write_bursts
-from stillsun.io.hardcam import OVERSCAN, open_hardcam
+from stillsun.io.hardcam import open_hardcam
 from stillsun.io.rosa import open_rosa
 
 START = np.datetime64("2025-09-03T14:21:52.456", "us")

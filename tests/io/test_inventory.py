@@ -7,7 +7,7 @@ import pytest
 from tests.io import _rawfiles
 
 from stillsun.config.schema import CameraConfig, ChannelConfig, FileSet, ObservationConfig, ReaderName
-from stillsun.errors import InputError
+from stillsun.errors import ConfigError, InputError
 from stillsun.io import inventory
 
 SHAPE = (20, 30)
@@ -131,3 +131,61 @@ def test_opening_without_files_names_the_place(observation, tmp_path):
     observation.channels["G"].data.pattern = "das9*.fit"
     with pytest.raises(InputError, match="das9"):
         inventory.open_source(observation, observation.channels["G"], "data")
+
+
+def test_the_size_is_that_of_the_files(observation, frames, tmp_path):
+    """A windowed read-out: camera.shape is that of the whole chip, and nothing needs to be added."""
+    channels = observation.channels
+    channels["G"].camera.shape = [1002, 1004]
+    channels["Z"].camera.shape = [2048, 2048]
+    channels["Z"].camera.file_shape = [2050, 2060]
+    for channel in ("G", "Z"):
+        for role in ("data", "dark"):
+            source = inventory.open_source(observation, channels[channel], role)
+            np.testing.assert_array_equal(source.read(0, 5), frames)
+        data = inventory.open_source(observation, channels[channel], "data")
+        assert any("camera.shape" in finding for finding in data.findings)
+
+
+def test_calibration_frames_of_another_read_out_are_refused(observation, frames, tmp_path):
+    _rawfiles.write_rosa(
+        tmp_path, frames[:, :16, :16], name="das1_rosa_flat_2025-09-03_16.21.52_{:04d}.fit", per_file=8
+    )
+    (tmp_path / "zyla" / "flat").mkdir()
+    _rawfiles.write_hardcam(tmp_path / "zyla" / "flat", frames[:, :16, :16])
+    rosa, zyla = observation.channels["G"], observation.channels["Z"]
+    with pytest.raises(InputError, match="frames of another shape"):
+        inventory.open_source(observation, rosa, "flat")
+    rosa.flat.pattern = "das1_rosa_flat_2025-09-03_16*.fit"
+    zyla.flat.directory = "zyla/flat"
+    for settings in (rosa, zyla):
+        with pytest.raises(InputError, match=r"flat frames have another size.*20 rows x 30 .*found 16 rows"):
+            inventory.open_source(observation, settings, "flat")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("", "shell pattern"),
+        ("/etc/*.fit", "below the directory"),
+        ("../*.fit", "below the directory"),
+        ("a**b.fit", "whole name"),
+        ("a\0b", "shell pattern"),
+    ],
+)
+def test_impossible_patterns_are_named(observation, pattern, words):
+    observation.channels["G"].data.pattern = pattern
+    (finding,) = inventory.check(observation, "G")
+    assert "G.data.pattern" in finding
+    assert words in finding
+    with pytest.raises(ConfigError, match="pattern"):
+        inventory.find_files(observation, observation.channels["G"], "data")
+
+
+@pytest.mark.parametrize("text", ["~nosuchuser/data", "a\0b"])
+def test_impossible_directories_are_named(observation, text):
+    observation.channels["G"].data.directory = text
+    (finding,) = inventory.check(observation, "G")
+    assert "data.directory" in finding
+    observation.raw_dir = text
+    assert all("raw_dir" in finding for finding in inventory.check(observation, "G"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +19,12 @@ import numpy as np
 
 from stillsun.errors import InputError
 from stillsun.io._filesource import FileSource
+from stillsun.io.andor import OVERSCAN, spool_form
+from stillsun.io.foreign import reading
 from stillsun.io.source import WORD, frame_bytes, missing_text
 
-OVERSCAN = (2, 12)
-"""Rows and columns of a spool file beyond the image."""
+# Files that are named one by one.
+_NAMED = 8
 
 # The camera writes ten digits; with eighteen the number still fits into 64 bits.
 _NAME = re.compile(r"(\d{1,18})spool\.dat", re.ASCII)
@@ -88,7 +91,7 @@ def directory_time(directory: Path) -> np.datetime64:
 
 def open_hardcam(
     files: Sequence[Path],
-    shape: tuple[int, int],
+    shape: tuple[int, int] | None = None,
     *,
     file_shape: tuple[int, int] | None = None,
     start: np.datetime64 | None = None,
@@ -103,14 +106,16 @@ def open_hardcam(
     Files of a wrong size are left out and named; so are missing numbers. The time of a frame follows
     from its own number, ``start + number * interval``, so that frames after a gap keep their time.
     Where the camera was triggered in groups (filament runs: 64 frames, then a pause), each group starts
-    ``group_interval_s`` after the one before.
+    ``group_interval_s`` after the one before. Where ``acquisitionmetadata.ini`` is beside the files, it
+    states how the images lie in them.
 
     Parameters
     ----------
     files : sequence of Path
         Spool files in any order.
-    shape : tuple of int
-        (rows, columns) of the image.
+    shape : tuple of int, optional
+        (rows, columns) of the image; by default as ``acquisitionmetadata.ini`` states, or as the overscan
+        of the first file shows.
     file_shape : tuple of int, optional
         (rows, columns) of the file; the image and the camera's overscan by default.
     start : numpy.datetime64, optional
@@ -134,14 +139,8 @@ def open_hardcam(
     ------
     InputError
         If no file has the right size, two have one number, or frames with times lie in several
-        directories.
+        directories; if ``acquisitionmetadata.ini`` contradicts the shape that is given.
     """
-    rows, columns = shape
-    size_of_file = file_shape or (rows + OVERSCAN[0], columns + OVERSCAN[1])
-    if size_of_file[0] < rows or size_of_file[1] < columns:
-        raise InputError(
-            "camera.file_shape is smaller than camera.shape", expected=f"at least {shape}", found=size_of_file
-        )
     if not files:
         raise InputError("no spool files", remedy="Check the directory and the file pattern")
     # By directory and number: names sort by the least significant digit.
@@ -149,11 +148,56 @@ def open_hardcam(
     ordered = [file for _, _, file in keyed]
     numbers = np.array([number for _, number, _ in keyed], dtype=np.int64)
     places = np.array([place for place, _, _ in keyed])
-    if start is not None and np.unique(places).size > 1:
+    _refuse_mixed(keyed, several=start is None)
+    form = spool_form(ordered, shape, file_shape)
+    sizes = np.array([_size(file) for file in ordered], dtype=np.int64)
+    good = sizes == form.file_bytes
+    if not good.any():
+        lines = form.image_bytes // WORD // form.row_words
+        raise InputError(
+            "spool files of another size",
+            file=ordered[0],
+            expected=f"{form.file_bytes} bytes ({lines} x {form.row_words} pixels"
+            f"{f', {form.images} times' if form.images > 1 else ''})",
+            found=f"{sizes[0]} bytes{_square(int(sizes[0]))}",
+            remedy="Set camera.shape and camera.file_shape to the read-out",
+        )
+    findings = [
+        f"spool file of a wrong size left out: {ordered[k]} (frame {numbers[k]}): expected {form.file_bytes} "
+        f"bytes, found {sizes[k]}"
+        for k in np.flatnonzero(~good)[:_NAMED]
+    ]
+    if (more := int((~good).sum()) - len(findings)) > 0:
+        findings.append(f"{more} more spool files of a wrong size left out")
+    findings += [
+        f"missing spool files in {place}: frames {missing}"
+        for place in np.unique(places)
+        if (missing := missing_text(numbers[places == place]))
+    ]
+    within = np.arange(form.images, dtype=np.int64)
+    each = (numbers[good][:, None] * form.images + within).ravel()
+    count = int(good.sum())
+    return FileSource(
+        files=tuple(file for file, use in zip(ordered, good, strict=True) if use),
+        file_index=np.repeat(np.arange(count, dtype=np.int32), form.images),
+        offsets=np.tile(within * form.image_bytes, count),
+        frame_shape=form.shape,
+        row_words=form.row_words,
+        swapped=sys.byteorder != "little",
+        flip=0,
+        start_times=_times(each, start, interval_s, group_frames, group_interval_s),
+        exposure_s=exposure_s,
+        findings=tuple(findings),
+    )
+
+
+def _refuse_mixed(keyed: list[tuple[str, int, Path]], *, several: bool) -> None:
+    """One sequence is one directory, and a number comes up once in it."""
+    if not several and keyed[0][0] != keyed[-1][0]:
         raise InputError(
             "the frames of one sequence lie in several directories",
-            file=places[0],
-            found=places[-1],
+            file=keyed[0][0],
+            found=keyed[-1][0],
             remedy="One sequence is one directory: give each an observation of its own",
         )
     for (place, number, file), (next_place, next_number, other) in pairwise(keyed):
@@ -164,40 +208,11 @@ def open_hardcam(
                 found=other,
                 remedy="One sequence is one directory; narrow the file pattern",
             )
-    expected = frame_bytes(size_of_file)
-    sizes = np.array([file.stat().st_size for file in ordered], dtype=np.int64)
-    good = sizes == expected
-    if not good.any():
-        raise InputError(
-            "spool files of another size",
-            file=ordered[0],
-            expected=f"{expected} bytes ({size_of_file[0]} x {size_of_file[1]} pixels)",
-            found=f"{sizes[0]} bytes{_square(int(sizes[0]))}",
-            remedy="Set camera.shape and camera.file_shape to the read-out",
-        )
-    findings = [
-        f"spool file of a wrong size left out: {ordered[k]} (frame {numbers[k]}): expected {expected} bytes, "
-        f"found {sizes[k]}"
-        for k in np.flatnonzero(~good)
-    ]
-    for place in np.unique(places):
-        there = numbers[places == place]
-        if missing := missing_text(there):
-            findings.append(f"missing spool files in {place}: frames {missing}")
-    numbers = numbers[good]
-    count = numbers.size
-    return FileSource(
-        files=tuple(file for file, use in zip(ordered, good, strict=True) if use),
-        file_index=np.arange(count, dtype=np.int32),
-        offsets=np.zeros(count, dtype=np.int64),
-        frame_shape=(rows, columns),
-        row_words=size_of_file[1],
-        swapped=False,
-        flip=0,
-        start_times=_times(numbers, start, interval_s, group_frames, group_interval_s),
-        exposure_s=exposure_s,
-        findings=tuple(findings),
-    )
+
+
+def _size(file: Path) -> int:
+    with reading(file):
+        return file.stat().st_size
 
 
 def _square(size: int) -> str:

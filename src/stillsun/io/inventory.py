@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import numpy as np
 
 from stillsun.config.schema import ChannelConfig, FileSet, ObservationConfig, ReaderName
 from stillsun.errors import ConfigError, InputError
+from stillsun.io._filesource import FileSource
+from stillsun.io.andor import FILE, spool_form
+from stillsun.io.foreign import reading
+from stillsun.io.hardcam import open_hardcam
+from stillsun.io.patterns import pattern_fault, read_path
+from stillsun.io.rosa import open_rosa
 from stillsun.io.source import FrameSource
+from stillsun.io.times import read_time
 
 ROLES = ("data", "dark", "flat", "target", "linegrid")
 REQUIRED_ROLES = ("data", "dark", "flat", "reconstructed")
@@ -37,7 +45,9 @@ def directory_of(observation: ObservationConfig, settings: ChannelConfig, role: 
         ``raw_dir`` joined with the directory of the role, which may be absolute.
     """
     files: FileSet = getattr(settings, role)
-    return Path(observation.raw_dir).expanduser() / Path(files.directory).expanduser()
+    return read_path(observation.raw_dir, "observation.raw_dir") / read_path(
+        files.directory, f"{role}.directory"
+    )
 
 
 def find_files(observation: ObservationConfig, settings: ChannelConfig, role: str) -> list[Path]:
@@ -61,6 +71,8 @@ def find_files(observation: ObservationConfig, settings: ChannelConfig, role: st
     files: FileSet = getattr(settings, role)
     if files.pattern is None:
         return []
+    if fault := pattern_fault(files.pattern):
+        raise ConfigError(f"{role}.pattern {fault}", found=repr(files.pattern))
     return sorted(p for p in directory_of(observation, settings, role).glob(files.pattern) if p.is_file())
 
 
@@ -93,7 +105,14 @@ def check(observation: ObservationConfig, channel: str, roles: Iterable[str] = R
             if role in REQUIRED_ROLES:
                 findings.append(f"{key}.pattern: must be given: the shell pattern of the {role} files")
             continue
-        directory = directory_of(observation, settings, role)
+        if fault := pattern_fault(files.pattern):
+            findings.append(f"{key}.pattern: {fault}, not {files.pattern!r}")
+            continue
+        try:
+            directory = directory_of(observation, settings, role)
+        except ConfigError as error:
+            findings.append(f"{prefix}: {error}")
+            continue
         raw = Path(observation.raw_dir).expanduser()
         if not raw.is_dir() and not Path(files.directory).expanduser().is_absolute():
             findings.append(
@@ -189,7 +208,10 @@ def start_of(settings: ChannelConfig) -> np.datetime64 | None:
     """
     if settings.start is None:
         return None
-    return np.datetime64(str(settings.start).strip().removesuffix("Z").replace(" ", "T"), "us")
+    time = read_time(settings.start)
+    if np.isnat(time):
+        raise ValueError(f"not a time: {settings.start!r}")
+    return time
 
 
 def open_source(observation: ObservationConfig, settings: ChannelConfig, role: str) -> FrameSource:
@@ -226,25 +248,49 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
             remedy=f"Correct {role}.directory or {role}.pattern of the channel",
         )
     camera = settings.camera
+    rosa = camera.reader is ReaderName.rosa
+    if not rosa and role == "data" and settings.start is None:
+        raise ConfigError(
+            "the start of the first data frame is not given", remedy="Set start of the channel (UTC)"
+        )
+    source = _open(settings, role, files, _shape(settings, files))
+    configured = _pair(camera.shape)
+    if source.shape[1:] != configured and role == "data":
+        found, stated = (f"{rows} x {columns}" for rows, columns in (source.shape[1:], configured))
+        note = f"the frames are {found} pixels by their files; camera.shape={stated} is not used"
+        source = replace(source, findings=(*source.findings, note))
+    elif role != "data" and settings.data.pattern is not None:
+        _compare(observation, settings, role, source)
+    return source
+
+
+def _shape(settings: ChannelConfig, files: list[Path]) -> tuple[int, int] | None:
+    """Size of the image where the files do not tell it: None where they do."""
+    camera = settings.camera
     shape = _pair(camera.shape)
-    file_shape = None if camera.file_shape is None else _pair(camera.file_shape)
+    if camera.reader is ReaderName.rosa:
+        return None if camera.file_shape is None else shape
+    if any((place / FILE).exists() for place in {file.parent for file in files}):
+        return None
+    whole = spool_form(files[:1], shape, None if camera.file_shape is None else _pair(camera.file_shape))
+    with reading(files[0]):
+        fitting = any(file.stat().st_size == whole.file_bytes for file in files)
+    return shape if fitting else None
+
+
+def _open(settings: ChannelConfig, role: str, files: list[Path], shape: tuple[int, int] | None) -> FileSource:
+    camera = settings.camera
+    file_shape = None if camera.file_shape is None or shape is None else _pair(camera.file_shape)
     exposure_s = settings.exposure_ms / 1e3
     if camera.reader is ReaderName.rosa:
-        from stillsun.io.rosa import open_rosa
-
         return open_rosa(
             files,
             shape,
             file_shape=file_shape,
             exposure_s=exposure_s,
             clock_offset_h=settings.clock_offset_h,
+            verify=camera.verify,
         )
-    if role == "data" and settings.start is None:
-        raise ConfigError(
-            "the start of the first data frame is not given", remedy="Set start of the channel (UTC)"
-        )
-    from stillsun.io.hardcam import open_hardcam
-
     return open_hardcam(
         files,
         shape,
@@ -255,6 +301,22 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
         group_frames=settings.group_frames,
         group_interval_s=math.nan if settings.group_interval_s is None else settings.group_interval_s,
     )
+
+
+def _compare(observation: ObservationConfig, settings: ChannelConfig, role: str, source: FileSource) -> None:
+    """Refuse darks, flats and fiducials of another read-out than the data's, by their first file."""
+    data = find_files(observation, settings, "data")[:1]
+    if not data:
+        return
+    shape = _open(settings, "", data, _shape(settings, data)).shape[1:]
+    if source.shape[1:] != shape:
+        raise InputError(
+            f"the {role} frames have another size than the data",
+            file=source.files[0],
+            expected=f"{shape[0]} rows x {shape[1]} columns, as in {data[0]}",
+            found=f"{source.shape[1]} rows x {source.shape[2]} columns",
+            remedy=f"Set {role}.directory or {role}.pattern to frames of the same read-out",
+        )
 
 
 def _pair(values: list[int]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from stillsun.errors import InputError
 from stillsun.io.rawsequence import HARDCAM, ROSA_NAME, RawSequence, hardcam_sequence, rosa_sequence
 
-_SPOOL_NAME = re.compile(r"\d+spool\.dat")
+_SPOOL_NAME = re.compile(r"\d{1,18}spool\.dat", re.ASCII)
 _LOG_WORDS = (b"DST_", b"VTT ")
 
 
@@ -71,6 +72,9 @@ def find_sequences(path: Path, progress: Callable[[int, int], None] | None = Non
     spools: dict[Path, list[Path]] = {}
     logs, others = [], []
     for file in _walk(path, unreadable):
+        if file.suffix.lower() == ".gz" and ROSA_NAME.fullmatch(file.stem):
+            unreadable.append((file, "compressed with gzip; unpack it with gunzip"))
+            continue
         match = ROSA_NAME.fullmatch(file.name)
         if match:
             rosa.setdefault((file.parent, file.name[: match.start("number")]), []).append(file)
@@ -99,7 +103,16 @@ def _walk(path: Path, unreadable: list[tuple[Path, str]]) -> Iterator[Path]:
 
     for directory, directories, names in os.walk(path, onerror=refused):
         directories.sort()
-        yield from (Path(directory, name) for name in sorted(names))
+        for file in (Path(directory, name) for name in sorted(names)):
+            try:
+                regular = stat.S_ISREG(file.stat().st_mode)
+            except OSError as error:
+                unreadable.append((file, error.strerror or "cannot be read"))
+                continue
+            if regular:
+                yield file
+            else:
+                unreadable.append((file, "not a regular file"))
 
 
 def _is_log(file: Path) -> bool:

@@ -19,10 +19,12 @@ import numpy as np
 from stillsun.errors import InputError
 from stillsun.io._fitspacked import scan_packed
 from stillsun.io._fitsscan import scan_file
+from stillsun.io.andor import FILE, SpoolForm, spool_form
 from stillsun.io.cadence import Cadence, find_cadence
-from stillsun.io.hardcam import OVERSCAN, directory_time, open_hardcam, spool_number
+from stillsun.io.hardcam import directory_time, open_hardcam, spool_number
 from stillsun.io.rosa import open_rosa
 from stillsun.io.source import WORD
+from stillsun.io.times import read_time
 
 HARDCAM = "hardcam"
 ROSA_NAME = re.compile(
@@ -30,7 +32,6 @@ ROSA_NAME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)_(?P<time>\d\d\.\d\d\.\d\d)_(?P<number>\d{1,18})\.fits?(?P<packed>\.fz)?",
     re.IGNORECASE,
 )
-_FULL_CHIP = (2048, 2048)
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,9 @@ def rosa_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path, st
         notes.append(f"{len(twice)} files are there compressed too")
     stem = files[0].name[: match.start("number")]
     endings = {f.name[matches[f].end("number") :] for f in counts}
-    start = _time(dates[good[0]][0])
+    start = read_time(dates[good[0]][0])
     if np.isnat(start):
-        start = _time(f"{match['date']}T{match['time'].replace('.', ':')}")
+        start = read_time(f"{match['date']}T{match['time'].replace('.', ':')}")
     return RawSequence(
         name=stem.rstrip("_"),
         camera=match["camera"].lower(),
@@ -193,7 +194,7 @@ def rosa_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path, st
         shape=shape,
         file_shape=None,
         start=start,
-        end=_time(dates[list(dates)[-1]][1]),
+        end=read_time(dates[list(dates)[-1]][1]),
         exposure_s=exposure,
         notes=tuple(notes),
     )
@@ -226,7 +227,15 @@ def hardcam_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path,
         if found != size:
             unreadable.append((file, f"{found} bytes in a sequence of {size} bytes a file"))
     good = [file for file, found in zip(files, sizes, strict=True) if found == size]
-    shapes = _spool_shapes(good[0], size)
+    form: SpoolForm | None = None
+    unclear = ""
+    try:
+        form = spool_form(good[:1])
+        if form.file_bytes != size:
+            unclear = f"{form.file} states files of {form.file_bytes} bytes, they have {size}"
+            form = None
+    except InputError as error:
+        unclear = str(error)
     numbers = np.array([spool_number(file) for file in good])
     cadence = find_cadence(numbers, [entry.st_mtime for entry in told if entry.st_size == size])
     missing = int(numbers[-1]) + 1 - len(good)
@@ -234,8 +243,8 @@ def hardcam_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path,
     notes = [f"{missing} files are missing or of another size"] if missing else []
     if cadence is not None:
         notes.append(str(cadence))
-    if shapes is None:
-        notes.append(f"the size of the frames cannot be told from {size} bytes")
+    if unclear:
+        notes.append(unclear)
     return RawSequence(
         name=directory.name if directory == root else str(directory.relative_to(root)),
         camera=HARDCAM,
@@ -243,48 +252,17 @@ def hardcam_sequence(root: Path, files: list[Path], unreadable: list[tuple[Path,
         directory=directory.relative_to(root),
         pattern="*spool.dat",
         files=tuple(good),
-        frames=len(good),
-        shape=None if shapes is None else shapes[0],
-        file_shape=None if shapes is None else shapes[1],
+        frames=len(good) * (form.images if form else 1),
+        shape=form.shape if form else None,
+        file_shape=None
+        if form is None or form.file.name == FILE
+        else (form.image_bytes // WORD // form.row_words, form.row_words),
         start=directory_time(directory),
         end=np.datetime64("NaT"),
         exposure_s=float("nan"),
         notes=tuple(notes),
         cadence=cadence,
     )
-
-
-def _spool_shapes(file: Path, size: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """
-    Image and file size of a spool file.
-
-    A windowed read-out is told by its overscan: the one way to lay out the pixels in rows so that the
-    last rows and columns, and no more, are zero.
-    """
-    full = (_FULL_CHIP[0] + OVERSCAN[0], _FULL_CHIP[1] + OVERSCAN[1])
-    if size == WORD * full[0] * full[1]:
-        return _FULL_CHIP, full
-    words = np.fromfile(file, dtype=np.uint16)
-    if not words.size:
-        return None
-    found = []
-    for columns in range(OVERSCAN[1] + 8, words.size // (OVERSCAN[0] + 8) + 1):
-        rows = words.size // columns
-        if rows * columns != words.size:
-            continue
-        frame = words.reshape(rows, columns)
-        image = frame[: -OVERSCAN[0], : -OVERSCAN[1]]
-        empty = not frame[-OVERSCAN[0] :].any() and not frame[:, -OVERSCAN[1] :].any()
-        if empty and image[-1].any() and image[:, -1].any():
-            found.append(((rows - OVERSCAN[0], columns - OVERSCAN[1]), (rows, columns)))
-    return found[0] if len(found) == 1 else None
-
-
-def _time(text: str) -> np.datetime64:
-    try:
-        return np.datetime64(text.strip().removesuffix("Z"), "us")
-    except ValueError:
-        return np.datetime64("NaT")
 
 
 def _reason(error: Exception) -> str:

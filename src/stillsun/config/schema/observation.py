@@ -49,7 +49,13 @@ class CameraConfig:
     name: str = opt("", "name for the header (INSTRUME)")
     model: str = opt("", "detector in words, for the header (CAMERA)")
     reader: ReaderName = opt(ReaderName.rosa, "raw file format")
-    shape: list[int] = opt(lambda: [1002, 1004], "image size (rows, columns)", unit="px", ge=8, length=2)
+    shape: list[int] = opt(
+        lambda: [1002, 1004],
+        "image size (rows, columns), where the files do not tell it",
+        unit="px",
+        ge=8,
+        length=2,
+    )
     file_shape: list[int] | None = opt(
         None,
         "size (rows, columns) of a raw frame with overscan, where it is larger",
@@ -57,6 +63,7 @@ class CameraConfig:
         ge=8,
         length=2,
     )
+    verify: bool = opt(True, "verify raw files by the CHECKSUM and DATASUM that they carry")
     saturation: int = opt(65535, "raw value from which a pixel counts as saturated", unit="DN", ge=1)
 
 
