@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillsun.speckle.burstfile import FileForm, write_burst
-from stillsun.speckle.initfiles import MethodParameters, PropsParameters
-from stillsun.speckle.job import Job
-from stillsun.speckle.mpi import Program
+from stillsun.speckle.kisip.burstfile import FileForm, write_burst
+from stillsun.speckle.kisip.initfiles import MethodParameters, PropsParameters
+from stillsun.speckle.kisip.job import Job
+from stillsun.speckle.kisip.mpi import Program
 
 SHAPE = (3, 20, 30)
 

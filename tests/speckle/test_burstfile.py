@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stillsun.errors import ConfigError, InputError
-from stillsun.speckle import burstfile, outputs
-from stillsun.speckle.burstfile import FileForm
+from stillsun.speckle.kisip import burstfile, outputs
+from stillsun.speckle.kisip.burstfile import FileForm
 
 FORM = "20211022_151846_gband_kisip.speckle.batch.{:02d}.{:03d}"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stillsun.errors import InputError
-from stillsun.speckle import initfiles
-from stillsun.speckle.initfiles import FileParameters, MethodParameters, PropsParameters
+from stillsun.speckle.kisip import initfiles
+from stillsun.speckle.kisip.initfiles import FileParameters, MethodParameters, PropsParameters
 
 FILE = FileParameters(
     Path("/data/work/preSpeckle/20250903_142152_gband_kisip.raw.batch.01"),

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from stillsun.errors import ConfigError, ReconstructionError
-from stillsun.speckle.mpi import make_bursts
-from stillsun.speckle.outputs import read_final
+from stillsun.speckle.kisip.mpi import make_bursts
+from stillsun.speckle.kisip.outputs import read_final
 
 SHAPE = (20, 30)
 
@@ -199,7 +199,7 @@ def test_hang_is_stopped_with_all_its_processes(fakes, fake_program, make_job):
 
 
 def test_program_that_ignores_the_polite_signal_is_killed(fakes, fake_program, make_job, monkeypatch):
-    monkeypatch.setattr("stillsun.speckle._process._GRACE", 0.2)
+    monkeypatch.setattr("stillsun.speckle.kisip.process._GRACE", 0.2)
     program, job = fake_program(kind="hang", stubborn=True), make_job([0])
     with pytest.raises(ReconstructionError):
         make_bursts(program, job, [0], timeout=0.7, retries=0)
@@ -222,7 +222,7 @@ def test_interrupted_caller_leaves_no_process(fakes, fake_program, make_job):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from stillsun.speckle._process import run_process
+from stillsun.speckle.kisip.process import run_process
 
 # It says nothing more, so that a closed pipe does not end it.
 program = "sleep 60 & echo $$ $! > pids; cat pids; wait"

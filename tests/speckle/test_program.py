@@ -19,12 +19,11 @@ import scipy.ndimage
 from stillsun.core.backend import get_backend
 from stillsun.errors import ConfigError, InputError
 from stillsun.speckle._ranks import Ranks
-from stillsun.speckle.burstfile import FileForm, write_burst
-from stillsun.speckle.initfiles import MethodParameters, PropsParameters
-from stillsun.speckle.job import Job
-from stillsun.speckle.masking import reconstruct
-from stillsun.speckle.mpi import MARK, Program, make_bursts
-from stillsun.speckle.outputs import (
+from stillsun.speckle.kisip.burstfile import FileForm, write_burst
+from stillsun.speckle.kisip.initfiles import MethodParameters, PropsParameters
+from stillsun.speckle.kisip.job import Job
+from stillsun.speckle.kisip.mpi import MARK, Program, make_bursts
+from stillsun.speckle.kisip.outputs import (
     read_final,
     read_ratios,
     read_shifts,
@@ -32,6 +31,7 @@ from stillsun.speckle.outputs import (
     read_subfields,
     subfield_grid,
 )
+from stillsun.speckle.masking import reconstruct
 from stillsun.speckle.program import main
 
 SHAPE = (6, 80, 112)
@@ -186,7 +186,7 @@ def test_parameters_have_their_meaning(job):
         "phase_limit": ("phase_limit", 60.0),
         "subfield_arcsec": ("subfield_arcsec", 4.0),
         "max_iterations": ("max_iterations", 0),
-        "snr_threshold": ("snr_keep", 30.0),
+        "snr_keep": ("snr_keep", 30.0),
         "apodisation": ("apodisation", 60.0),
         "noise_filter": ("noise_filter", False),
     }

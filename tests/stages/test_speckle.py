@@ -28,6 +28,7 @@ from stillsun.core.backend import get_backend
 from stillsun.errors import ConfigError, InputError, ReconstructionError
 from stillsun.io.source import ArraySource
 from stillsun.io.store import Field, Layout, StoreReader, create_store
+from stillsun.stages import speckle as stage
 from stillsun.stages.base import ChannelPaths, StageContext
 from stillsun.stages.registry import STAGES
 
@@ -163,7 +164,7 @@ def files(directory: Path) -> list[str]:
 
 def stop_after(monkeypatch, bursts):
     """Let the engine of the stage end the run after some bursts; gives what it had been."""
-    whole = STAGES["speckle"].run.__globals__["tile_aligned_mean"]
+    whole = stage.tile_aligned_mean
     left = iter(range(bursts))
 
     def fragile(frames, **options):
@@ -171,7 +172,7 @@ def stop_after(monkeypatch, bursts):
             raise KeyboardInterrupt
         return whole(frames, **options)
 
-    monkeypatch.setitem(STAGES["speckle"].run.__globals__, "tile_aligned_mean", fragile)
+    monkeypatch.setattr(stage, "tile_aligned_mean", fragile)
     return whole
 
 
@@ -206,7 +207,7 @@ def test_rows_that_are_done_are_not_done_again(work, raw, monkeypatch):
     config = SpeckleConfig(engine=SpeckleEngine.none)
     with pytest.raises(KeyboardInterrupt):
         work.run(config)
-    monkeypatch.setitem(STAGES["speckle"].run.__globals__, "tile_aligned_mean", whole)
+    monkeypatch.setattr(stage, "tile_aligned_mean", whole)
     work.progress.clear()
     product = work.run(config)
     assert work.progress == [(n, BURSTS) for n in (2, 3, 4, 5)]
@@ -219,7 +220,7 @@ def test_bursts_of_an_engine_in_memory_are_kept_if_asked_for(work, raw, monkeypa
     whole = stop_after(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         work.run(config)
-    monkeypatch.setitem(STAGES["speckle"].run.__globals__, "tile_aligned_mean", whole)
+    monkeypatch.setattr(stage, "tile_aligned_mean", whole)
     # A longer run of another time left its files.
     work.paths.speckle_bursts.mkdir(exist_ok=True)
     for stale in (0, BURSTS + 2):
@@ -269,7 +270,7 @@ def test_masking_is_given_what_the_configuration_says(work, raw, monkeypatch):
 
     size = subfield_size(2.0, (0.0602, 0.06), (ROWS, COLUMNS))
     grid = subfield_lattice((ROWS, COLUMNS), size, 0.3).counts
-    monkeypatch.setitem(STAGES["speckle"].run.__globals__, "reconstruct", engine)
+    monkeypatch.setattr(stage, "reconstruct", engine)
     config = SpeckleConfig(
         engine=SpeckleEngine.masking, subfield_arcsec=2.0, max_iterations=4, noise_filter=False
     )

@@ -20,22 +20,22 @@ from pathlib import Path
 from stillsun import __version__
 from stillsun.core.backend import get_backend
 from stillsun.errors import ConfigError, InputError, StillsunError
-from stillsun.speckle._floats import check_floats, exactly
-from stillsun.speckle._made import Made, fingerprint
 from stillsun.speckle._ranks import Ranks
-from stillsun.speckle._results import write_results
-from stillsun.speckle.burstfile import read_burst
-from stillsun.speckle.initfiles import (
+from stillsun.speckle.kisip.burstfile import read_burst
+from stillsun.speckle.kisip.floats import check_floats, exactly
+from stillsun.speckle.kisip.initfiles import (
+    METHODS,
     FileParameters,
     MethodParameters,
     PropsParameters,
     format_parameters,
     read_parameters,
 )
+from stillsun.speckle.kisip.made import Made, fingerprint
+from stillsun.speckle.kisip.mpi import MARK
+from stillsun.speckle.kisip.outputs import remove_outputs, write_results
 from stillsun.speckle.masking import reconstruct
 from stillsun.speckle.masking.noise import FlatFrames
-from stillsun.speckle.mpi import MARK
-from stillsun.speckle.outputs import remove_outputs
 
 NAME = "stillsun-speckle"
 
@@ -46,7 +46,6 @@ Reads init_file.dat, init_method.dat and init_props.dat in the directory in whic
 the burst and noise files that they name; writes the output files beside the path that they give.
 Alone it uses all cores; with 'mpirun -np N stillsun-speckle' each process takes burst after burst.
 """
-_METHODS = {0: "knox_thompson", 1: "triple_correlation"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,10 +103,10 @@ class _Job:
     def read(cls) -> _Job:
         """Read and check what the working directory holds."""
         job = cls(*read_parameters(Path()))
-        if job.method.method not in _METHODS:
+        if job.method.method not in range(len(METHODS)):
             raise ConfigError(
                 f"init_method.dat: {NAME} knows no such method of phase reconstruction",
-                expected=", ".join(f"{number} ({name})" for number, name in _METHODS.items()),
+                expected=", ".join(f"{number} ({name})" for number, name in enumerate(METHODS)),
                 found=job.method.method,
             )
         if not job.file.output_base.parent.is_dir():
@@ -151,16 +150,7 @@ class _Job:
             noise=self.noise,
             deconvolve=True,
             backend=get_backend("numpy", threads=threads),
-            method=_METHODS[method.method],
-            subfield_arcsec=method.subfield_arcsec,
-            phase_limit=method.phase_limit,
-            u_limit=method.u_limit,
-            v_limit=method.v_limit,
-            max_iterations=method.max_iterations,
-            snr_keep=method.snr_threshold,
-            weight_exponent=method.weight_exponent,
-            apodisation=method.apodisation,
-            noise_filter=bool(method.noise_filter),
+            **method.options(),
             ao_used=bool(props.ao_used),
             ao_lock_x=props.ao_lock_x,
             ao_lock_y=props.ao_lock_y,

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from stillsun.config.schema import SpeckleConfig, SpeckleEngine, SpeckleMethod
+from stillsun.config.schema import SpeckleConfig, SpeckleEngine
 from stillsun.errors import InputError, ReconstructionError
 from stillsun.io.bursts import BurstReader
 from stillsun.io.burstwriter import write_bursts
-from stillsun.speckle.burstfile import FileForm, burst_bytes, write_burst
-from stillsun.speckle.initfiles import MethodParameters, PropsParameters, format_parameters
-from stillsun.speckle.job import Job
+from stillsun.speckle.kisip.burstfile import FileForm, burst_bytes, write_burst
+from stillsun.speckle.kisip.initfiles import MethodParameters, PropsParameters, format_parameters
+from stillsun.speckle.kisip.job import Job
 from stillsun.stages.base import StageContext
 
 _OWN_FILES = re.compile(r"\.batch\.\d\d\.\d\d\d(\.|$)")
@@ -193,18 +193,7 @@ def _make_job(ctx: StageContext, reader: BurstReader) -> Job:
         burst_form=FileForm(f"{{:s}}_{{:s}}_{name}_kisip.raw.batch.{{:02d}}.{{:03d}}", date, time),
         output_form=FileForm(f"{{:s}}_{{:s}}_{name}_kisip.speckle.batch.{{:02d}}.{{:03d}}", date, time),
         noise=paths.speckle_bursts / f"{name}.noise",
-        method=MethodParameters(
-            method=int(config.method is SpeckleMethod.triple_correlation),
-            subfield_arcsec=config.subfield_arcsec,
-            phase_limit=config.phase_limit,
-            u_limit=config.u_limit,
-            v_limit=config.v_limit,
-            max_iterations=config.max_iterations,
-            snr_threshold=config.snr_keep,
-            weight_exponent=config.weight_exponent,
-            apodisation=config.apodisation,
-            noise_filter=int(config.noise_filter),
-        ),
+        method=MethodParameters.of(config),
         props=PropsParameters(
             columns=columns,
             rows=rows,

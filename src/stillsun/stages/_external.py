@@ -13,8 +13,8 @@ from stillsun.config.schema import SpeckleConfig
 from stillsun.errors import InputError, ReconstructionError
 from stillsun.io.bursts import BurstReader
 from stillsun.speckle.engine import Reconstruction
-from stillsun.speckle.mpi import Program, make_bursts
-from stillsun.speckle.outputs import read_final, read_shifts, read_subalpha
+from stillsun.speckle.kisip.mpi import Program, make_bursts
+from stillsun.speckle.kisip.outputs import read_final, read_shifts, read_subalpha
 from stillsun.stages._burstfiles import BurstFiles
 from stillsun.stages.base import StageContext
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,8 @@ from stillsun.stages._burstfiles import BurstFiles
 from stillsun.stages._external import ExternalRun, program_of
 from stillsun.stages.base import Field, StageContext
 
-_OPTIONS = (
-    "subfield_arcsec",
-    "phase_limit",
-    "u_limit",
-    "v_limit",
-    "max_iterations",
-    "snr_keep",
-    "weight_exponent",
-    "apodisation",
-    "noise_filter",
-    "ao_used",
-    "ao_modes",
-    "ao_lock_x",
-    "ao_lock_y",
-)
+# What the reconstruction has in common with the stage's options: a key that both know is handed on.
+_OPTIONS = tuple(f.name for f in fields(SpeckleConfig) if f.name in signature(reconstruct).parameters)
 _Centres = tuple[np.ndarray, np.ndarray]
 
 
@@ -122,10 +110,8 @@ def _engine(ctx: StageContext, reader: BurstReader) -> tuple[Engine, _Centres]:
         wavelength=ctx.settings.wavelength_nm,
         diameter=ctx.observation.telescope.diameter_mm,
         noise=FlatFrames(ctx.inputs["calibration"].read("noise")),
-        deconvolve=config.deconvolve,
         backend=ctx.backend,
-        method=config.method.value,
-        **{name: getattr(config, name) for name in _OPTIONS},
+        **{**{name: getattr(config, name) for name in _OPTIONS}, "method": config.method.value},
     )
     size = subfield_size(config.subfield_arcsec, (scale_y, scale_x), shape)
     return engine, subfield_lattice(shape, size, config.apodisation / 100).centres

@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 
 from stillsun.errors import ConfigError, ReconstructionError
-from stillsun.speckle._process import Outcome, run_process
-from stillsun.speckle.burstfile import BATCH
-from stillsun.speckle.job import Job
-from stillsun.speckle.outputs import remove_outputs
+from stillsun.speckle.kisip.burstfile import BATCH
+from stillsun.speckle.kisip.job import Job
+from stillsun.speckle.kisip.outputs import remove_outputs
+from stillsun.speckle.kisip.process import Outcome, run_process
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from stillsun.speckle.outputs import output_fault
+from stillsun.speckle.kisip.outputs import output_fault
 
 
 def fingerprint(*parts: str | Path) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillsun.speckle.burstfile import BATCH, FileForm
-from stillsun.speckle.initfiles import FileParameters, MethodParameters, PropsParameters, write_parameters
-from stillsun.speckle.outputs import output_fault
+from stillsun.speckle.kisip.burstfile import BATCH, FileForm
+from stillsun.speckle.kisip.initfiles import (
+    FileParameters,
+    MethodParameters,
+    PropsParameters,
+    write_parameters,
+)
+from stillsun.speckle.kisip.outputs import output_fault
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ nothing else: ``init_file.dat``, ``init_method.dat`` and ``init_props.dat`` (SSO
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from stillsun.errors import InputError
 FILE = "init_file.dat"
 METHOD = "init_method.dat"
 PROPS = "init_props.dat"
+#: Methods of phase reconstruction by their number in ``init_method.dat``.
+METHODS = ("knox_thompson", "triple_correlation")
 # A dozen lines, three of them paths.
 _LARGEST = 65536
 
@@ -64,14 +66,14 @@ class MethodParameters:
         Limit of the lengths of both vectors and their sum, per cent of the diffraction limit.
     max_iterations : int
         Iterations of the phase fit.
-    snr_threshold : float
+    snr_keep : float
         Share of the bispectrum that is used, the best per cent of it.
     weight_exponent : float
         Exponent of the signal-to-noise ratio in the weights.
     apodisation : float
         Apodised share of a subfield, per cent, both sides together.
-    noise_filter : int
-        0 or 1.
+    noise_filter : bool
+        Damp frequencies where noise prevails.
     """
 
     method: int
@@ -80,10 +82,39 @@ class MethodParameters:
     u_limit: float
     v_limit: float
     max_iterations: int
-    snr_threshold: float
+    snr_keep: float
     weight_exponent: float
     apodisation: float
-    noise_filter: int
+    noise_filter: bool
+
+    @classmethod
+    def of(cls, options: Any) -> MethodParameters:
+        """
+        Take them from the options of the reconstruction.
+
+        Parameters
+        ----------
+        options : object
+            Has attributes of the same names; its method is one of `METHODS`.
+
+        Returns
+        -------
+        MethodParameters
+            The values.
+        """
+        values = {item.name: getattr(options, item.name) for item in fields(cls)}
+        return cls(**{**values, "method": METHODS.index(options.method.value)})
+
+    def options(self) -> dict[str, Any]:
+        """
+        Give them as options of the reconstruction.
+
+        Returns
+        -------
+        dict
+            Arguments of `stillsun.reconstruct`.
+        """
+        return {**asdict(self), "method": METHODS[self.method]}
 
 
 @dataclass(frozen=True)
@@ -179,7 +210,7 @@ def parse_parameters(text: str, kind: type[_Parameters], file: Path | None = Non
         raise InputError(
             "wrong number of lines in a parameter file", file=file, expected=len(names), found=len(lines)
         )
-    convert: dict[str, Any] = {"int": int, "float": float, "Path": Path}
+    convert: dict[str, Any] = {"int": int, "float": float, "Path": Path, "bool": lambda line: bool(int(line))}
     values = {}
     for number, (item, line) in enumerate(zip(fields(kind), lines, strict=True), start=1):
         try:

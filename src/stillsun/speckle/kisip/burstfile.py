@@ -2,7 +2,7 @@
 Burst and noise files of the external speckle program: their names, and the pixels in them.
 
 Frames x rows x columns, float32, native byte order, no header (SSOSoft manual, 2025-10-14, sections
-7.2 and 7.4); `stillsun.speckle.outputs` reads what the program makes of them.
+7.2 and 7.4); `stillsun.speckle.kisip.outputs` reads what the program makes of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stillsun.errors import ConfigError
-from stillsun.speckle._floats import WORD, exactly, read_floats
+from stillsun.speckle.kisip.floats import WORD, exactly, read_floats
 
 BATCH = 1000
 """Bursts in a batch: the program's index has three digits."""
