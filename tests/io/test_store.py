@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stillsun.errors import InputError
+from stillsun.io._storestate import unchanged
 from stillsun.io.store import (
     Field,
     Layout,
@@ -198,3 +199,130 @@ def test_a_directory_in_the_place_of_a_store_is_named_before_any_work(tmp_path, 
 def test_text_that_is_too_long_is_refused(tmp_path):
     with pytest.raises(ValueError, match="longer"), create_store(tmp_path / "a.h5", LAYOUT, "d") as store:
         store.write("file", "x" * 30, 0)
+
+
+def _damage(path, name, row, h5py_path=None):
+    """Zero a page in a dataset's row, behind the store's back."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        dataset = file[h5py_path or name]
+        offset = dataset.id.get_offset() + (row * dataset[row].nbytes if row is not None else 0)
+    with path.open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(bytes(512))
+
+
+@pytest.mark.parametrize(("name", "row"), [("image", 3), ("dark", None), ("telescope/light_level", 2)])
+def test_damage_in_a_finished_store_is_found(tmp_path, name, row):
+    path = tmp_path / "a.h5"
+    with create_store(path, LAYOUT, "d1") as store:
+        _fill(store)
+        store.write("dark", np.ones((20, 30)))
+    assert stored_digest(path) == "d1"
+    _damage(path, name, row)
+    # Not made: the next run makes it again.
+    assert stored_digest(path) is None
+    with StoreReader(path) as store:
+        with pytest.raises(InputError, match=rf"a\.h5: .*{name}: other values"):
+            store.read(name)
+        with pytest.raises(InputError, match="other values"):
+            store.read(name, row)
+        other = "dark" if name == "image" else "image"
+        assert store.read(other).any()
+
+
+def test_a_copy_that_lost_its_time_is_verified_and_used(tmp_path):
+    path = tmp_path / "a.h5"
+    with create_store(path, LAYOUT, "d1") as store:
+        _fill(store)
+    copy = tmp_path / "b.h5"
+    copy.write_bytes(path.read_bytes())
+    assert stored_digest(copy) == "d1"
+    assert unchanged(copy)
+
+
+def test_a_store_of_an_earlier_version_without_sums_stays_valid(tmp_path):
+    import h5py
+
+    path = tmp_path / "a.h5"
+    with create_store(path, LAYOUT, "d1") as store:
+        _fill(store)
+    with h5py.File(path, "r+") as file:
+        del file["sums"], file.attrs["seal"]
+    assert stored_digest(path) == "d1"
+    with StoreReader(path) as store:
+        assert store.read("image", 3)[0, 0] == 3
+
+
+def test_reading_of_damage_makes_the_store_stale_even_if_its_time_is_kept(tmp_path):
+    import os
+
+    path = tmp_path / "a.h5"
+    with create_store(path, LAYOUT, "d1") as store:
+        _fill(store)
+    before = path.stat()
+    _damage(path, "image", 3)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stored_digest(path) == "d1"
+    with StoreReader(path) as store, pytest.raises(InputError):
+        store.read("image", 3)
+    assert stored_digest(path) is None
+
+
+def test_a_damaged_row_of_a_part_file_is_made_again(tmp_path):
+    path = tmp_path / "a.h5"
+    with pytest.raises(RuntimeError), create_store(path, LAYOUT, "d1") as store:
+        _fill(store, range(4))
+        raise RuntimeError
+    _damage(tmp_path / "a.h5.part", "image", 2)
+    with create_store(path, LAYOUT, "d1") as store:
+        assert store.resumed
+        np.testing.assert_array_equal(store.done(), [1, 1, 0, 1, 0, 0])
+        _fill(store, [2, 4, 5])
+    with StoreReader(path) as store:
+        np.testing.assert_array_equal(store.read("image")[:, 0, 0], np.arange(ROWS))
+
+
+def test_a_part_file_made_in_several_steps_begins_anew_when_it_is_damaged(tmp_path):
+    path = tmp_path / "a.h5"
+    layout = Layout(ROWS, {**LAYOUT.fields, "first": Field((), "uint8", ledger=True)})
+    for damage in (False, True):
+        with pytest.raises(RuntimeError), create_store(path, layout, "d1") as store:
+            assert not store.resumed or not damage
+            for row in range(4):
+                store.write("image", np.full((20, 30), row + 1, np.float32), row)
+                store.mark(row, "first")
+            raise RuntimeError
+        # A kill while the row that comes next is written is no damage.
+        _damage(tmp_path / "a.h5.part", "image", 2 if damage else 0)
+        with pytest.raises(RuntimeError), create_store(path, layout, "d1") as store:
+            assert store.resumed is not damage
+            raise RuntimeError
+        if not damage:
+            (tmp_path / "a.h5.part").unlink()
+
+
+def test_no_byte_of_a_store_can_change_unnoticed(tmp_path):
+    """Random bytes, in values and in HDF5's own structures: refused, or made again, or as it was."""
+    path = tmp_path / "a.h5"
+    with create_store(path, LAYOUT, "d1") as store:
+        _fill(store)
+        store.write("dark", np.ones((20, 30)))
+        store.write_notes(["note"])
+    whole = path.read_bytes()
+    with StoreReader(path) as store:
+        truth = {name: store.read(name) for name in store.names()}
+        about = store.attributes
+    rng = np.random.default_rng(8)
+    for place in rng.integers(0, len(whole), 150):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(0, 8))
+        path.write_bytes(damaged)
+        digest = stored_digest(path)
+        if digest != "d1":
+            continue
+        with StoreReader(path) as store:
+            assert store.attributes == about
+            for name, values in truth.items():
+                np.testing.assert_array_equal(store.read(name), values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +12,17 @@ from typing import Any
 import h5py
 import numpy as np
 
+from stillsun.io._storesums import GROUP
+
 DONE = "row_done"
 NOTES = "notes"
 NOTES_LENGTH = 65536
+SUMS = "sums by which damage is found; 0: not written"
 DIGEST = "digest"
+SEAL = "seal"
 LAYOUT = "layout"
+# What h5py raises, depending on which bytes of a file are wrong.
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Field:
         True: one entry a row (time), leading axis; False: one for the store.
     length : int
         Bytes of a text entry.
+    ledger : bool
+        Marks of a step, where a row is complete after several.
     """
 
     shape: tuple[int, ...] = ()
@@ -45,6 +54,7 @@ class Field:
     meaning: str = ""
     stack: bool = True
     length: int = 64
+    ledger: bool = False
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -95,7 +105,7 @@ def resumable(part: Path, layout: Layout, digest: str) -> bool:
     try:
         with h5py.File(part, "r") as file:
             return str(file.attrs[DIGEST]) == digest and str(file.attrs[LAYOUT]) == layout.signature()
-    except (OSError, KeyError):
+    except DAMAGE:
         return False
 
 
@@ -105,7 +115,9 @@ def allocate(part: Path, layout: Layout, digest: str) -> None:
     fresh = part.with_name(part.name + ".new")
     # The oldest file format has no "open for writing" mark that a kill would leave behind.
     with h5py.File(fresh, "w", libver=("earliest", "v108")) as file:
-        for name, item in {**layout.fields, **_OWN_FIELDS}.items():
+        sums = {f"{GROUP}/{name}": Field((), "uint64", "", SUMS, item.stack) for name, item in summed(layout)}
+        sums[f"{GROUP}/{NOTES}"] = Field((), "uint64", "", SUMS, stack=False)
+        for name, item in {**layout.fields, **_OWN_FIELDS, **sums}.items():
             shape = (layout.rows, *item.shape) if item.stack else item.shape
             create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -124,4 +136,21 @@ def allocate(part: Path, layout: Layout, digest: str) -> None:
             file.attrs[name] = value
         file.attrs[LAYOUT] = layout.signature()
         file.attrs[DIGEST] = digest
+        file.attrs[SEAL] = seal(file)
     fresh.replace(part)
+
+
+def summed(layout: Layout) -> list[tuple[str, Field]]:
+    """Datasets of a layout that have sums: all but those that keep marks."""
+    return [(name, item) for name, item in layout.fields.items() if not item.ledger]
+
+
+def seal(group: Any) -> str:
+    """Sum of all that describes a store: its attributes, and the names and shapes of its datasets."""
+    told = {name: str(value) for name, value in group.attrs.items() if name != SEAL}
+    group.visititems(
+        lambda name, item: told.update(
+            {name: f"{item.shape} {item.dtype} {dict(item.attrs)}"} if isinstance(item, h5py.Dataset) else {}
+        )
+    )
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

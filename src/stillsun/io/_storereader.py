@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,11 @@ import h5py
 import numpy as np
 
 from stillsun.errors import InputError
-from stillsun.io._storefile import DIGEST, DONE, LAYOUT, NOTES, Field
-from stillsun.io.atomic import part_of
+from stillsun.io._storefile import DAMAGE, DIGEST, DONE, LAYOUT, NOTES, SEAL, Field, seal
+from stillsun.io._storesums import GROUP, UNKNOWN, sums_of
 
-# What h5py raises, depending on which bytes of a file are wrong.
-DAMAGE = (OSError, KeyError, RuntimeError, ValueError)
+# Read at a time when all of a store is verified.
+_VERIFIED_BYTES = 64 * 2**20
 
 
 class StoreReader:
@@ -60,25 +62,34 @@ class StoreReader:
         return name in self._file
 
     @property
+    def _layout(self) -> dict[str, Any]:
+        with self._guarded():
+            layout: dict[str, Any] = json.loads(self._file.attrs[LAYOUT])
+            return layout
+
+    @property
     def rows(self) -> int:
         """Rows of the stacks."""
-        return int(json.loads(self._file.attrs[LAYOUT])["rows"])
+        return int(self._layout["rows"])
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Values that describe the store."""
-        return {k: v for k, v in self._file.attrs.items() if k not in (DIGEST, LAYOUT)}
+        with self._guarded():
+            return {k: v for k, v in self._file.attrs.items() if k not in (DIGEST, LAYOUT, SEAL)}
 
     def names(self) -> list[str]:
         """Names of all datasets."""
         found: list[str] = []
-        self._file.visititems(lambda n, o: found.append(n) if isinstance(o, h5py.Dataset) else None)
-        return [n for n in found if n not in (DONE, NOTES)]
+        with self._guarded():
+            self._file.visititems(lambda n, o: found.append(n) if isinstance(o, h5py.Dataset) else None)
+        return [n for n in found if n not in (DONE, NOTES) and not n.startswith(f"{GROUP}/")]
 
     @property
     def notes(self) -> list[str]:
         """What the stage assumed, dropped, retried or refused."""
-        return [line for line in self._file[NOTES][()].decode().splitlines() if line]
+        with self._guarded():
+            return [line for line in self._file[NOTES][()].decode().splitlines() if line]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """
@@ -127,7 +138,7 @@ class StoreReader:
             As it was declared.
         """
         dataset = self._file[name]
-        kept = json.loads(self._file.attrs[LAYOUT])["fields"][name]
+        kept = self._layout["fields"][name]
         shape = dataset.shape[1:] if kept[2] else dataset.shape
         text = dataset.dtype.kind == "S"
         return Field(
@@ -141,11 +152,12 @@ class StoreReader:
 
     def done(self) -> np.ndarray:
         """Which rows are complete, (rows,) bool."""
-        return self._file[DONE][()].astype(bool)
+        with self._guarded():
+            return self._file[DONE][()].astype(bool)
 
     def read(self, name: str, row: int | slice | None = None) -> Any:
         """
-        Read a dataset, or some rows of it.
+        Read a dataset, or some rows of it, and verify it by its sums.
 
         Parameters
         ----------
@@ -158,60 +170,94 @@ class StoreReader:
         -------
         numpy.ndarray or scalar
             Values; text as str.
+
+        Raises
+        ------
+        InputError
+            If the values are not those that were written.
         """
-        dataset = self._file[name]
-        value = dataset[()] if row is None else dataset[row]
-        if dataset.dtype.kind == "S":
-            return value.decode() if isinstance(value, bytes) else np.char.decode(value, "utf-8")
+        if name not in self._file:
+            raise KeyError(name)
+        with self._guarded():
+            dataset = self._file[name]
+            file = Path(self._handle.filename)
+            if dataset.id.get_storage_size() > file.stat().st_size:
+                raise ValueError(f"{name} is larger than the file")
+            value = dataset[() if row is None else row]
+            wrong = self._wrong(name, value, row)
+            if wrong.size:
+                # A file with another time of writing is verified as a whole before it is used again.
+                with suppress(OSError):
+                    file.touch()
+                raise ValueError(f"{name}: other values than were written")
+            if dataset.dtype.kind == "S":
+                return value.decode() if isinstance(value, bytes) else np.char.decode(value, "utf-8")
         return value
 
+    def wrong_rows(self, name: str) -> np.ndarray:
+        """
+        Find the rows of a dataset whose values are not those that were written.
 
-def stored_digest(path: Path, group: str = "/") -> str | None:
-    """
-    Digest of a finished store.
+        Parameters
+        ----------
+        name : str
+            Dataset.
 
-    Parameters
-    ----------
-    path : Path
-        Final path.
-    group : str
-        Section of a shared file.
+        Returns
+        -------
+        numpy.ndarray
+            Their numbers, ascending; [0] for a dataset without rows.
+        """
+        with self._guarded():
+            dataset = self._file[name]
+            size = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
+            count = dataset.shape[0] if self._stacked(name) else 1
+            if count == 1 or not size:
+                return self._wrong(name, dataset[()], None)
+            step = max(1, _VERIFIED_BYTES // size)
+            parts = [slice(k, min(k + step, count)) for k in range(0, count, step)]
+            return np.concatenate([part.start + self._wrong(name, dataset[part], part) for part in parts])
 
-    Returns
-    -------
-    str or None
-        None where there is no readable store.
-    """
-    try:
-        with StoreReader(path, group) as store:
-            return store.digest
-    except InputError:
-        return None
+    def _wrong(self, name: str, value: Any, row: int | slice | None) -> np.ndarray:
+        """Rows of `value`, counted within it, that do not have their sums."""
+        place = f"{GROUP}/{name}"
+        if place not in self._file:
+            # An earlier version wrote it, or it keeps marks.
+            return np.zeros(0, dtype=np.int64)
+        stated = np.atleast_1d(self._file[place][() if row is None else row])
+        if not stated.size or not np.size(value):
+            return np.zeros(0, dtype=np.int64)
+        return np.flatnonzero((stated != UNKNOWN) & (stated != sums_of(value, stated.size)))
 
+    def _stacked(self, name: str) -> bool:
+        return bool(self._layout["fields"][name][2])
 
-def part_progress(path: Path, digest: str | None = None) -> tuple[int, int] | None:
-    """
-    How far an unfinished store is.
+    def is_sound(self) -> bool:
+        """
+        Verify all of the store.
 
-    Parameters
-    ----------
-    path : Path
-        Final path of the store.
-    digest : str, optional
-        What it must be made from; anything by default.
+        Returns
+        -------
+        bool
+            True where everything has its sum, or none are kept.
+        """
+        try:
+            if SEAL not in self._file.attrs:
+                return True
+            return (
+                self._file.attrs[SEAL] == seal(self._file)
+                and not self._wrong(NOTES, self._file[NOTES][()], None).size
+                and not any(self.wrong_rows(name).size for name in self.names())
+            )
+        except (InputError, *DAMAGE):
+            return False
 
-    Returns
-    -------
-    tuple of int or None
-        Rows done and rows in all; None where there is no such part file.
-    """
-    part = part_of(Path(path))
-    try:
-        with StoreReader(part) as store:
-            done = store.done()
-            return (int(done.sum()), done.size) if digest in (None, store.digest) else None
-    except InputError:
-        return None
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except DAMAGE as error:
+            raise damaged(self.path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> InputError:

@@ -9,6 +9,7 @@ of the same digest goes on with the first row that is not. A finished store gets
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,26 @@ import h5py
 import numpy as np
 
 from stillsun.errors import InputError
-from stillsun.io._storefile import DIGEST, DONE, NOTES, NOTES_LENGTH, Field, Layout, allocate, resumable
-from stillsun.io._storereader import DAMAGE, StoreReader, damaged, part_progress, stored_digest
+from stillsun.io._storefile import (
+    DAMAGE,
+    DIGEST,
+    DONE,
+    NOTES,
+    NOTES_LENGTH,
+    SEAL,
+    Field,
+    Layout,
+    allocate,
+    resumable,
+    seal,
+    summed,
+)
+from stillsun.io._storereader import StoreReader, damaged
+from stillsun.io._storestate import part_progress, sign_time, stored_digest
+from stillsun.io._storesums import GROUP, UNKNOWN, sums_of
 from stillsun.io.atomic import part_of
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = [
     "Field",
@@ -73,7 +91,17 @@ class StoreWriter(StoreReader):
             value = np.char.encode(np.asarray(value).astype(str), "utf-8")
             if value.dtype.itemsize > dataset.dtype.itemsize:
                 raise ValueError(f"{name}: text longer than {dataset.dtype.itemsize} bytes: {value}")
-        dataset[() if row is None else row] = value
+        stack = row is None and dataset.ndim > 0
+        shape = dataset.shape if row is None else dataset.shape[1:]
+        stored = np.broadcast_to(np.asarray(value).astype(dataset.dtype, copy=False), shape)
+        sums = self._file.get(f"{GROUP}/{name}")
+        if sums is not None:
+            # Unknown until the values are in the file, for a kill between the two.
+            sums[() if row is None else row] = UNKNOWN
+        dataset[() if row is None else row] = stored
+        if sums is not None:
+            made = sums_of(stored, len(stored) if stack and sums.ndim else 1)
+            sums[() if row is None else row] = made if stack and sums.ndim else made[0]
 
     def mark(self, row: int | slice | tuple[()], name: str = DONE) -> None:
         """
@@ -102,7 +130,9 @@ class StoreWriter(StoreReader):
         kept = [*self.notes, *(n for n in notes if n not in self.notes)]
         text = "\n".join(kept).encode()[:NOTES_LENGTH]
         # A letter of several bytes may have been cut too.
-        self._file[NOTES][()] = text.decode(errors="ignore").encode()
+        value = np.array(text.decode(errors="ignore").encode(), dtype=self._file[NOTES].dtype)
+        self._file[NOTES][()] = value
+        self._file[f"{GROUP}/{NOTES}"][()] = sums_of(value, 1)[0]
 
 
 @contextmanager
@@ -139,7 +169,7 @@ def _unfinished(path: Path, layout: Layout, digest: str) -> Iterator[StoreWriter
     for place in (path, part):
         if place.is_dir():
             raise InputError("a directory is in the place of a file", file=place, remedy="Move it away")
-    resumed = resumable(part, layout, digest)
+    resumed = resumable(part, layout, digest) and _mend(part, layout)
     if not resumed:
         allocate(part, layout, digest)
     file = h5py.File(part, "r+", locking=False)
@@ -150,9 +180,49 @@ def _unfinished(path: Path, layout: Layout, digest: str) -> Iterator[StoreWriter
         file.close()
 
 
+def _mend(part: Path, layout: Layout) -> bool:
+    """
+    Verify a part file that is to be taken over; rows that are damaged are to be made again.
+
+    Where rows are complete after several steps, one that is damaged may have gone into others: then, and
+    where a dataset without rows is damaged, all is made again.
+    """
+    try:
+        with h5py.File(part, "r+", locking=False) as file:
+            if file.attrs.get(SEAL) != seal(file):
+                return False
+            store = StoreWriter(part, file, resumed=True)
+            done = store.done()
+            ledgers = [name for name, item in layout.fields.items() if item.ledger]
+            marks = [done, *(file[name][()].astype(bool) for name in ledgers if layout.fields[name].stack)]
+            # A kill may have left the row half written that each step was about to make.
+            begun = {int(np.argmin(mark)) for mark in marks if not mark.all()}
+            touched = np.logical_or.reduce(marks)
+            wrong: set[int] = set()
+            for name, item in summed(layout):
+                rows = store.wrong_rows(name)
+                if rows.size and not item.stack:
+                    return False
+                for row in map(int, rows):
+                    if touched[row] and (done[row] or row not in begun):
+                        wrong.add(row)
+                    else:
+                        file[f"{GROUP}/{name}"][row] = UNKNOWN
+            if wrong and ledgers:
+                return False
+            for row in sorted(wrong):
+                file[DONE][row] = 0
+            if wrong:
+                _LOG.warning("%s: %d damaged rows are made again", part, len(wrong))
+    except (InputError, *DAMAGE):
+        return False
+    return True
+
+
 def _finish(path: Path) -> None:
     """Give a complete part file its name."""
     part = part_of(path)
+    sign_time(part)
     with part.open("rb") as handle:
         os.fsync(handle.fileno())
     part.replace(path)
@@ -195,14 +265,14 @@ def create_section(path: Path, group: str, layout: Layout, digest: str) -> Itera
 
 def _copy_others(path: Path, group: str, file: h5py.File) -> None:
     try:
-        old = h5py.File(path, "r")
+        old = h5py.File(path, "r", locking=False)
     except DAMAGE:
         # Nothing there, or nothing that can be read: its sections count as not made, too.
         return
     with old:
         try:
             for name in old:
-                if name != group:
+                if name != group and stored_digest(path, name) is not None:
                     old.copy(name, file)
         except DAMAGE as error:
             raise damaged(path, error) from error

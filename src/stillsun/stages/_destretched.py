@@ -145,12 +145,12 @@ def fields(
     }
     each = (len(kernels),)
     passes = {
-        FIRST_PASS: Field((), "uint8", "", "1: the frame went into the reference"),
+        FIRST_PASS: Field((), "uint8", "", "1: the frame went into the reference", ledger=True),
         "reference": Field(shape, "float32", "DN", "mean of the first pass", stack=False),
-        "reference_made": Field((), "uint8", "", "1: the reference is complete", stack=False),
+        "reference_made": Field((), "uint8", "", "1: the reference is complete", False, ledger=True),
     }
     slow = {
-        SOLVED: Field((), "uint8", "", "1: shifts are measured"),
+        SOLVED: Field((), "uint8", "", "1: shifts are measured", ledger=True),
         "slow_motion": Field(
             (2, *motion_lattice(shape).count),
             "float32",
