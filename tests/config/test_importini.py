@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -453,3 +454,56 @@ def test_frames_that_were_reconstructed_already_are_taken_from_where_they_lie(im
     files = settings.channel("ROSA_GBAND").reconstructed
     assert files.directory.endswith("postSpeckle")
     assert files.pattern == "*.fits"
+
+
+HEAD = "[ROSA_GBAND]\ndataBase=/d\nworkBase=/w\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[A]\n" + "".join(f"key{n}=1\n" for n in range(100_000)), "too large for an ini file"),
+        (HEAD + "x" + " " * 100_000 + "y\n", "line 4 has more than 2000 characters"),
+        (HEAD + "noiseFile=a\0b\n", "line 4 has NUL characters"),
+        (HEAD + "\x01\x02\n", "not an ini file"),
+    ],
+)
+def test_what_no_configuration_holds_is_one_sentence(tmp_path, text, said):
+    path = tmp_path / "bad.ini"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        import_ini(path)
+    assert len(str(caught.value)) < 700
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ini")
+    with pytest.raises(ConfigError, match="cannot be read; expected a file"):
+        import_ini(tmp_path / "pipe.ini")
+
+
+def test_references_end(imported):
+    grown = {"a0": "x" * 100, **{f"a{n}": f"%(a{n - 1})s" * 10 for n in range(1, 9)}}
+    found = imported(
+        ROSA_GBAND={**grown, "loop": "%(pool)s", "pool": "%(loop)s", "noiseFile": "50%% of %(obsDate)s"}
+    )
+    assert fates(found, "a8") == fates(found, "loop") == fates(found, "pool") == {Fate.faulty}
+    assert max(len(e.value) for e in found.entries) < 5000
+    (noise,) = [e for e in found.entries if e.keyword == "noiseFile" and e.section == "ROSA_GBAND"]
+    assert noise.value == "50% of 20250903"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "-inf"])
+def test_numbers_are_finite(imported, tmp_path, value):
+    found = imported(
+        ROSA_GBAND={"expTimems": value, "wavelengthnm": value}, KISIP_ENV={"kisipEnvMpiprocs": value}
+    )
+    for keyword in ("expTimems", "wavelengthnm", "kisipEnvMpiprocs"):
+        assert Fate.faulty in fates(found, keyword)
+    compose(found, tmp_path)
+
+
+def test_counts_that_no_machine_has_are_faulty(imported):
+    found = imported(ROSA_GBAND={"burstNumber": "1e300", "channelTranslation": "9" * 1000})
+    assert fates(found, "burstNumber", "ROSA_GBAND") == {Fate.faulty}
+    assert fates(found, "channelTranslation", "ROSA_GBAND") == {Fate.faulty}

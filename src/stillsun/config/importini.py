@@ -8,16 +8,16 @@ none is dropped in silence.
 
 from __future__ import annotations
 
-import configparser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillsun.config._inicamera import CAMERA_KEYWORDS, KNOWN_CAMERAS, Camera
-from stillsun.config._iniconvert import boolean, number, text, whole
-from stillsun.config._iniplaces import ROLES, place_files, place_results
-from stillsun.config._inivalues import Draft, Entry, Fate, Section
+from stillsun.config.ini.camera import CAMERA_KEYWORDS, KNOWN_CAMERAS, IniCamera
+from stillsun.config.ini.convert import boolean, number, text, whole
+from stillsun.config.ini.draft import Draft, Entry, Fate, Section
+from stillsun.config.ini.places import ROLES, place_files, place_results
+from stillsun.config.ini.read import NoReferenceError, References, read_ini
 from stillsun.config.keys import schema_fields
 from stillsun.config.schema import ChannelConfig, ObservationConfig
 from stillsun.errors import ConfigError
@@ -28,6 +28,31 @@ _LOGGING = ("loggers", "handlers", "formatters")
 _LOGGING_STARTS = ("logger_", "handler_", "formatter_")
 # Above this the external program fails.
 _LARGEST_SUBFIELD = 10.0
+_METHODS = {0: "knox_thompson", 1: "triple_correlation"}
+# Keyword, its kind, the key below the stage speckle of every channel.
+_PROGRAM = (
+    ("kisipEnvBin", text, "kisip.bin"),
+    ("kisipEnvLib", text, "kisip.lib"),
+    ("kisipEnvMpiprocs", whole, "processes"),
+    ("kisipEnvMpirun", text, "kisip.mpirun"),
+    ("kisipEnvKisipExe", text, "kisip.executable"),
+)
+_METHOD = (
+    ("kisipMethodPhaseRecLimit", number, "phase_limit"),
+    ("kisipMethodUX", number, "u_limit"),
+    ("kisipMethodUV", number, "v_limit"),
+    ("kisipMethodMaxIter", whole, "max_iterations"),
+    ("kisipMethodSNThresh", number, "snr_keep"),
+    ("kisipMethodWeightExp", number, "weight_exponent"),
+    ("kisipMethodPhaseRecApod", number, "apodisation"),
+    ("kisipMethodNoiseFilter", boolean, "noise_filter"),
+)
+_PROPS = (
+    ("kisipPropsHeaderOff", whole, "kisip.header_offset"),
+    ("kisipPropsAoLockX", whole, "ao_lock_x"),
+    ("kisipPropsAoLockY", whole, "ao_lock_y"),
+    ("kisipPropsAoUsed", boolean, "ao_used"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +94,11 @@ def import_ini(path: Path) -> Imported:
     ConfigError
         If the file is missing, no ini file, or without a usable camera section.
     """
-    parser = _read(path)
     draft = Draft()
-    sections = {name: Section(draft, name, _items(draft, parser, name)) for name in parser.sections()}
+    sections = {
+        name: Section(draft, name, {} if _about_logging(name) else _values(draft, name, values))
+        for name, values in read_ini(path).items()
+    }
     by_name = {_plain(name): section for name, section in sections.items()}
     cameras = _cameras(draft, sections, path)
     place_results(draft, cameras)
@@ -84,11 +111,9 @@ def import_ini(path: Path) -> Imported:
     draft.tree["defaults"] = [*(camera.default for camera in cameras), "_self_"]
     for name, section in sections.items():
         if _about_logging(name):
-            draft.entries.append(
-                Entry(name, "", "", Fate.dropped, "the log needs no configuration; it is WORK/stillsun.log")
-            )
+            draft.say(name, Fate.dropped, "the log needs no configuration; it is WORK/stillsun.log")
             continue
-        for keyword, _ in list(section.rest()):
+        for keyword in list(section.rest()):
             if section.get(keyword):
                 section.note(keyword, Fate.unknown, "not a keyword of this section")
             else:
@@ -110,54 +135,26 @@ def _ordered(tree: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read(path: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser()
-    parser.optionxform = str  # type: ignore[assignment, method-assign]
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError("cannot be read", file=path, found=error.strerror) from error
-    try:
-        said = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # A name or a comment of before.
-        said = content.decode("latin-1")
-    try:
-        parser.read_string(said, source=str(path))
-    except configparser.Error as error:
-        raise ConfigError(
-            f"not an ini file: {' '.join(str(error).split())}",
-            file=path,
-            remedy="Correct the line, or remove what stands twice",
-        ) from error
-    return parser
-
-
-def _items(draft: Draft, parser: configparser.ConfigParser, section: str) -> dict[str, str]:
-    """Values of a section, references to other values resolved."""
-    if _about_logging(section):
-        return {}
+def _values(draft: Draft, section: str, raw: dict[str, str]) -> dict[str, str]:
+    """Values of a section, references to other values resolved and paths made absolute."""
     values: dict[str, str] = {}
-    for keyword in parser.options(section):
-        twice = next((other for other in values if other.lower() == keyword.lower()), None)
-        if twice is not None:
-            said = f"stands twice; the last one is taken, not {twice} = {values.pop(twice)}"
-            value = parser.get(section, keyword, raw=True)
-            draft.entries.append(Entry(section, keyword, value, Fate.contradiction, said))
+    spelt: dict[str, str] = {}
+    references = References(raw)
+    for keyword in raw:
+        if twice := spelt.get(keyword.lower()):
+            said = f"stands twice; the last one is taken, not {twice} = {values.pop(twice, raw[twice])}"
+            draft.entries.append(Entry(section, keyword, raw[keyword], Fate.contradiction, said))
+        spelt[keyword.lower()] = keyword
         try:
-            value = parser.get(section, keyword)
-            values[keyword] = value
-            if keyword.lower() in _PATHS and value and not Path(value).expanduser().is_absolute():
-                values[keyword] = str(Path(value).absolute())
-                said = f"a relative path, taken from where the import is done: {values[keyword]}"
-                draft.entries.append(Entry(section, keyword, value, Fate.remarked, said))
-        except configparser.InterpolationError as error:
-            raw = parser.get(section, keyword, raw=True)
-            draft.entries.append(
-                Entry(
-                    section, keyword, raw, Fate.faulty, f"the reference in it leads nowhere ({error.option})"
-                )
-            )
+            values[keyword] = value = references.resolve(keyword)
+        except NoReferenceError:
+            said = f"the reference in it leads nowhere ({keyword})"
+            draft.entries.append(Entry(section, keyword, raw[keyword], Fate.faulty, said))
+            continue
+        if keyword.lower() in _PATHS and value and not value.startswith(("/", "~")):
+            values[keyword] = str(Path(value).absolute())
+            said = f"a relative path, taken from where the import is done: {values[keyword]}"
+            draft.entries.append(Entry(section, keyword, value, Fate.remarked, said))
     return values
 
 
@@ -171,64 +168,51 @@ def _about_logging(section: str) -> bool:
     return low in _LOGGING or low.startswith(_LOGGING_STARTS)
 
 
-def _cameras(draft: Draft, sections: dict[str, Section], path: Path) -> list[Camera]:
-    cameras: dict[str, Camera] = {}
+def _cameras(draft: Draft, sections: dict[str, Section], path: Path) -> list[IniCamera]:
+    cameras: dict[str, IniCamera] = {}
     for name, section in sections.items():
         if _plain(name) in ("SHARED", *_KISIP) or _about_logging(name):
             continue
         if not section.keywords & CAMERA_KEYWORDS and name.upper() not in KNOWN_CAMERAS:
-            draft.entries.append(Entry(name, "", "", Fate.unknown, "not a section that means anything"))
+            draft.say(name, Fate.unknown, "not a section that means anything")
         elif not section.get("dataBase") or not section.get("workBase"):
-            draft.entries.append(
-                Entry(
-                    name, "", "", Fate.dropped,
-                    "the camera is left out: it has no dataBase or no workBase, as in a template",
-                )
-            )  # fmt: skip
+            said = "the camera is left out: it has no dataBase or no workBase, as in a template"
+            draft.say(name, Fate.dropped, said)
         else:
-            camera = Camera(draft, section)
-            if camera.channel in cameras:
-                draft.entries.append(
-                    Entry(
-                        name, "", "", Fate.contradiction, f"a second section for {camera.channel}; left out"
-                    )
-                )
-                continue
-            cameras[camera.channel] = camera
+            camera = IniCamera(draft, section)
+            if cameras.setdefault(camera.channel, camera) is not camera:
+                draft.say(name, Fate.contradiction, f"a second section for {camera.channel}; left out")
             continue
-        for keyword in list(section.keywords):
+        for keyword in section.keywords:
             section.value(keyword, text)
     if not cameras:
         raise ConfigError(
             "no camera section",
             file=path,
             expected="a section such as ROSA_GBAND or ZYLA with dataBase and workBase",
-            found=", ".join(sections) or "no section",
+            found=", ".join(list(sections)[:8]) or "no section",
         )
     return list(cameras.values())
 
 
-def _shared(draft: Draft, shared: Section | None, cameras: Sequence[Camera]) -> None:
+def _shared(draft: Draft, shared: Section | None, cameras: Sequence[IniCamera]) -> None:
     if shared is None:
-        draft.entries.append(
-            Entry("SHARED", "", "", Fate.dropped, "there is no such section; its keywords are optional")
-        )
+        draft.say("SHARED", Fate.dropped, "there is no such section; its keywords are optional")
         return
-    shared.carry("DCSSLog", text, ("telescope_log",))
+    shared.carry("DCSSLog", text, "telescope_log")
     _reference(draft, shared, cameras)
     aligned = shared.value("solarAlign", boolean)
     verify = shared.value("verifyPointingUpdate", boolean)
     if aligned is not None:
         engine = "hmi" if aligned else "none"
         remark = "" if aligned else "the channels are registered all the same"
-        keys = [c.key("align", "engine") for c in cameras]
+        keys = [camera.key("align.engine") for camera in cameras]
         shared.carry("solarAlign", lambda _: engine, *keys, remark=remark)
     if verify and aligned:
-        shared.carry("verifyPointingUpdate", boolean, *(c.key("align", "verify") for c in cameras))
+        shared.carry("verifyPointingUpdate", boolean, *(camera.key("align.verify") for camera in cameras))
     elif verify:
-        shared.note(
-            "verifyPointingUpdate", Fate.contradiction, "without solarAlign there is nothing to verify"
-        )
+        said = "without solarAlign there is nothing to verify"
+        shared.note("verifyPointingUpdate", Fate.contradiction, said)
     elif verify is not None:
         shared.note("verifyPointingUpdate", Fate.carried, "align.verify stays false")
     movies = shared.value("contextMovies", boolean)
@@ -242,91 +226,58 @@ def _shared(draft: Draft, shared: Section | None, cameras: Sequence[Camera]) -> 
         shared.note("contextMovieDirectory", Fate.dropped, "movies lie in WORK/context_movies")
 
 
-def _reference(draft: Draft, shared: Section, cameras: Sequence[Camera]) -> None:
+def _reference(draft: Draft, shared: Section, cameras: Sequence[IniCamera]) -> None:
     wanted = shared.value("referenceChannel", text)
     if not wanted:
         return
     found = [c.channel for c in cameras if wanted.upper() in (c.section.name.upper(), c.channel)]
     if found:
-        shared.carry("referenceChannel", lambda _: found[0], ("reference_channel",))
-    else:
-        draft.tree.pop("reference_channel", None)
-        shared.note(
-            "referenceChannel",
-            Fate.contradiction,
-            f"no usable section of this name; the first channel, {cameras[0].channel}, is taken",
-        )
+        shared.carry("referenceChannel", lambda _: found[0], "reference_channel")
+        return
+    draft.tree.pop("reference_channel", None)
+    said = f"no usable section of this name; the first channel, {cameras[0].channel}, is taken"
+    shared.note("referenceChannel", Fate.contradiction, said)
 
 
-def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[Camera]) -> None:
-    def every(*key: str) -> list[tuple[str, ...]]:
-        return [camera.key("speckle", *key) for camera in cameras]
+def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[IniCamera]) -> None:
+    def every(name: str) -> list[str]:
+        return [camera.key(f"speckle.{name}") for camera in cameras]
 
     method, props, env = (sections.get(name) for name in _KISIP)
     for name, section in zip(_KISIP, (method, props, env), strict=True):
         if section is None:
-            draft.entries.append(Entry(name, "", "", Fate.dropped, "there is no such section"))
+            draft.say(name, Fate.dropped, "there is no such section")
     if env is not None:
         said = (
             "the open reconstruction is used, with these sections' parameters; speckle=kisip on the command "
             "line runs the external program with them"
         )
-        draft.entries.append(Entry(env.name, "", "", Fate.remarked, said))
-        env.carry("kisipEnvBin", text, *every("kisip", "bin"))
-        env.carry("kisipEnvLib", text, *every("kisip", "lib"))
-        env.carry("kisipEnvMpiprocs", whole, *every("processes"))
-        env.carry("kisipEnvMpirun", text, *every("kisip", "mpirun"))
-        env.carry("kisipEnvKisipExe", text, *every("kisip", "executable"))
+        draft.say(env.name, Fate.remarked, said)
+        env.carry_all(_PROGRAM, every)
     if method is not None:
         _method(method, every)
     if props is not None:
-        props.carry("kisipPropsHeaderOff", whole, *every("kisip", "header_offset"))
-        props.carry("kisipPropsTelescopeDiamm", number, ("telescope", "diameter_mm"))
-        props.carry("kisipPropsAoLockX", whole, *every("ao_lock_x"))
-        props.carry("kisipPropsAoLockY", whole, *every("ao_lock_y"))
-        props.carry("kisipPropsAoUsed", boolean, *every("ao_used"))
+        props.carry_all(_PROPS, every)
+        props.carry("kisipPropsTelescopeDiamm", number, "telescope.diameter_mm")
 
 
-def _method(section: Section, every: Callable[..., list[tuple[str, ...]]]) -> None:
-    _algorithm(section, every)
-    section.carry("kisipMethodPhaseRecLimit", number, *every("phase_limit"))
-    limits = [section.carry(f"kisipMethodU{axis}", number, *every(f"{name}_limit")) for axis, name in _LIMITS]
+def _method(section: Section, every: Callable[[str], list[str]]) -> None:
+    chosen = section.value("kisipMethodMethod", whole)
+    if chosen in _METHODS:
+        section.carry("kisipMethodMethod", lambda _: _METHODS[chosen], *every("method"))
+    elif chosen is not None:
+        section.note("kisipMethodMethod", Fate.faulty, "expected 0 or 1")
+    carried = section.carry_all(_METHOD, every)
+    limits = [carried[keyword] for keyword in ("kisipMethodUX", "kisipMethodUV")]
     if None not in limits and limits[0] != limits[1]:
-        section.note(
-            "kisipMethodUV",
-            Fate.contradiction,
-            f"the manual wants kisipMethodUX = kisipMethodUV; carried over as they are, {limits}",
-        )
-    section.carry("kisipMethodMaxIter", whole, *every("max_iterations"))
-    section.carry("kisipMethodSNThresh", number, *every("snr_keep"))
-    section.carry("kisipMethodWeightExp", number, *every("weight_exponent"))
-    section.carry("kisipMethodPhaseRecApod", number, *every("apodisation"))
-    section.carry("kisipMethodNoiseFilter", boolean, *every("noise_filter"))
+        said = f"the manual wants kisipMethodUX = kisipMethodUV; carried over as they are, {limits}"
+        section.note("kisipMethodUV", Fate.contradiction, said)
 
 
-_LIMITS = (("X", "u"), ("V", "v"))
-
-
-def _subfields(draft: Draft, cameras: Sequence[Camera]) -> None:
+def _subfields(draft: Draft, cameras: Sequence[IniCamera]) -> None:
     """Subfields with which the external program fails."""
+    said = f"the external program fails above {_LARGEST_SUBFIELD:g} arcsec; kept for the open reconstruction"
     for camera in cameras:
         speckle = draft.tree["channels"][camera.channel].get("speckle", {})
-        if speckle.get("subfield_arcsec", 0.0) <= _LARGEST_SUBFIELD:
-            continue
-        camera.section.note(
-            "kisipMethodSubfieldArcsec",
-            Fate.contradiction,
-            f"the external program fails above {_LARGEST_SUBFIELD:g} arcsec; "
-            "kept for the open reconstruction",
-        )
-
-
-def _algorithm(section: Section, every: Callable[..., list[tuple[str, ...]]]) -> None:
-    """The method of reconstruction."""
-    method = section.value("kisipMethodMethod", whole)
-    keyword = "kisipMethodMethod"
-    names = {0: "knox_thompson", 1: "triple_correlation"}
-    if method in names:
-        section.carry(keyword, lambda _: names[method], *every("method"))
-    elif method is not None:
-        section.note(keyword, Fate.faulty, "expected 0 or 1")
+        if speckle.get("subfield_arcsec", 0.0) > _LARGEST_SUBFIELD:
+            camera.section.note("kisipMethodSubfieldArcsec", Fate.contradiction, said)

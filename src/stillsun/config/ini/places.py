@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from stillsun.config._inicamera import Camera
-from stillsun.config._iniconvert import boolean, text
-from stillsun.config._inivalues import Draft, Entry, Fate
+from stillsun.config.ini.camera import IniCamera
+from stillsun.config.ini.convert import boolean, text
+from stillsun.config.ini.draft import Draft, Fate
 
 ROLES = ("data", "dark", "flat", "target", "linegrid")
 # Why the superseded system does not look for a slide.
@@ -18,41 +18,25 @@ _NOT_ASKED = {
 }
 
 
-def place_files(draft: Draft, cameras: Sequence[Camera]) -> None:
-    """
-    Choose the raw directory, and give the files of each channel relative to it.
-
-    Parameters
-    ----------
-    draft : Draft
-        What is made.
-    cameras : sequence of Camera
-        The cameras.
-    """
+def place_files(draft: Draft, cameras: Sequence[IniCamera]) -> None:
+    """Choose the raw directory, and give the files of each channel relative to it."""
     files = [(camera, *found) for camera in cameras for found in _find(draft, camera)]
     root = _common([directory for _, _, directory, _ in files])
-    draft.put(("raw_dir",), str(root or "."))
+    draft.put("raw_dir", str(root or "."))
     for camera, role, directory, pattern in files:
-        draft.put(camera.key(role, "directory"), os.path.relpath(directory, root) if root else str(directory))
-        draft.put(camera.key(role, "pattern"), pattern)
+        draft.put(
+            camera.key(f"{role}.directory"), os.path.relpath(directory, root) if root else str(directory)
+        )
+        draft.put(camera.key(f"{role}.pattern"), pattern)
 
 
-def place_results(draft: Draft, cameras: Sequence[Camera]) -> None:
-    """
-    Choose name and work directory of the observation.
-
-    Parameters
-    ----------
-    draft : Draft
-        What is made.
-    cameras : sequence of Camera
-        The cameras.
-    """
+def place_results(draft: Draft, cameras: Sequence[IniCamera]) -> None:
+    """Choose name and work directory of the observation."""
     name = "_".join(filter(None, (_agreed(cameras, key) for key in ("obsDate", "obsTime")))) or "observation"
-    draft.put(("name",), name)
+    draft.put("name", name)
     bases = [PurePath(os.path.normpath(camera.section.get("workBase"))) for camera in cameras]
     work = _work_directory(bases, cameras, name)
-    draft.put(("work_dir",), str(work))
+    draft.put("work_dir", str(work))
     for camera, base in zip(cameras, bases, strict=True):
         place = work / camera.channel
         if place == base:
@@ -62,7 +46,7 @@ def place_results(draft: Draft, cameras: Sequence[Camera]) -> None:
         camera.section.note("workBase", Fate.remarked, said)
 
 
-def _agreed(cameras: Sequence[Camera], keyword: str) -> str:
+def _agreed(cameras: Sequence[IniCamera], keyword: str) -> str:
     """Value of a keyword that all cameras should have in common."""
     found = [camera.section.value(keyword, text) for camera in cameras]
     first = next((value for value in found if value), "")
@@ -79,7 +63,7 @@ def _agreed(cameras: Sequence[Camera], keyword: str) -> str:
     return first
 
 
-def _find(draft: Draft, camera: Camera) -> list[tuple[str, PurePath, str]]:
+def _find(draft: Draft, camera: IniCamera) -> list[tuple[str, PurePath, str]]:
     """Role, directory and pattern of what the superseded system would read."""
     section = camera.section
     found: dict[str, tuple[PurePath, str]] = {}
@@ -96,8 +80,9 @@ def _find(draft: Draft, camera: Camera) -> list[tuple[str, PurePath, str]]:
             fate, said = Fate.dropped, f"left out: {_NOT_ASKED[role]}"
         elif not (base or pattern):
             do = "left out" if role in _NOT_ASKED else f"set {role}.directory and {role}.pattern"
-            _say(
-                draft, camera, f"neither {role}Base nor {role}FilePattern, so that the data would serve; {do}"
+            camera.say(
+                Fate.contradiction,
+                f"neither {role}Base nor {role}FilePattern, so that the data would serve; {do}",
             )
         else:
             place = PurePath(
@@ -108,17 +93,15 @@ def _find(draft: Draft, camera: Camera) -> list[tuple[str, PurePath, str]]:
             if given:
                 section.note(keyword, fate, said)
     if "linegrid" in found or scale is not None:
-        draft.put(camera.key("calibrate", "measure_plate_scale"), bool(scale))
+        draft.put(camera.key("calibrate.measure_plate_scale"), bool(scale))
         said = f"channels.{camera.channel}.calibrate.measure_plate_scale = {bool(scale)}"
         section.note("correctPlateScale", Fate.carried, said)
     for role in ("dark", "flat"):
         if role in found and found[role] == found["data"]:
-            _say(draft, camera, f"the files of {role} and of the data are the same; narrow {role}.pattern")
+            camera.say(
+                Fate.contradiction, f"the files of {role} and of the data are the same; narrow {role}.pattern"
+            )
     return [(role, *place) for role, place in found.items()]
-
-
-def _say(draft: Draft, camera: Camera, message: str) -> None:
-    draft.entries.append(Entry(camera.section.name, "", "", Fate.contradiction, message))
 
 
 def _split(place: PurePath) -> tuple[PurePath, str]:
@@ -128,7 +111,7 @@ def _split(place: PurePath) -> tuple[PurePath, str]:
     return PurePath(*parts[:plain]), str(PurePath(*parts[plain:]))
 
 
-def _work_directory(bases: list[PurePath], cameras: Sequence[Camera], name: str) -> PurePath:
+def _work_directory(bases: list[PurePath], cameras: Sequence[IniCamera], name: str) -> PurePath:
     """A directory of this observation alone that holds, or lies beside, the old ones."""
     first = bases[0]
     if len(set(bases)) == 1:
