@@ -17,7 +17,8 @@ from astropy.io import fits
 from bench_speckle import DIAMETER, FIELD_STEP, expose, measure
 
 from stillsun import reconstruct
-from stillsun.synth.imaging import AdaptiveOptics, Imager
+from stillsun.synth.imaging import Imager
+from stillsun.synth.mirror import AdaptiveOptics
 
 COLUMNS = ("corr", "rms", "contrast", "p25", "p50", "frc")
 

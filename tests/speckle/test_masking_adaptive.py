@@ -12,7 +12,8 @@ from stillsun.speckle.masking.adaptive_transfer import residual_transfer, tracki
 from stillsun.speckle.masking.adaptive_wavefront import residual_wavefront, von_karman_covariance
 from stillsun.speckle.masking.geometry import subfield_lattice
 from stillsun.speckle.masking.transfer import seeing_table
-from stillsun.synth.imaging import AdaptiveOptics, Imager
+from stillsun.synth.imaging import Imager
+from stillsun.synth.mirror import AdaptiveOptics
 from stillsun.synth.scene import Look, granulation_scene
 from stillsun.synth.seeing import Atmosphere
 

@@ -8,7 +8,8 @@ from scipy.special import j0
 
 from stillsun.core.zernike import noll_indices, zernike_basis
 from stillsun.errors import ConfigError
-from stillsun.synth.imaging import ARCSEC, AdaptiveOptics, Imager
+from stillsun.synth.imaging import ARCSEC, Imager
+from stillsun.synth.mirror import AdaptiveOptics
 from stillsun.synth.scene import Look, granulation_scene
 from stillsun.synth.seeing import REFERENCE_WAVELENGTH_M, Atmosphere, Layer
 
@@ -111,6 +112,34 @@ def test_ideal_image_is_the_convolution_with_the_airy_function(imager, scene):
     assert ideal.mean() == pytest.approx(expected.mean(), rel=1e-3)
 
 
+def test_every_field_point_shows_the_scene_through_its_own_function(imager, scene):
+    """At a field point the image is that of a telescope that sees its direction through no other air."""
+    high = Atmosphere([Layer(9000.0, 1.0, 5.0, 0.0)], 0.08, 20.0, 5)
+    image = imager.expose(imager.prepare(scene), high, 0.0)[0]
+    middle = (np.array(SHAPE[::-1]) - 1) / 2
+    for row, column in ((64, 64), (0, 128)):
+        centre = np.array([0.3, -0.2]) + JACOBIAN @ (np.array([column, row]) - middle)
+        ground = Atmosphere([Layer(0.0, 1.0, 5.0, 0.0)], 0.08, 20.0, 5)
+        # All directions see what this one sees: the start of the ground layer is moved to its footprint.
+        ground._start = ground._start + 9000.0 * centre * ARCSEC
+        alone = imager.expose(imager.prepare(scene), ground, 0.0)[0]
+        near = slice(row, row + 1), slice(column, column + 1)
+        np.testing.assert_allclose(image[near], alone[near], atol=1e-4)
+        assert np.abs(image - alone).max() > 0.02
+
+
+def test_blending_adds_nothing_where_the_field_sees_the_same(imager, scene):
+    """Ground turbulence, a scene with a steep edge: one convolution, to the precision of the numbers."""
+    steep = scene.copy()
+    steep[:, 100:] *= 0.2
+    air = Atmosphere(GROUND, 0.07, seed=2)
+    image = imager.expose(imager.prepare(steep), air, 0.0)[0]
+    wide = Imager((64, 64), JACOBIAN, JACOBIAN @ [17, 7] + [0.3, -0.2], WAVELENGTH)
+    one = steep[60 : 60 + len(wide.rows), 70 : 70 + len(wide.columns)]
+    part = wide.expose(wide.prepare(one), air, 0.0)[0]
+    np.testing.assert_allclose(image[60:124, 70:134], part, atol=3e-6)
+
+
 def test_flux_is_kept(imager, scene, atmosphere):
     prepared = imager.prepare(scene)
     means = [imager.expose(prepared, atmosphere, 0.01 * k)[0].mean() for k in range(6)]
@@ -190,6 +219,55 @@ def test_adaptive_optics_correct_most_where_they_are_locked():
     # The lock point lies at column 83, row 149.5: grid point (2, 1).
     assert left[2, 1] < 0.25 * whole[2, 1]
     assert left[2, 5] > 1.5 * left[2, 1]
+
+
+def corrected(optics, air, directions=((0.0, 0.0),), times=12):
+    """Rms path difference that is left, in each direction."""
+    camera = Imager((1, 1), JACOBIAN, (0, 0), WAVELENGTH, optics=optics)
+    solver = np.linalg.pinv(zernike_basis(*(camera._pupil.T / (DIAMETER / 2)), 2)[:1].T)
+    left = []
+    for k in range(times):
+        paths = air.path(camera._pupil, np.array(directions) * ARCSEC, 0.3 * k)
+        sensed = air.path(camera._pupil, camera._sensed, 0.3 * k, 1.0, optics.lag).mean(axis=0)
+        paths = paths - (camera._solver @ sensed) @ camera._modes
+        left.append(np.mean((paths - (solver @ paths.T).T) ** 2, axis=1))
+    return np.sqrt(np.mean(left, axis=0))
+
+
+def test_a_mirror_behind_the_sensor_leaves_more():
+    air = Atmosphere((Layer(0.0, 1.0, 15.0, 30.0),), seed=21)
+    late = [corrected(AdaptiveOptics(54, 1.0, lag=lag), air)[0] for lag in (0.0, 2e-3, 8e-3)]
+    assert 1.1 * late[0] < late[1] < 0.6 * late[2]
+
+
+def test_independent_exposures_have_the_lag_of_the_wind():
+    layers = (Layer(0.0, 1.0, 15.0, 30.0),)
+    optics = AdaptiveOptics(54, 1.0, lag=2e-3)
+    frozen, free = (
+        corrected(optics, Atmosphere(layers, seed=22, frozen=f), times=40)[0] for f in (True, False)
+    )
+    assert free == pytest.approx(frozen, rel=0.2)
+
+
+def test_a_wide_sensor_sees_less_of_high_layers_and_all_of_the_ground():
+    optics = [AdaptiveOptics(30, 1.0, field=field) for field in (0.0, 8.0)]
+    air = Atmosphere(GROUND, seed=23)
+    ground = [corrected(o, air, times=3)[0] for o in optics]
+    assert ground[0] == pytest.approx(ground[1], rel=1e-3)
+    high = Atmosphere((Layer(8000.0, 1.0, 10.0, 0.0),), seed=23)
+    (narrow, narrow_off), (wide, wide_off) = (corrected(o, high, ((0, 0), (4.0, 0))) for o in optics)
+    assert wide > 1.5 * narrow
+    # What the middle loses the field around it gains.
+    assert wide_off < narrow_off
+
+
+def test_efficiency_falls_with_the_radial_order():
+    shares = AdaptiveOptics(54, 0.9, order=5.0).shares()
+    assert shares[:2] == pytest.approx([0.9, 0.9])
+    radial = np.array([n for n, _ in noll_indices(55)[1:]])
+    assert shares[radial == 5] == pytest.approx(0.45)
+    assert (np.diff(shares) <= 0).all()
+    np.testing.assert_array_equal(AdaptiveOptics(20, 0.7).shares(), np.full(20, 0.7))
 
 
 def test_pixels_too_large_are_refused():

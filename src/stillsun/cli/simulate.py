@@ -15,6 +15,7 @@ full-disk image (hmi/), observation.yaml and truth.h5.
 
   stillsun simulate OUT --size tiny                            seconds, to try things out
   stillsun simulate OUT --r0 0.07 --features spot              worse seeing, a sunspot
+  stillsun simulate OUT --ao-modes 0                           without adaptive optics
   stillsun simulate OUT --scene SUN.fits --scene-scale 0.06    an image of your own
   stillsun run observation_file=OUT/observation.yaml           reduce it
 """
@@ -66,7 +67,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FRAMES,SECONDS",
         help="HARDcam takes so many frames in one go and waits, as on filaments: 64,60",
     )
-    add("--ao-modes", type=int, help="Zernike modes corrected by adaptive optics (default 0)")
+    add(
+        "--ao-modes",
+        type=int,
+        metavar="N",
+        help="Zernike modes corrected by adaptive optics (default 54; 0: without adaptive optics)",
+    )
     add("--flow", type=float, dest="flow_km_s", metavar="KM/S", help="largest solar flow (default 1)")
     add("--scene-speed", type=float, metavar="FACTOR", help="how much faster than real the Sun evolves")
     add("--frames-per-file", type=int, help="image extensions of a ROSA file (default 256; tiny: 40)")

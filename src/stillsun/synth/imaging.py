@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -10,6 +11,7 @@ import scipy.fft
 
 from stillsun.core.zernike import zernike_basis
 from stillsun.errors import ConfigError
+from stillsun.synth.mirror import AdaptiveOptics
 from stillsun.synth.seeing import Atmosphere
 
 ARCSEC = np.pi / 180 / 3600
@@ -27,43 +29,20 @@ class PreparedScene:
     mean : float
         Mean brightness; it needs no convolution.
     spectra : numpy.ndarray, shape (field points, rows, columns), complex64
-        Fourier transforms of the rest under every field point's window.
+        Fourier transforms of the rest around every field point.
     """
 
     mean: float
     spectra: np.ndarray
 
 
-@dataclass(frozen=True)
-class AdaptiveOptics:
-    """
-    A mirror that takes away what a wavefront sensor sees at the lock point.
-
-    The correction is the same for the whole field, so that it fades with the distance from the lock
-    point as the high layers' contributions drift apart.
-
-    Attributes
-    ----------
-    modes : int
-        Corrected Zernike modes after piston (2: tip and tilt only).
-    efficiency : float
-        Share of each mode that is removed.
-    lock : (float, float)
-        Lock point (x, y), arcsec from the centre of the field.
-    """
-
-    modes: int
-    efficiency: float = 0.9
-    lock: tuple[float, float] = (0.0, 0.0)
-
-
 class Imager:
     """
     One camera's view: point-spread functions on a grid of field points, blended smoothly.
 
-    Every field point's window of the scene (twice as wide as the grid's step, all windows sum to one)
-    is convolved with the point-spread function of its own direction, and the results are added. One thread
-    makes a frame; several frames may be made at the same time.
+    The scene is convolved with the point-spread function of every field point's own direction, and the images
+    are added under windows twice as wide as the grid's step that sum to one. One thread makes a frame;
+    several frames may be made at the same time.
 
     Parameters
     ----------
@@ -83,6 +62,9 @@ class Imager:
         Distance of the field points, px, at most 64. Between them the image is a mean of differently blurred
         ones, which takes power from fine detail where the seeing changes within that distance: 32 px take
         half as much as 64 do, at four times the cost.
+    integrate : bool, optional
+        Pixels integrate over their area, as those of a detector do; if not, they are points, as those of the
+        ideal image always are.
 
     Attributes
     ----------
@@ -106,21 +88,24 @@ class Imager:
         diameter: float = 0.762,
         optics: AdaptiveOptics | None = None,
         step: int = 64,
+        integrate: bool = False,
     ) -> None:
         self.shape = shape
         self._step = step
-        self._padded = _BOX + step
-        self._margin = (self._padded - 2 * step) // 2
+        # A window of the image, and what a point-spread function gathers around it.
+        self._side = 2 * step + _BOX
         self._wavelength = wavelength
         counts = [-(-n // step) + 1 for n in shape]
         self.point_rows, self.point_columns = (np.arange(c) * step for c in counts)
-        self.rows, self.columns = (np.arange(-step, c * step) for c in counts)
+        self.rows, self.columns = (np.arange(-_BOX // 2, (c - 1) * step + _BOX // 2) for c in counts)
         middle = (np.array(shape[::-1]) - 1) / 2
         point_columns, point_rows = np.meshgrid(self.point_columns, self.point_rows)
         offsets = np.stack([point_columns.ravel(), point_rows.ravel()], axis=1) - middle
         self._directions = (np.asarray(centre) + offsets @ np.asarray(jacobian).T) * ARCSEC
         self._pupil_index, self._pupil, unit = _pupil(jacobian, wavelength, diameter)
-        self._windows = [_windows(c, step) for c in counts]
+        rise = np.sin(np.pi / 2 * (np.arange(step) + 0.5) / step) ** 2
+        window = np.concatenate([rise, rise[::-1]])
+        self._window = np.outer(window, window).astype(np.float32)
         tilts = zernike_basis(unit[:, 0], unit[:, 1], 3)
         self._tilt_solver = np.linalg.pinv(tilts.T).astype(np.float32)
         # Tilt coefficients (m) to the image's motion in px: slope (m/m) on the sky, then to pixels.
@@ -129,12 +114,17 @@ class Imager:
         if self._optics is not None:
             basis = zernike_basis(unit[:, 0], unit[:, 1], self._optics.modes + 1)
             self._solver = np.linalg.pinv(basis.T)[1:].astype(np.float32)
-            self._modes = (self._optics.efficiency * basis[1:]).astype(np.float32)
+            self._modes = (self._optics.shares()[:, None] * basis[1:]).astype(np.float32)
+            self._sensed = self._optics.directions() * ARCSEC
+        self._pixel = np.float32(1)
         self.diffraction = self._spectra(np.zeros((1, len(self._pupil)), dtype=np.float32))[0]
+        if integrate:
+            y, x = scipy.fft.fftfreq(self._side)[:, None], scipy.fft.rfftfreq(self._side)
+            self._pixel = (np.sinc(y) * np.sinc(x)).astype(np.float32)
 
     def prepare(self, scene: np.ndarray) -> PreparedScene:
         """
-        Fourier transforms of the windowed scene, to be used for all frames of a burst.
+        Fourier transforms of the parts of a scene, to be used for all frames of a burst.
 
         Parameters
         ----------
@@ -147,16 +137,14 @@ class Imager:
             To be handed to `expose` and `ideal`.
         """
         mean = float(scene.mean(dtype=np.float64))
-        rest = scene.astype(np.float32) - np.float32(mean)
-        size = (len(self.point_rows), len(self.point_columns))
-        step, padded = self._step, self._padded
-        boxes = np.zeros((*size, padded, padded), dtype=np.float32)
-        inside = slice(self._margin, self._margin + 2 * step)
-        wy, wx = self._windows
-        for i, j in np.ndindex(*size):
-            part = rest[i * step : (i + 2) * step, j * step : (j + 2) * step]
-            boxes[i, j, inside, inside] = part * wy[i][:, None] * wx[j]
-        spectra = scipy.fft.rfft2(boxes.reshape(-1, padded, padded))
+        # Half of the outer windows lies outside the image; what they show there is left out.
+        rest = np.pad(scene.astype(np.float32) - np.float32(mean), self._step)
+        parts = np.lib.stride_tricks.sliding_window_view(rest, (self._side, self._side))
+        parts = parts[:: self._step, :: self._step].reshape(-1, self._side, self._side)
+        spectra = np.empty((len(parts), self._side, self._side // 2 + 1), dtype=np.complex64)
+        for start in range(0, len(parts), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            spectra[part] = scipy.fft.rfft2(parts[part])
         return PreparedScene(mean, spectra)
 
     def ideal(self, scene: PreparedScene) -> np.ndarray:
@@ -174,11 +162,17 @@ class Imager:
             Diffraction-limited image.
         """
         canvas = self._canvas()
-        self._add(canvas, scene.spectra * self.diffraction, 0)
+        for start in range(0, len(scene.spectra), _CHUNK):
+            self._add(canvas, scene.spectra[start : start + _CHUNK] * self.diffraction, start)
         return self._crop(canvas, scene.mean)
 
     def expose(
-        self, scene: PreparedScene, atmosphere: Atmosphere, seconds: float, strength: float = 1.0
+        self,
+        scene: PreparedScene,
+        atmosphere: Atmosphere,
+        seconds: float,
+        strength: float = 1.0,
+        earlier: Sequence[float] = (0.0,),
     ) -> tuple[np.ndarray, np.ndarray]:
         """
         One short exposure through the atmosphere.
@@ -190,9 +184,11 @@ class Imager:
         atmosphere : Atmosphere
             The turbulence.
         seconds : float
-            Time of the exposure; it is taken as instantaneous.
+            Time of the exposure.
         strength : float
             Factor on the path differences of the atmosphere.
+        earlier : sequence of float
+            The exposure is the mean of instants so many seconds earlier; by default it is an instant itself.
 
         Returns
         -------
@@ -202,43 +198,52 @@ class Imager:
             Motion (y, x) of the image at the field points in px: Zernike tilt over the pupil. What a
             perfect telescope shows at p is seen at p + shift.
         """
-        paths = atmosphere.path(self._pupil, self._directions, seconds, strength)
-        if self._optics is not None:
-            lock = np.array([self._optics.lock]) * ARCSEC
-            sensed = atmosphere.path(self._pupil, lock, seconds, strength)[0]
-            paths -= (self._solver @ sensed) @ self._modes
+        instants = [self._paths(atmosphere, seconds, strength, before) for before in earlier]
         canvas = self._canvas()
-        for start in range(0, len(paths), _CHUNK):
+        for start in range(0, len(scene.spectra), _CHUNK):
             part = slice(start, start + _CHUNK)
-            self._add(canvas, self._spectra(paths[part]) * scene.spectra[part], start)
-        tilts = (paths @ self._tilt_solver[1:].T) @ self._tilt_to_pixels.T
+            self._add(canvas, self._spectra(*(p[part] for p in instants)) * scene.spectra[part], start)
+        tilts = (np.mean(instants, axis=0) @ self._tilt_solver[1:].T) @ self._tilt_to_pixels.T
         shifts = tilts[:, ::-1].T.reshape(2, len(self.point_rows), len(self.point_columns))
         return self._crop(canvas, scene.mean), shifts.astype(np.float32)
 
-    def _spectra(self, paths: np.ndarray) -> np.ndarray:
-        """Optical transfer functions of path differences over the pupil."""
-        fields = _fields(paths, self._pupil_index, np.float32(2 * np.pi / self._wavelength), _BOX)
-        amplitude = scipy.fft.fft2(fields, overwrite_x=True)
-        scale = np.float32(1.0 / (_BOX**2 * len(self._pupil)))  # Parseval: the sum of every function is 1
-        return scipy.fft.rfft2(_intensity(amplitude, scale, self._padded))
+    def _paths(self, atmosphere: Atmosphere, seconds: float, strength: float, before: float) -> np.ndarray:
+        """Path differences over the pupil that are left for every field point."""
+        paths = atmosphere.path(self._pupil, self._directions, seconds, strength, before)
+        if self._optics is not None:
+            before += self._optics.lag
+            sensed = atmosphere.path(self._pupil, self._sensed, seconds, strength, before).mean(axis=0)
+            paths -= (self._solver @ sensed) @ self._modes
+        return paths
+
+    def _spectra(self, *instants: np.ndarray) -> np.ndarray:
+        """Optical transfer functions of path differences over the pupil, mean of instants."""
+        intensity = np.zeros((len(instants[0]), _BOX, _BOX), dtype=np.float32)
+        # Parseval: the sum of every function is 1.
+        scale = np.float32(1.0 / (_BOX**2 * len(self._pupil) * len(instants)))
+        for paths in instants:
+            fields = _fields(paths, self._pupil_index, np.float32(2 * np.pi / self._wavelength), _BOX)
+            _add_intensity(scipy.fft.fft2(fields, overwrite_x=True), scale, intensity)
+        # Only the first rows hold anything, and in `_add` only the last ones are wanted.
+        rows = scipy.fft.rfft(intensity, n=self._side)
+        spectra = scipy.fft.fft(rows, n=self._side, axis=1, overwrite_x=True)
+        return np.asarray(spectra * self._pixel)
 
     def _canvas(self) -> np.ndarray:
-        rows, columns = (
-            (len(p) - 1) * self._step + self._padded for p in (self.point_rows, self.point_columns)
-        )
-        return np.zeros((rows, columns), dtype=np.float32)
+        counts = (len(self.point_rows) + 1, len(self.point_columns) + 1)
+        return np.zeros([c * self._step for c in counts], dtype=np.float32)
 
     def _add(self, canvas: np.ndarray, spectra: np.ndarray, first: int) -> None:
-        step, padded = self._step, self._padded
-        boxes = scipy.fft.irfft2(spectra, s=(padded, padded), overwrite_x=True)
-        for number, box in enumerate(boxes, first):
+        step = self._step
+        rows = scipy.fft.ifft(spectra, axis=1, overwrite_x=True)[:, _BOX:]
+        images = scipy.fft.irfft(rows, n=self._side)[:, :, _BOX:]
+        for number, image in enumerate(images, first):
             i, j = divmod(number, len(self.point_columns))
-            canvas[i * step : i * step + padded, j * step : j * step + padded] += box
+            canvas[i * step : (i + 2) * step, j * step : (j + 2) * step] += image * self._window
 
     def _crop(self, canvas: np.ndarray, mean: float) -> np.ndarray:
-        first = self._step + self._margin
         rows, columns = self.shape
-        return canvas[first : first + rows, first : first + columns] + np.float32(mean)
+        return canvas[self._step :, self._step :][:rows, :columns] + np.float32(mean)
 
 
 def _pupil(
@@ -265,15 +270,6 @@ def _pupil(
     return index, metres[inside], unit[inside]
 
 
-def _windows(count: int, step: int) -> np.ndarray:
-    """Windows along one axis that sum to one; the outer ones stay at one towards the outside."""
-    rise = np.sin(np.pi / 2 * (np.arange(step) + 0.5) / step) ** 2
-    windows = np.tile(np.concatenate([rise, rise[::-1]]), (count, 1))
-    windows[0, :step] = 1.0
-    windows[-1, step:] = 1.0
-    return windows.astype(np.float32)
-
-
 @numba.njit(cache=True, nogil=True)
 def _fields(paths, index, wave_number, box):  # type: ignore[no-untyped-def]
     """Complex amplitude in the pupil, laid into the array to be transformed."""
@@ -286,16 +282,12 @@ def _fields(paths, index, wave_number, box):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _intensity(amplitude, scale, size):  # type: ignore[no-untyped-def]
-    """Squared modulus with its centre at [0, 0], padded with zeros to a larger array."""
+def _add_intensity(amplitude, scale, out):  # type: ignore[no-untyped-def]
+    """Squared modulus with its centre in the middle."""
     box = amplitude.shape[1]
     half = box // 2
-    out = np.zeros((amplitude.shape[0], size, size), np.float32)
     for d in range(amplitude.shape[0]):
         for i in range(box):
-            r = i if i < half else i + size - box
             for j in range(box):
-                c = j if j < half else j + size - box
                 a = amplitude[d, i, j]
-                out[d, r, c] = scale * (a.real * a.real + a.imag * a.imag)
-    return out
+                out[d, (i + half) % box, (j + half) % box] += scale * (a.real * a.real + a.imag * a.imag)

@@ -37,7 +37,11 @@ class Layer:
     direction: float
 
 
-DEFAULT_LAYERS = (Layer(0.0, 0.70, 6.0, 30.0), Layer(6000.0, 0.30, 18.0, 112.0))
+DEFAULT_LAYERS = (
+    Layer(0.0, 0.60, 6.0, 30.0),
+    Layer(2500.0, 0.25, 10.0, 75.0),
+    Layer(8000.0, 0.15, 20.0, 112.0),
+)
 
 
 class Atmosphere:
@@ -92,6 +96,7 @@ class Atmosphere:
         directions: np.ndarray,
         seconds: float,
         strength: float = 1.0,
+        before: float = 0.0,
     ) -> np.ndarray:
         """
         Optical path difference over the pupil for several directions at one instant.
@@ -106,6 +111,8 @@ class Atmosphere:
             Time.
         strength : float
             Factor on the path difference; (r0 / r0_now)^(5/6) gives another Fried parameter.
+        before : float
+            As it was so many seconds earlier, before the wind moved the screens on.
 
         Returns
         -------
@@ -113,12 +120,12 @@ class Atmosphere:
             Path difference, m.
         """
         if self._frozen:
-            start = self._start - self._wind * seconds
+            start = self._start - self._wind * (seconds - before)
         else:
             # Microseconds as the key: channels exposed at the same time share their seeing.
             key = round(seconds * 1e6) & 0xFFFFFFFF
             rng = np.random.default_rng([self._seed, 3, key])
-            start = rng.uniform(0, _SCREEN_PIXELS * _SCREEN_PIXEL_M, self._start.shape)
+            start = rng.uniform(0, _SCREEN_PIXELS * _SCREEN_PIXEL_M, self._start.shape) + self._wind * before
         offsets = (start[:, None, :] + self._heights[:, None, None] * directions) / _SCREEN_PIXEL_M
         return _gather(
             self._screens,

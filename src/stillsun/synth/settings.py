@@ -70,9 +70,15 @@ class SimulationSettings:
     frozen : bool
         Turbulence drifts with the wind; False: frames are independent.
     ao_modes : int
-        Zernike modes corrected by the adaptive optics; 0 for none.
+        Zernike modes after piston that the adaptive optics correct; 0 for none.
     ao_efficiency : float
-        Share of each mode that is corrected at the lock point.
+        Share of tip and tilt that is corrected.
+    ao_order : float
+        Radial order of which half that share is corrected.
+    ao_field_arcsec : float
+        Side of the wavefront sensor's field, arcsec.
+    ao_lag_ms : float
+        By how much the mirror is behind the sensor, milliseconds.
     electrons : float
         Mean signal in a frame; electrons.
     read_noise : float
@@ -122,8 +128,11 @@ class SimulationSettings:
     r0_variation: float = 0.15
     layers: tuple[Layer, ...] = field(default=DEFAULT_LAYERS)
     frozen: bool = True
-    ao_modes: int = 0
-    ao_efficiency: float = 0.9
+    ao_modes: int = 54
+    ao_efficiency: float = 0.95
+    ao_order: float = 8.0
+    ao_field_arcsec: float = 8.0
+    ao_lag_ms: float = 2.0
     electrons: float = 12000.0
     read_noise: float = 10.0
     cloud: tuple[float, float] | None = None
@@ -149,6 +158,8 @@ class SimulationSettings:
             )
             if getattr(self, name) < least
         ]  # fmt: skip
+        if not self.ao_order > 1:
+            findings.append(f"ao_order={self.ao_order}: must be above 1")
         findings += [
             f"{name}={getattr(self, name)}: must be positive"
             for name in ("r0_m", "electrons")

@@ -14,7 +14,8 @@ import scipy.ndimage
 from stillsun.synth.channels import ChannelSetup, rotation
 from stillsun.synth.flow import default_flow
 from stillsun.synth.granulation import DarkSpot
-from stillsun.synth.imaging import AdaptiveOptics, Imager, PreparedScene
+from stillsun.synth.imaging import Imager, PreparedScene
+from stillsun.synth.mirror import AdaptiveOptics
 from stillsun.synth.observationfile import first_exposure
 from stillsun.synth.scene import Look, Scene, granulation_scene, image_scene
 from stillsun.synth.seeing import Atmosphere
@@ -57,7 +58,13 @@ class Views:
         self, settings: SimulationSettings, telescope: TelescopeState, pool: ThreadPoolExecutor
     ) -> None:
         self._settings, self._telescope, self._pool = settings, telescope, pool
-        optics = AdaptiveOptics(settings.ao_modes, settings.ao_efficiency)
+        optics = AdaptiveOptics(
+            settings.ao_modes,
+            settings.ao_efficiency,
+            order=settings.ao_order,
+            field=settings.ao_field_arcsec,
+            lag=settings.ao_lag_ms / 1000,
+        )
         turn = rotation(settings.crota2_deg)
         self.imagers = {
             setup.name: Imager(
@@ -66,6 +73,7 @@ class Views:
                 turn @ setup.offset_arcsec,
                 setup.wavelength_nm * 1e-9,
                 optics=optics,
+                integrate=True,
             )
             for setup in settings.channels
         }
