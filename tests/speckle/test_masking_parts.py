@@ -11,8 +11,9 @@ from scipy.special import gamma, kv
 
 from stillsun.core.backend import get_backend
 from stillsun.errors import InputError, ReconstructionError
+from stillsun.speckle.masking.assembly import Mosaic
 from stillsun.speckle.masking.bispectrum import mean_bispectrum, weigh
-from stillsun.speckle.masking.geometry import Mosaic, cut, subfield_lattice, subfield_size, tukey
+from stillsun.speckle.masking.geometry import cut, subfield_lattice, subfield_size, tukey
 from stillsun.speckle.masking.indices import equations, frequencies, triples
 from stillsun.speckle.masking.knox_thompson import (
     align,

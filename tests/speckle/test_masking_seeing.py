@@ -7,8 +7,9 @@ import pytest
 
 from stillsun import reconstruct
 from stillsun.errors import ReconstructionError
-from stillsun.speckle.masking.geometry import subfield_lattice, tukey
+from stillsun.speckle.masking.geometry import inner_lattice, subfield_lattice, tukey
 from stillsun.speckle.masking.motion import motion_gradient
+from stillsun.speckle.masking.powers import BurstPowers
 from stillsun.speckle.masking.ratio import seeing_model
 from stillsun.speckle.masking.subfield import SubfieldResult
 from stillsun.speckle.masking.transfer import seeing_table, telescope_transfer
@@ -69,8 +70,9 @@ def spectra(strength, gradient=0.0, slope=5.0):
     return model, power * speckle, coherent, q
 
 
-def fitted(power, coherent, model, gradient=0.0):
-    return model.fit(power[None], coherent[None], np.ones(1, bool), gradient).strength
+def fitted(power, coherent, model, gradient=0.0, noise=0.0):
+    rows = (np.reshape(a * np.ones_like(power), (1, -1)) for a in (power, noise, coherent))
+    return model.fit(BurstPowers(*rows, np.ones(1, bool), gradient)).strength
 
 
 def test_motion_inside_subfields_is_not_taken_for_seeing():
@@ -109,3 +111,25 @@ def test_frequencies_with_little_coherent_power_hardly_count():
 def test_burst_without_structure_is_refused():
     with pytest.raises(ReconstructionError, match="too few frames"):
         reconstruct(np.full((6, 64, 64), 700, np.float32), 0.06, 430.5)
+
+
+def test_what_noise_hides_does_not_decide_on_the_seeing():
+    """No seeing at all, and a level of the noise that is wrong by a twentieth."""
+    model, power, coherent, _ = spectra(0.0)
+    noise = np.full_like(power, 1e-4 * power[0])
+    wrong = np.maximum(coherent - 0.05 * noise, 0.0)
+    assert fitted(power, wrong, model, noise=noise) < 0.6
+    # Without a word of the noise this looks like seeing.
+    assert fitted(power, wrong, model) > 2.0
+
+
+@pytest.mark.parametrize("shape", [(200, 240), (SIZE, 400), (600, 600)])
+def test_subfields_for_the_fit_stay_inside_where_there_is_room(shape):
+    shifts = np.array([[3, -12], [-5, 9], [0, 0]])
+    lattice = inner_lattice(shape, SIZE, shifts)
+    assert lattice.inner.all()
+    for starts, length, moved in zip((lattice.rows, lattice.columns), shape, (5, 12), strict=True):
+        assert len(starts) == len(set(starts.tolist()))
+        room = min(moved, (length - SIZE) // 2)
+        assert starts[0] == room
+        assert abs(starts[-1] + SIZE - length + room) <= 1

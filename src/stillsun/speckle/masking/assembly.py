@@ -1,12 +1,15 @@
-"""From amplitudes and phases of the subfields to their images, and the subfields for those who want them."""
+"""From amplitudes and phases of the subfields to images, theirs and the frame's."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
+from stillsun.core.backend import Backend
 from stillsun.speckle.engine import Subfields
-from stillsun.speckle.masking.geometry import Lattice
+from stillsun.speckle.masking.geometry import Lattice, blend
 from stillsun.speckle.masking.ratio import SeeingFit, SeeingModel
 from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
 
@@ -114,3 +117,74 @@ class SubfieldKeeper:
             radii=model.ring_q,
             window=self._geometry.window,
         )
+
+
+class Mosaic:
+    """
+    Puts subfields together into a frame.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Where the subfields lie.
+    window : numpy.ndarray
+        The window under which they were reconstructed, (size,) float64; it is divided out.
+    backend : Backend
+        Where the subfields are.
+    """
+
+    def __init__(self, lattice: Lattice, window: np.ndarray, backend: Backend) -> None:
+        self.lattice = lattice
+        weight = blend(lattice.size)
+        self._weight = weight
+        self._backend = backend
+        # The raised cosine lies below the window at the edges, so the quotient stays below 1.
+        factor = weight[:, None] * weight / (window[:, None] * window)
+        self._factor = backend.asarray(factor.astype(np.float32))
+        self._blend = backend.asarray(np.outer(weight, weight))
+        self._sum = backend.xp.zeros(lattice.shape, dtype=np.float64)
+
+    def add(self, i: int, j: int, subfield: Any, mean: float) -> None:
+        """
+        Add one subfield.
+
+        Parameters
+        ----------
+        i, j : int
+            Its place in the lattice.
+        subfield : array
+            (size, size) float32, windowed, without its mean.
+        mean : float
+            Its mean.
+        """
+        frame, tile = self._overlap(i, j)
+        target = self._sum[frame]
+        target += subfield[tile] * self._factor[tile]
+        target += mean * self._blend[tile]
+
+    def image(self) -> Any:
+        """
+        The frame.
+
+        Returns
+        -------
+        array
+            (rows, columns) float32.
+        """
+        sums = []
+        for length, starts in zip(self.lattice.shape, (self.lattice.rows, self.lattice.columns), strict=True):
+            total = np.zeros(length)
+            for start in starts:
+                inside = slice(max(start, 0), min(start + self.lattice.size, length))
+                total[inside] += self._weight[inside.start - start : inside.stop - start]
+            sums.append(total)
+        return (self._sum / self._backend.asarray(np.outer(*sums))).astype(np.float32)
+
+    def _overlap(self, i: int, j: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        frame, tile = [], []
+        starts = (int(self.lattice.rows[i]), int(self.lattice.columns[j]))
+        for start, length in zip(starts, self.lattice.shape, strict=True):
+            low, high = max(start, 0), min(start + self.lattice.size, length)
+            frame.append(slice(low, high))
+            tile.append(slice(low - start, high - start))
+        return (frame[0], frame[1]), (tile[0], tile[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -89,7 +90,7 @@ class DeviceWorker:
         self._low_columns = put(plan.columns)[None, :]
         self._most = self._fitting()
 
-    def reduce(self, corners: Sequence[tuple[int, int]]) -> Iterator[SubfieldResult]:
+    def reduce(self, corners: Sequence[tuple[int, int]], phases: bool = True) -> Iterator[SubfieldResult]:
         """
         All statistics of subfields.
 
@@ -97,6 +98,8 @@ class DeviceWorker:
         ----------
         corners : sequence of tuple of int
             First row and column of each, which may lie outside the frame.
+        phases : bool, optional
+            Solve for the phases; if not, those of the mean stand for them.
 
         Yields
         ------
@@ -108,7 +111,7 @@ class DeviceWorker:
         ReconstructionError
             If the device has no memory for a single one.
         """
-        yield from self._in_batches(self._reduce, corners, len(corners))
+        yield from self._in_batches(partial(self._reduce, phases=phases), corners, len(corners))
 
     def images(
         self, amplitude: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
@@ -181,7 +184,7 @@ class DeviceWorker:
         fitting = int(_MEMORY_SHARE * self._backend.memory / own)
         return max(1, min(fitting, _MOST_PIXELS // (frames * size**2), _MOST_BLOCKS))
 
-    def _reduce(self, part: Sequence[tuple[int, int]]) -> Iterator[SubfieldResult]:
+    def _reduce(self, part: Sequence[tuple[int, int]], phases: bool) -> Iterator[SubfieldResult]:
         xp, size = self._backend.xp, self._geometry.size
         first = np.array(part, dtype=np.int32)
         corners = self._backend.asarray(first)
@@ -208,13 +211,15 @@ class DeviceWorker:
         )
         length = xp.abs(mean)
         start = xp.where(length > 0, mean / xp.where(length > 0, length, np.float32(1)), np.complex64(1))
-        phases, change = self._method(spectra, start.astype(np.complex64), residual, noise)
-        phases = register_subfields(phases, mean, self._rows, self._columns, size, self._backend)
+        phasors, change = start.astype(np.complex64), xp.zeros(len(first))
+        if phases:
+            phasors, change = self._method(spectra, phasors, residual, noise)
+            phasors = register_subfields(phasors, mean, self._rows, self._columns, size, self._backend)
         found = {
             "power": power,
             "mean": mean,
             "noise": noise,
-            "phases": phases,
+            "phases": phasors,
             "change": change,
             "shifts": shifts,
             "offset": offset,

@@ -1,15 +1,13 @@
-"""Subfields: where they lie, how they are cut out of a burst and put together again."""
+"""Subfields: where they lie, and how they are cut out of a burst."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.fft
 from numba import njit
 
-from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 
 SMALLEST = 16
@@ -42,6 +40,11 @@ class Lattice:
     def counts(self) -> tuple[int, int]:
         """Subfields along y and x."""
         return len(self.rows), len(self.columns)
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """First row and column of each subfield, row by row."""
+        return [(int(row), int(column)) for row in self.rows for column in self.columns]
 
     @property
     def inner(self) -> np.ndarray:
@@ -123,6 +126,33 @@ def subfield_lattice(shape: tuple[int, int], size: int, apodised: float) -> Latt
         return np.rint(np.linspace(-overhang, length - size + overhang, count)).astype(np.int64)
 
     return Lattice(shape, size, starts(shape[0]), starts(shape[1]))
+
+
+def inner_lattice(shape: tuple[int, int], size: int, shifts: np.ndarray) -> Lattice:
+    """
+    Lay subfields over a frame so that they see no mirror image beyond its edge, as far as it has room.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the frame.
+    size : int
+        Side of a subfield, pixels.
+    shifts : numpy.ndarray
+        By how much they are moved in each exposure, (frames, 2), order y, x.
+
+    Returns
+    -------
+    Lattice
+        One subfield at least.
+    """
+    starts = []
+    for length, moved in zip(shape, np.abs(shifts).max(axis=0), strict=True):
+        first = min(int(moved), (length - size) // 2)
+        span = length - size - 2 * first
+        count = int(np.ceil(span / (_SPACING * size))) + 1
+        starts.append(np.rint(np.linspace(first, first + span, count)).astype(np.int64))
+    return Lattice(shape, size, *starts)
 
 
 def tukey(size: int, apodised: float) -> np.ndarray:
@@ -250,74 +280,3 @@ def cut(burst, scale, surface, frames, row, column, shifts, window, binning, out
                 for part_x in range(binning):
                     for x in range(size // binning):
                         binned[x] += line[x * binning + part_x]
-
-
-class Mosaic:
-    """
-    Puts subfields together into a frame.
-
-    Parameters
-    ----------
-    lattice : Lattice
-        Where the subfields lie.
-    window : numpy.ndarray
-        The window under which they were reconstructed, (size,) float64; it is divided out.
-    backend : Backend
-        Where the subfields are.
-    """
-
-    def __init__(self, lattice: Lattice, window: np.ndarray, backend: Backend) -> None:
-        self.lattice = lattice
-        weight = blend(lattice.size)
-        self._weight = weight
-        self._backend = backend
-        # The raised cosine lies below the window at the edges, so the quotient stays below 1.
-        factor = weight[:, None] * weight / (window[:, None] * window)
-        self._factor = backend.asarray(factor.astype(np.float32))
-        self._blend = backend.asarray(np.outer(weight, weight))
-        self._sum = backend.xp.zeros(lattice.shape, dtype=np.float64)
-
-    def add(self, i: int, j: int, subfield: Any, mean: float) -> None:
-        """
-        Add one subfield.
-
-        Parameters
-        ----------
-        i, j : int
-            Its place in the lattice.
-        subfield : array
-            (size, size) float32, windowed, without its mean.
-        mean : float
-            Its mean.
-        """
-        frame, tile = self._overlap(i, j)
-        target = self._sum[frame]
-        target += subfield[tile] * self._factor[tile]
-        target += mean * self._blend[tile]
-
-    def image(self) -> Any:
-        """
-        The frame.
-
-        Returns
-        -------
-        array
-            (rows, columns) float32.
-        """
-        sums = []
-        for length, starts in zip(self.lattice.shape, (self.lattice.rows, self.lattice.columns), strict=True):
-            total = np.zeros(length)
-            for start in starts:
-                inside = slice(max(start, 0), min(start + self.lattice.size, length))
-                total[inside] += self._weight[inside.start - start : inside.stop - start]
-            sums.append(total)
-        return (self._sum / self._backend.asarray(np.outer(*sums))).astype(np.float32)
-
-    def _overlap(self, i: int, j: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        frame, tile = [], []
-        starts = (int(self.lattice.rows[i]), int(self.lattice.columns[j]))
-        for start, length in zip(starts, self.lattice.shape, strict=True):
-            low, high = max(start, 0), min(start + self.lattice.size, length)
-            frame.append(slice(low, high))
-            tile.append(slice(low - start, high - start))
-        return (frame[0], frame[1]), (tile[0], tile[1])

@@ -62,7 +62,7 @@ class HostWorker:
         self._geometry = geometry
         self._backend = backend
 
-    def reduce(self, corners: Sequence[tuple[int, int]]) -> Iterator[SubfieldResult]:
+    def reduce(self, corners: Sequence[tuple[int, int]], phases: bool = True) -> Iterator[SubfieldResult]:
         """
         All statistics of subfields.
 
@@ -70,13 +70,15 @@ class HostWorker:
         ----------
         corners : sequence of tuple of int
             First row and column of each, which may lie outside the frame.
+        phases : bool, optional
+            Solve for the phases; if not, those of the mean stand for them.
 
         Yields
         ------
         SubfieldResult
             In order.
         """
-        yield from on_threads(lambda corner: self._worker.reduce(*corner), corners, self._backend)
+        yield from on_threads(lambda corner: self._worker.reduce(*corner, phases), corners, self._backend)
 
     def images(
         self, amplitude: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stillsun.speckle.masking.geometry import Lattice
 from stillsun.speckle.masking.subfield import SubfieldResult
 
 
-def motion_gradient(results: list[SubfieldResult], lattice: Lattice) -> float:
+def motion_gradient(results: Sequence[SubfieldResult], lattice: Lattice) -> float:
     """
     Mean square gradient of the image motion, from the tracking of neighbouring subfields.
 
     Parameters
     ----------
-    results : list of SubfieldResult
+    results : sequence of SubfieldResult
         The subfields, row by row.
     lattice : Lattice
         Where they lie.

@@ -11,16 +11,19 @@ from scipy.interpolate import PchipInterpolator
 
 from stillsun.speckle.masking.geometry import tukey
 from stillsun.speckle.masking.indices import Frequencies, frequencies
+from stillsun.speckle.masking.powers import BurstPowers
 from stillsun.speckle.masking.transfer import GRANULATION_SLOPE, seeing_table, telescope_transfer
 
 # Range of the fit: in q, in frequency pixels, and down to this spectral ratio.
-_FIRST_Q = 0.03
+_FIRST_Q = 0.05
 _FIRST_PIXEL = 1.5
 _LEAST_RATIO = 0.05
 _LEAST_RINGS = 3
 _ROUNDS = 3
 # A spectral ratio is not known better than this: the models' own error.
 _LEAST_SCATTER = 0.003
+# What the noise adds to the scatter, where it is as strong as the signal.
+_NOISE_SCATTER = 1.0
 # Range in which the object's power is fitted: in q, and as a share of the highest power.
 _SCENE_Q = 0.6
 _SCENE_POWER = 1e-6
@@ -147,22 +150,16 @@ class SeeingModel:
         """
         return np.interp(self.frequencies.q, self.ring_q, ring_values)
 
-    def fit(
-        self, power: np.ndarray, coherent: np.ndarray, trusted: np.ndarray, gradient: float = 0.0
-    ) -> SeeingFit:
+    def fit(self, powers: BurstPowers, count: int | None = None) -> SeeingFit:
         """
         Fit D/r0 to the spectral ratio of all subfields together, and of each.
 
         Parameters
         ----------
-        power : numpy.ndarray
-            Power of the subfields less noise, (subfields, m): ``<|I|^2> - Pn``.
-        coherent : numpy.ndarray
-            Power of their mean spectrum without the bias of a finite burst, (subfields, m).
-        trusted : numpy.ndarray
-            Subfields that decide on the frame's value, (subfields,) bool.
-        gradient : float, optional
-            Mean square gradient of the image motion, see `stillsun.speckle.masking.motion.motion_gradient`.
+        powers : BurstPowers
+            Of the subfields.
+        count : int, optional
+            Tell the values of so many subfields, the first ones; of all by default.
 
         Returns
         -------
@@ -174,20 +171,24 @@ class SeeingModel:
         von der Luehe (1984): ``|<I>|^2 / <|I|^2>`` = e is free of the object. Numerator and denominator are
         summed over rings and subfields before they are divided. Its root is fitted with the weights
         e / (1 - e): the mean of a burst of independent frames scatters the less the more of it is coherent,
-        and where little is left its error depends on few frames.
+        and where little is left its error depends on few frames. Where noise prevails the error of its level
+        decides, and the weight falls as the square of signal over noise.
         """
-        below = self.ring_mean(power)
-        above = self.ring_mean(coherent)
+        below, above, grain = (self.ring_mean(p) for p in (powers.power, powers.coherent, powers.noise))
+        trusted = powers.trusted
         # Equal say for all: the power of one with a spot or the limb in it would outweigh the rest.
         share = np.maximum(below[:, self.ring_q > _FIRST_Q].sum(axis=1), 0.0)
         share = np.where(share > 0, 1.0 / np.where(share > 0, share, 1.0), 0.0)
         fine = np.arange(self.strengths[0], self.strengths[-1] + _STEP / 2, _STEP)
         strength = _FIRST_STRENGTH
         ratios = np.stack([_ratio(a, b) for a, b in zip(above, below, strict=True)])
-        motion = self._motion(gradient)
-        weight = self._first_range(_ratio(share[trusted] @ above[trusted], share[trusted] @ below[trusted]))
+        motion = self._motion(powers.gradient)
+        total = share[trusted] @ below[trusted]
+        scatter = _scatter(share[trusted] @ grain[trusted], total)
+        weight = self._first_range(_ratio(share[trusted] @ above[trusted], total)) / (1 + scatter)
         for _ in range(_ROUNDS):
             total = share[trusted] @ below[trusted]
+            scatter = _scatter(share[trusted] @ grain[trusted], total)
             ratio = _ratio(share[trusted] @ above[trusted], total)
             scene = self._scene(total, strength)
             roots = np.sqrt(self._model_ratios(scene, self._slope(total, strength)) * motion)
@@ -195,13 +196,13 @@ class SeeingModel:
             best = int(_nearest(ratio[None], models, weight)[0])
             strength = float(fine[best])
             local = np.where(share > 0, fine[_nearest(ratios, models, weight)], np.nan)
-            weight = self._weight(models[best] ** 2)
+            weight = self._weight(models[best] ** 2, scatter)
             trusted = _alike(local, trusted)
         smooth = self._smear(scene)
         return SeeingFit(
             strength,
-            local,
-            ratios,
+            local[:count],
+            ratios[:count],
             best in (0, len(fine) - 1),
             self._pick(self._smear(scene * self._speckle_at(strength)) / smooth),
             self._pick(self._smear(scene * self._telescope) / smooth),
@@ -217,10 +218,11 @@ class SeeingModel:
         end = int(low[0]) if len(low) else self.rings
         return self._at_least(start & (np.arange(self.rings) < end)).astype(np.float64)
 
-    def _weight(self, model: np.ndarray) -> np.ndarray:
+    def _weight(self, model: np.ndarray, scatter: np.ndarray) -> np.ndarray:
         """Weights in the fit, (rings,), where the ratio is about that of a model."""
         inside = self._at_least(self._start() & (model >= _LEAST_RATIO))
-        return np.where(inside, np.maximum(model, _LEAST_RATIO) / np.maximum(1 - model, _LEAST_SCATTER), 0.0)
+        model = np.maximum(model, _LEAST_RATIO)
+        return np.where(inside, 1.0 / (np.maximum(1 - model, _LEAST_SCATTER) / model + scatter), 0.0)
 
     def _at_least(self, inside: np.ndarray) -> np.ndarray:
         if np.count_nonzero(inside) < _LEAST_RINGS:
@@ -301,6 +303,10 @@ def seeing_model(
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.clip(above / np.maximum(below, 1e-12 * max(float(below.max()), 1e-30)), 0.0, 1.0)
+
+
+def _scatter(noise: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    return _NOISE_SCATTER * (noise / np.maximum(signal, 1e-12 * max(float(signal.max()), 1e-30))) ** 2
 
 
 def _nearest(ratios: np.ndarray, models: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -15,13 +15,13 @@ from stillsun.speckle.engine import Progress, Reconstruction
 from stillsun.speckle.masking.adaptive import AdaptiveFit, adaptive_model
 from stillsun.speckle.masking.adaptive_field import Field
 from stillsun.speckle.masking.amplitude import object_amplitude
-from stillsun.speckle.masking.assembly import SubfieldKeeper
+from stillsun.speckle.masking.assembly import Mosaic, SubfieldKeeper
 from stillsun.speckle.masking.device import DeviceWorker
-from stillsun.speckle.masking.geometry import Lattice, Mosaic, subfield_lattice, subfield_size
+from stillsun.speckle.masking.geometry import Lattice, inner_lattice, subfield_lattice, subfield_size
 from stillsun.speckle.masking.host import HostWorker
 from stillsun.speckle.masking.methods import METHODS
-from stillsun.speckle.masking.motion import motion_gradient
 from stillsun.speckle.masking.noise import FlatFrames, subfield_noise
+from stillsun.speckle.masking.powers import LEAST_INNER, BurstPowers, burst_powers
 from stillsun.speckle.masking.prepare import PreparedBurst, prepare
 from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
 from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
@@ -37,8 +37,6 @@ _WEAKEST = 0.2
 _LEAST_FREQUENCIES = 24
 # Width (sigma) of the smoothing that separates the background, of a subfield's side.
 _SMOOTH = 0.25
-# With fewer subfields wholly inside the frame the Fried parameter is taken from all.
-_LEAST_INNER = 4
 
 
 def reconstruct(
@@ -205,23 +203,27 @@ def reconstruct(
         sweeps=max_iterations,
     )
     places = list(product(range(lattice.counts[0]), range(lattice.counts[1])))
-
-    corners = [(int(lattice.rows[i]), int(lattice.columns[j])) for i, j in places]
     results = []
-    for result in worker.reduce(corners):
+    for result in worker.reduce(lattice.corners):
         results.append(result)
         if progress is not None:
             progress(len(results), len(places))
     noise_power = subfield_noise(results, geometry, flats, prepared.level)
+    powers = burst_powers(results, noise_power, lattice, len(prepared.frames))
     adaptive = None
     if ao_used:
         lock = _lock((ao_lock_y, ao_lock_x), shape)
         field = Field(lattice, (scale_y, scale_x), lock, ao_modes, diameter * 1e-3, geometry.apodised)
-        adaptive = _fit_field(results, noise_power, geometry, field, len(prepared.frames))
+        adaptive = _fit_field(powers, geometry, field)
         fit = adaptive.seeing
         log.info("speckle: %s", adaptive.turbulence)
     else:
-        fit = _fit(results, noise_power, geometry, lattice, len(prepared.frames))
+        if np.count_nonzero(lattice.inner) < LEAST_INNER:
+            place = inner_lattice(shape, size, shifts)
+            more = list(worker.reduce(place.corners, phases=False))
+            noise_there = subfield_noise(more, geometry, flats, prepared.level)
+            powers = powers.judged_by(burst_powers(more, noise_there, place, len(prepared.frames)))
+        fit = _fit(powers, geometry, len(results))
     if fit.at_edge:
         notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
     transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
@@ -299,34 +301,13 @@ def _model(geometry: Geometry) -> Any:
     return seeing_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
 
 
-def _fit(
-    results: list[SubfieldResult], noise: np.ndarray, geometry: Geometry, lattice: Lattice, frames: int
-) -> SeeingFit:
-    power, coherent = _powers(results, frames)
-    gradient = motion_gradient(results, lattice)
-    return _model(geometry).fit(power - noise, coherent, _trusted(lattice), gradient)
+def _fit(powers: BurstPowers, geometry: Geometry, count: int) -> SeeingFit:
+    return _model(geometry).fit(powers, count)
 
 
-def _fit_field(
-    results: list[SubfieldResult], noise: np.ndarray, geometry: Geometry, field: Field, frames: int
-) -> AdaptiveFit:
-    power, coherent = _powers(results, frames)
+def _fit_field(powers: BurstPowers, geometry: Geometry, field: Field) -> AdaptiveFit:
     model = adaptive_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
-    return model.fit_field(power - noise, noise, coherent, _trusted(field.lattice), field)
-
-
-def _powers(results: list[SubfieldResult], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Power of the subfields, and of their mean, (subfields, m)."""
-    power = np.stack([r.power for r in results]).astype(np.float64)
-    mean = np.stack([np.abs(r.mean) ** 2 for r in results]).astype(np.float64)
-    # A finite burst's |<I>|^2 holds 1/N of the power, noise included.
-    return power, (frames * mean - power) / (frames - 1)
-
-
-def _trusted(lattice: Lattice) -> np.ndarray:
-    # The mirror image beyond the frame's edge does not follow the seeing and would look like more of it.
-    inner = lattice.inner.ravel()
-    return inner if np.count_nonzero(inner) >= _LEAST_INNER else np.ones_like(inner)
+    return model.fit_field(powers.power, powers.noise, powers.coherent, powers.trusted, field)
 
 
 def _lock(place: tuple[float, float], shape: tuple[int, ...]) -> tuple[float, float]:

@@ -256,7 +256,7 @@ class Worker:
         self._tracking = tracking_plan(geometry)
         self._frequencies = geometry.frequencies
 
-    def reduce(self, row: int, column: int) -> SubfieldResult:
+    def reduce(self, row: int, column: int, phases: bool = True) -> SubfieldResult:
         """
         All statistics of the subfield that starts there.
 
@@ -264,6 +264,8 @@ class Worker:
         ----------
         row, column : int
             Its first row and column, which may lie outside the frame.
+        phases : bool, optional
+            Solve for the phases; if not, those of the mean stand for them.
 
         Returns
         -------
@@ -302,13 +304,15 @@ class Worker:
         residual = np.empty((count, 2))
         coherent_mean(real, imag, frequency.y, frequency.x, size, self._tracking.used, PASSES, residual, mean)
         noise = noise_sum / (count * self._noise_total) if self._noise_total else float("nan")
-        phases, change = self._method(real, imag, _unit(mean), residual, noise)
-        phases = register(phases, mean, frequency.y, frequency.x, size)
+        found, change = _unit(mean), 0.0
+        if phases:
+            found, change = self._method(real, imag, found, residual, noise)
+            found = register(found, mean, frequency.y, frequency.x, size)
         return SubfieldResult(
             power,
             mean,
             noise,
-            phases,
+            found,
             change,
             shifts,
             offset,
