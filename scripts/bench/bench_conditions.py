@@ -7,8 +7,8 @@ The open reconstruction under many conditions, against the truth and against the
 Turbulence near the ground, from none to poor seeing, small fields, few and dim exposures, a spot, the limb,
 air that moves during an exposure, pixels that integrate, a residual flat, dust that has moved since the flat.
 Printed are contrast and power over the truth's, where the ring correlation falls to a half, the rms distance
-to the truth over its contrast, of the reconstruction and of the tile-aligned mean, and the Fried parameter over
-the true one.
+to the truth over its contrast, of the reconstruction and of the tile-aligned mean, and the Fried parameter
+over the true one.
 """
 
 from __future__ import annotations

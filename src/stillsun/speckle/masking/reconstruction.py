@@ -219,10 +219,10 @@ def reconstruct(
         log.info("speckle: %s", adaptive.turbulence)
     else:
         if np.count_nonzero(lattice.inner) < LEAST_INNER:
-            place = inner_lattice(shape, size, shifts)
-            more = list(worker.reduce(place.corners, phases=False))
+            inside = inner_lattice(shape, size, shifts)
+            more = list(worker.reduce(inside.corners, phases=False))
             noise_there = subfield_noise(more, geometry, flats, prepared.level)
-            powers = powers.judged_by(burst_powers(more, noise_there, place, len(prepared.frames)))
+            powers = powers.judged_by(burst_powers(more, noise_there, inside, len(prepared.frames)))
         fit = _fit(powers, geometry, len(results))
     if fit.at_edge:
         notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
