@@ -63,3 +63,62 @@ def test_another_file_is_refused(tmp_path):
     for name in ("a.nc", "b.nc"):
         with pytest.raises(InputError, match="GOES"):
             read_goes(tmp_path / name)
+
+
+def _goes(path, unit="W/m2", time="seconds since 2000-01-01 12:00:00", **more):
+    with h5py.File(path, "w") as file:
+        file["time"] = np.array([0.5, 60.0, 120.0, 180.0])
+        file["time"].attrs["units"] = time
+        for name in ("xrsa", "xrsb"):
+            file[f"{name}_flux"] = np.array([1e-8, 5e-4, 1e-8, 1e-8], np.float32)
+            file[f"{name}_flux"].attrs["units"] = unit
+        for name, value in more.items():
+            file[name] = value
+    return path
+
+
+def test_flagged_values_are_unknown(tmp_path):
+    """A flux of 5e-4 while the sensor is calibrated is no flare."""
+    flux = read_goes(_goes(tmp_path / "a.nc", xrsb_flags=np.array([0, 1, 0, 65535], np.uint16)))
+    np.testing.assert_array_equal(np.isnan(flux.long), [False, True, False, True])
+    assert np.isfinite(flux.short).all()
+
+
+def test_flags_that_do_not_tell_of_bad_data_are_no_reason(tmp_path):
+    path = _goes(tmp_path / "a.nc", xrsb_flag=np.array([16, 1, 4, 2], np.uint8))
+    with h5py.File(path, "r+") as file:
+        file["xrsb_flag"].attrs["flag_meanings"] = "good_data eclipse bad_data e_contam_significant"
+        file["xrsb_flag"].attrs["flag_masks"] = np.array([3, 1, 2, 4], np.uint8)
+    np.testing.assert_array_equal(np.isnan(read_goes(path).long), [False, True, False, True])
+
+
+def test_the_flags_of_a_real_file():
+    file = FILES / "sci_gxrs-l2-irrad_g15_d20131028_truncated.nc"
+    assert np.nanmax(read_goes(file).long) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["unit", "time", "group", "virtual", "link", "length", "bytes"])
+def test_strange_files_are_refused_by_name(tmp_path, kind):
+    path = tmp_path / "a.nc"
+    odd = {"unit": {"unit": "mW/m2"}, "time": {"time": "minutes since 2000-01-01 12:00:00"}}
+    _goes(path, **odd.get(kind, {}))
+    with h5py.File(path, "r+") as file:
+        if kind in ("group", "virtual", "link", "length"):
+            del file["xrsb_flux"]
+        if kind == "group":
+            file.create_group("xrsb_flux")
+        if kind == "virtual":
+            layout = h5py.VirtualLayout((4,), np.float32)
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (4,))
+            file.create_virtual_dataset("xrsb_flux", layout)
+        if kind == "link":
+            file["xrsb_flux"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+        if kind == "length":
+            file["xrsb_flux"] = np.ones(3)
+    if kind == "bytes":
+        content = bytearray(path.read_bytes())
+        content[96:2000:7] = b"\xff" * len(content[96:2000:7])
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="GOES") as error:
+        read_goes(path)
+    assert error.value.file == str(path)

@@ -135,3 +135,33 @@ def test_real_frames_have_the_contrast_of_the_sun(real_frame_path):
     gband, cak = (read_image(real_frame_path(band)) for band in ("gband", "cak"))
     assert gband.std() / gband.mean() == pytest.approx(0.124, abs=0.002)
     assert cak.std() / cak.mean() == pytest.approx(0.159, abs=0.002)
+
+
+@pytest.mark.parametrize("kind", ["no end", "zeros", "huge", "negative", "infinite"])
+def test_strange_files_take_neither_time_nor_memory(tmp_path, kind):
+    path = write(tmp_path / "a.fits")
+    content = path.read_bytes()
+    if kind == "no end":
+        content = content.replace(b"END" + b" " * 77, b"ENL" + b" " * 77) + bytes(20_000_000)
+    elif kind == "zeros":
+        content += bytes(30_000_000)
+    else:
+        at = content.index(b"NAXIS2  =")
+        value = {"huge": 10**12, "negative": -4, "infinite": "1E400"}[kind]
+        content = content[:at] + f"NAXIS2  = {value:>20}".ljust(80).encode() + content[at + 80 :]
+    path.write_bytes(content)
+    if kind == "zeros":
+        assert read_image(path).shape == read_facts(path).shape
+        return
+    for reader in (read_facts, read_image):
+        with pytest.raises(InputError) as caught:
+            reader(path)
+        assert caught.value.file == str(path)
+
+
+def test_a_compressed_image_is_read(tmp_path):
+    image = np.linspace(900, 1100, 64 * 64, dtype=np.float32).reshape(64, 64)
+    packed = fits.CompImageHDU(image, compression_type="GZIP_2", quantize_level=0.0)
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(tmp_path / "a.fits.fz")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.fits.fz"), image)
+    assert read_facts(tmp_path / "a.fits.fz").shape == (64, 64)

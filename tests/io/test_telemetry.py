@@ -124,3 +124,19 @@ def test_a_log_without_a_record_tells_nothing_and_says_so(tmp_path, content):
     assert log.times.size == 0
     assert "no record; expected DST_TIME" in log.findings[-1]
     assert np.isnan(_at(log, [0.0, 5.0]).latitude).all()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "VTT " + "SLAT " * 20_000,
+        "TIME " * 20_000 + "\t" * 50_000,
+        "DST_" + "A" * 100_000,
+        " " * 100_000 + "x",
+    ],
+)
+def test_long_lines_take_no_time(tmp_path, line):
+    """Patterns that tried every split of a line took minutes for one of 100 kB."""
+    path = _write(tmp_path / "log.txt", [_dcss_record(k) for k in range(3)])
+    path.write_text("\n".join([line] * 30) + "\n" + path.read_text())
+    assert read_telescope_log(path).times.size == 3

@@ -185,3 +185,13 @@ def test_files_that_are_no_full_disk_are_refused(path, tmp_path):
     fits.PrimaryHDU(data[:500, :500], header).writeto(tmp_path / "part.fits")
     with pytest.raises(InputError, match="whole disk"):
         read_fulldisk(tmp_path / "part.fits")
+
+
+@pytest.mark.parametrize("level", [np.nan, 0.0, 500.0])
+def test_an_image_without_light_is_refused_by_name(path, tmp_path, level):
+    from astropy.io import fits
+
+    data, header = fits.getdata(path), fits.getheader(path)
+    fits.PrimaryHDU(np.full_like(data, level), header).writeto(tmp_path / "blank.fits")
+    with pytest.raises(InputError, match=r"blank\.fits: .*no light on the disk"):
+        read_fulldisk(tmp_path / "blank.fits")

@@ -28,6 +28,8 @@ from stillsun.io.foreign import LARGEST_FRAME
 _SECONDS = 60.0
 _MEMORY = 3 * 2**30
 _LENGTH = 8
+# Bytes of the name of a data type.
+_NAME = 16
 
 _idle: queue.LifoQueue[subprocess.Popen[bytes]] = queue.LifoQueue()
 if hasattr(os, "register_at_fork"):
@@ -42,7 +44,9 @@ def _end() -> None:
         worker.communicate()
 
 
-def decode_elsewhere(unit: bytes, shape: tuple[int, int]) -> np.ndarray | None:
+def decode_elsewhere(
+    unit: bytes, shape: tuple[int, int], dtype: str = "uint16", *, scale: bool = True
+) -> np.ndarray | None:
     """
     Decode one image.
 
@@ -52,11 +56,15 @@ def decode_elsewhere(unit: bytes, shape: tuple[int, int]) -> np.ndarray | None:
         Header and data of the unit that holds it.
     shape : tuple of int
         (rows, columns) that it must have.
+    dtype : str, optional
+        Name of the data type that its pixels must have.
+    scale : bool, optional
+        Apply BZERO and BSCALE.
 
     Returns
     -------
     numpy.ndarray or None
-        (rows, columns) uint16; None where it cannot be decoded.
+        (rows, columns) in the machine's byte order; None where it cannot be decoded.
     """
     try:
         worker = _idle.get_nowait()
@@ -66,7 +74,7 @@ def decode_elsewhere(unit: bytes, shape: tuple[int, int]) -> np.ndarray | None:
     assert worker.stdout is not None
     answer = None
     with contextlib.suppress(OSError):
-        worker.stdin.write(len(unit).to_bytes(_LENGTH, "little") + unit)
+        worker.stdin.write(len(unit).to_bytes(_LENGTH, "little") + bytes([scale]) + unit)
         worker.stdin.flush()
         answer = _receive(worker.stdout)
     if answer is None:
@@ -74,9 +82,10 @@ def decode_elsewhere(unit: bytes, shape: tuple[int, int]) -> np.ndarray | None:
         worker.communicate()
         return None
     _idle.put(worker)
-    if len(answer) != 2 * shape[0] * shape[1]:
+    name, pixels = answer[:_NAME].decode().strip(), answer[_NAME:]
+    if name != dtype or len(pixels) != np.dtype(dtype).itemsize * shape[0] * shape[1]:
         return None
-    return np.frombuffer(answer, dtype=np.uint16).reshape(shape)
+    return np.frombuffer(pixels, dtype=dtype).reshape(shape)
 
 
 def _command() -> list[str]:
@@ -117,7 +126,7 @@ def _receive(pipe: IO[bytes]) -> bytes | None:
             if not missing and not counted:
                 missing, counted = int.from_bytes(b"".join(parts), "little"), True
                 parts = []
-                if missing > 2 * LARGEST_FRAME:
+                if missing > 8 * LARGEST_FRAME + _NAME:
                     return None
     return b"".join(parts)
 
@@ -137,14 +146,16 @@ def _serve() -> None:
         most = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, most))
     while head := source.read(_LENGTH):
+        raw = source.read(1) == b"\0"
         unit = source.read(int.from_bytes(head, "little"))
         answer = b""
         # Anything may be raised; the answer then is no image.
         with contextlib.suppress(Exception):
-            with fits.open(io.BytesIO(empty + unit + bytes(-len(unit) % BLOCK))) as units:
-                pixels = units[1].data
-            if pixels is not None and pixels.dtype == np.uint16:
-                answer = pixels.tobytes()
+            content = io.BytesIO(empty + unit + bytes(-len(unit) % BLOCK))
+            with fits.open(content, do_not_scale_image_data=raw) as units:
+                pixels = np.asarray(units[1].data)
+            native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+            answer = native.dtype.name.ljust(_NAME).encode() + native.tobytes()
         sink.write(len(answer).to_bytes(_LENGTH, "little") + answer)
         sink.flush()
 

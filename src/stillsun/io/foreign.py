@@ -56,7 +56,7 @@ def reading(path: Path, what: str = "cannot be read", *, remedy: str = REMEDY) -
         raise InputError(what, file=path, found=f"{type(error).__name__}: {text}", remedy=remedy) from error
 
 
-def open_regular(path: Path) -> FileIO:
+def open_regular(path: Path, *, remedy: str = REMEDY) -> FileIO:
     """
     Open a file for reading, unbuffered, unless it is a pipe or a device, which could block for ever.
 
@@ -64,6 +64,8 @@ def open_regular(path: Path) -> FileIO:
     ----------
     path : Path
         File.
+    remedy : str, optional
+        What to do if it cannot be opened.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def open_regular(path: Path) -> FileIO:
     InputError
         If it is not a regular file or cannot be opened.
     """
-    with reading(path):
+    with reading(path, remedy=remedy):
         # A pipe that nobody writes to blocks when it is opened.
         file = FileIO(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -107,7 +109,7 @@ def read_text(path: Path, largest: int, *, remedy: str = REMEDY) -> str:
     InputError
         If it cannot be read or is too large.
     """
-    with open_regular(path) as file, reading(path, remedy=remedy):
+    with open_regular(path, remedy=remedy) as file, reading(path, remedy=remedy):
         size = os.fstat(file.fileno()).st_size
         if size > largest:
             raise InputError(

@@ -7,17 +7,22 @@ frame (before 2023), those of SSOSoft (its manual, 2025-10-14, section 6 and fig
 
 from __future__ import annotations
 
+import io
+import math
+import os
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError
 
 from stillsun.errors import InputError
+from stillsun.io._fitscards import BLOCK, only_zeros, padded, read_header
+from stillsun.io._slowdecoder import decode_elsewhere
+from stillsun.io.foreign import chip_size, open_regular, reading
+from stillsun.io.times import read_time
 
 # Begin and end of a burst, and its mean time, in the order in which they are looked for.
 _BEGIN = ("DATE-BEG", "STARTOBS", "DATE-OBS")
@@ -26,6 +31,7 @@ _MEAN = "DATE-AVG"
 # What is left over of the raw file's unsigned integers in a file of floating-point numbers.
 _LEFT_OVER = (32768.0, 1.0)
 _REMEDY = "Exclude it by the pattern, or fetch it again"
+_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _STEP = re.compile(r"PRSTEP(\d+)")
 _NUMBER = re.compile(r"[-+]?\d*\.?\d+")
 
@@ -184,32 +190,66 @@ def read_image(path: Path) -> np.ndarray:
 
 def _read(path: Path, *, pixels: bool) -> tuple[fits.Header, tuple[int, int], np.ndarray | None]:
     """Header, shape, and pixels as stored if they are wanted, of the first image of two axes."""
-    try:
-        # A file that is too short warns first; the pixels that are missing are an error anyway.
-        with (
-            warnings.catch_warnings(action="ignore", category=UserWarning),
-            fits.open(path, do_not_scale_image_data=True, memmap=False) as hdus,
-        ):
-            found = []
-            for hdu in hdus:
-                if hdu.is_image and len(hdu.shape) == 2:
-                    rows, columns = hdu.shape
-                    return hdu.header, (int(rows), int(columns)), np.asarray(hdu.data) if pixels else None
-                if hdu.is_image:
-                    found.append(hdu.shape)
-    except (OSError, TypeError, ValueError, VerifyError) as error:
-        raise InputError(f"cannot be read ({error})", file=path, remedy=_REMEDY) from error
+    found: list[tuple[int, ...]] = []
+    with open_regular(path) as file, reading(path, remedy=_REMEDY):
+        descriptor = file.fileno()
+        size = os.fstat(descriptor).st_size
+        at = 0
+        while at < size and not (at and only_zeros(descriptor, at, size)):
+            text = read_header(descriptor, at, path, "an image" if at else "the primary header")
+            header = fits.Header.fromstring(text)
+            begin, length = at + len(text), _data_bytes(header)
+            if begin + length > size:
+                raise InputError(
+                    "truncated", file=path, expected=f"{begin + length} bytes", found=f"{size} bytes",
+                    remedy=_REMEDY,
+                )  # fmt: skip
+            packed = header.get("XTENSION", "").strip() == "BINTABLE" and header.get("ZIMAGE") is True
+            kind = "ZNAXIS" if packed else "NAXIS"
+            shape = tuple(header[f"{kind}{k}"] for k in range(header[kind], 0, -1))
+            if packed or at == 0 or header["XTENSION"].strip() == "IMAGE":
+                found += [shape] if shape else []
+                if len(shape) == 2 and chip_size(*shape):
+                    unit = os.pread(descriptor, length, begin) if pixels or packed else b""
+                    if packed:
+                        return _unpacked(text + unit, shape, pixels=pixels)
+                    stored = np.frombuffer(unit, dtype=_TYPES[header["BITPIX"]]) if pixels else None
+                    return header, shape, None if stored is None else stored.reshape(shape)
+            at = begin + padded(length)
     raise InputError(
         "no image of two axes", file=path, expected="one frame a file", found=f"{found}", remedy=_REMEDY
     )
 
 
+def _data_bytes(header: fits.Header) -> int:
+    """Bytes of a unit's data (FITS standard 4.0, equation 2)."""
+    axes = [header[f"NAXIS{k}"] for k in range(1, header["NAXIS"] + 1)]
+    numbers = [header["BITPIX"], header.get("PCOUNT", 0), header.get("GCOUNT", 1), *axes]
+    if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) or min(numbers[1:]) < 0:
+        raise ValueError(f"no such size: {numbers}")
+    return abs(numbers[0]) // 8 * numbers[2] * (numbers[1] + math.prod(axes)) if axes else 0
+
+
+def _unpacked(
+    unit: bytes, shape: tuple[int, int], *, pixels: bool
+) -> tuple[fits.Header, tuple[int, int], np.ndarray | None]:
+    """An image that fpack compressed, by astropy; its pixels in a process of its own."""
+    empty = fits.PrimaryHDU().header.tostring().encode()
+    with fits.open(
+        io.BytesIO(empty + unit + bytes(-len(unit) % BLOCK)), do_not_scale_image_data=True
+    ) as units:
+        header = units[1].header
+    if not pixels:
+        return header, shape, None
+    stored = decode_elsewhere(unit, shape, np.dtype(_TYPES[header["BITPIX"]]).name, scale=False)
+    if stored is None:
+        raise ValueError("a compressed image is damaged")
+    return header, shape, stored
+
+
 def _time(value: Any) -> float:
     """Unix seconds; NaN for what is no time."""
-    try:
-        moment = np.datetime64(str(value).strip().removesuffix("Z"), "us")
-    except ValueError:
-        return np.nan
+    moment = read_time(value)
     return np.nan if np.isnat(moment) else float(moment.astype(np.int64)) / 1e6
 
 

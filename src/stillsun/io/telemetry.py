@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stillsun.errors import InputError
+from stillsun.io.foreign import read_text
+from stillsun.io.times import read_time
 
 FIELDS = {
     "SLAT": "latitude",
@@ -29,8 +30,10 @@ FIELDS = {
 """Names in the log (after ``DST_`` or ``VTT``) and here; the solar diameter becomes a radius."""
 
 _CARD = re.compile(r"\s*(?:HIERARCH\s+)?DST_(\w+)\s*=\s*(?:'([^']*)'|([^/]*))")
-_VTT = re.compile(r"\s*VTT\s+(\w+)\b.*?(\S+)\s*$")
-_CLOCK = re.compile(r"[^_]*\b(TIME|DATE)\b[^_]*?(\S+)\s*$")
+_WORD = re.compile(r"\w+")
+_CLOCK = re.compile(r"\b(TIME|DATE)\b")
+# A log of a day has some ten MB.
+_LARGEST = 2**30
 # No solar radius is larger, and no solar diameter smaller, arcsec.
 _RADIUS_LIMIT = 1200.0
 
@@ -151,15 +154,9 @@ def read_telescope_log(path: Path) -> TelescopeLog:
         If the file cannot be read.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(
-            "the telescope log cannot be read",
-            file=path,
-            found=error.strerror,
-            remedy="Correct observation.telescope_log, or set it to null to do without",
-        ) from error
+    text = read_text(
+        path, _LARGEST, remedy="Correct observation.telescope_log, or set it to null to do without"
+    )
     records, damaged = _records(text)
     findings = [f"{path.name}: {damaged} damaged lines or records left out"] if damaged else []
     if not records:
@@ -222,11 +219,12 @@ def _entry(line: str) -> tuple[str, str] | None:
         return (name, value) if name in FIELDS or name == "TIME" else None
     if "DST_" in line:
         return None
-    vtt = _VTT.match(line)
-    if vtt:
-        return (vtt[1].upper(), vtt[2]) if vtt[1].upper() in FIELDS else None
-    clock = _CLOCK.match(line)
-    return (clock[1], clock[2]) if clock else None
+    *before, last = line.split() or [""]
+    if before[:1] == ["VTT"]:
+        word = _WORD.match(before[1]) if len(before) > 1 else None
+        return (word[0].upper(), last) if word and word[0].upper() in FIELDS else None
+    clock = _CLOCK.findall(" ".join(before))
+    return (clock[-1], last) if clock and not any("_" in word for word in before) else None
 
 
 def _time(fields: Mapping[str, str]) -> np.datetime64 | None:
@@ -237,8 +235,5 @@ def _time(fields: Mapping[str, str]) -> np.datetime64 | None:
             return None
         year = f"20{date[3]}" if date[4] is None else date[3] + date[4]
         text = f"{year}-{int(date[1]):02d}-{int(date[2]):02d}T{text}"
-    try:
-        time = np.datetime64(text.removesuffix("Z").replace(" ", "T"), "us")
-    except ValueError:
-        return None
+    time = read_time(text)
     return None if np.isnat(time) else time

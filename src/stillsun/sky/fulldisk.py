@@ -11,11 +11,14 @@ import numpy as np
 import scipy.ndimage
 
 from stillsun.errors import InputError
+from stillsun.io.foreign import reading
 from stillsun.sky.observer import offline
 
 _ARCSEC = np.degrees(1.0) * 3600.0
 # Pixels around a part of the image that its interpolation reaches.
 _BORDER = 16
+# Share of the pixels in the middle of the disk that an image has; lost packets leave gaps.
+_LEAST_LIT = 0.5
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,17 @@ def read_fulldisk(path: Path) -> FullDisk:
             found=f"{min(data.shape) * scale:.0f} arcsec",
             remedy=remedy,
         )
+    middle, reach = [n // 2 for n in data.shape], max(1, int(radius / scale / 2))
+    disk_part = data[tuple(slice(m - reach, m + reach) for m in middle)]
+    lit = np.isfinite(disk_part) & (disk_part > 0)
+    if lit.mean() < _LEAST_LIT or not np.ptp(disk_part[lit]) > 0:
+        raise InputError(
+            "the full-disk image has no light on the disk",
+            file=path,
+            expected="intensities in the middle of the disk",
+            found=f"{lit.mean():.0%} of its pixels above zero",
+            remedy=remedy,
+        )
     return FullDisk(np.nan_to_num(data, nan=0.0), wcs, scale, radius, time, Path(path).name)
 
 
@@ -209,13 +223,14 @@ def fulldisk_time(path: Path) -> float:
     """
     from astropy.io import fits
 
-    try:
-        with offline(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from sunpy.time import parse_time
+    with (
+        reading(path, "no image of HMI", remedy="Move it out of align.cache"),
+        offline(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        from sunpy.time import parse_time
 
-            with fits.open(path) as hdus:
-                text = next(h.header["T_OBS"] for h in hdus if "T_OBS" in h.header)
-            return float(parse_time(text).unix)
-    except (OSError, StopIteration, ValueError) as error:
-        raise InputError(f"no image of HMI ({type(error).__name__}: {error})", file=path) from error
+        with fits.open(path) as hdus:
+            text = next(h.header["T_OBS"] for h in hdus if "T_OBS" in h.header)
+        return float(parse_time(text).unix)
