@@ -204,14 +204,17 @@ def stage_cost(frame: np.ndarray, count: int, threads: int | None) -> tuple[floa
             for number in range(count):
                 store.write("image", frames[number % 6], row=number)
             store.mark(slice(None))
-        with StoreReader(directory / "speckle.h5") as reader:
+        with create_store(directory / "bursts.h5", Layout(count, {"time_avg": fields["r0"]}), "b") as store:
+            store.write("time_avg", 2.0 * np.arange(count))
+            store.mark(slice(None))
+        with StoreReader(directory / "speckle.h5") as reader, StoreReader(directory / "bursts.h5") as times:
             ctx = StageContext(
                 channel="C",
                 settings=ChannelConfig(),
                 config=DestretchConfig(),
                 observation=ObservationConfig(),
                 backend=backend,
-                inputs={"speckle": reader},
+                inputs={"speckle": reader, "bursts": times},
                 reference={},
                 is_reference=True,
                 paths=ChannelPaths(directory),

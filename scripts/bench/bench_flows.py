@@ -25,13 +25,15 @@ from bench_destretch import read
 
 from stillsun.core.apodize import valid_box
 from stillsun.core.backend import Backend, get_backend
-from stillsun.core.destretch import DEFAULT_KERNELS, Destretcher, displacement_field
-from stillsun.core.flows import Follower
+from stillsun.core.destretch import DEFAULT_KERNELS, Destretcher, Match, displacement_field
+from stillsun.core.flows import CADENCE, Follower
 from stillsun.core.reference import RunningReference
 from stillsun.core.series import remove_seeing
 from stillsun.synth.flowseries import FlowSeries, cells, wandering
 
 SKIPPED = 12
+WINDOW = 10
+FOLLOWER = partial(Follower.at, CADENCE, WINDOW)
 PARTS = 4
 
 
@@ -46,8 +48,9 @@ def make(name: str, scene: np.ndarray) -> tuple[FlowSeries, int]:
 
 def solve(series: FlowSeries, count: int, follow: bool, backend: Backend) -> list[list[np.ndarray]]:
     """Shifts of all frames against a running reference."""
-    follower = Follower() if follow else None
-    stream = Destretcher(RunningReference(10, backend), follower=follower, backend=backend)
+    stream = Destretcher(
+        RunningReference(WINDOW, backend), follower=FOLLOWER if follow else None, backend=backend
+    )
     return [stream.push(series.frame(n)[0]).shifts for n in range(count)]
 
 
@@ -86,7 +89,10 @@ def main() -> None:
             shifts = solve(series, count, follow, backend)
 
             whole = partial(field, shifts, shape, backend)
-            kept = [f for f, _ in remove_seeing(whole, np.arange(count), [True] * count, backend=backend)]
+            matches = [Match.good] * count
+            times = CADENCE * np.arange(count)
+            given = whole, times, matches, 0, backend, FOLLOWER if follow else None
+            kept = [f for f, _ in remove_seeing(*given)]
             label = f"{name} flows kept" + ("" if follow else ", reference held")
             show(label, series, kept[SKIPPED:], SKIPPED)
             if name == "L":

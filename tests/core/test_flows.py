@@ -1,13 +1,23 @@
 """Solar flows stay, seeing goes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.ndimage as ndimage
 from tests.fakes.device import open_device
 
 from stillsun.core.backend import get_backend
-from stillsun.core.destretch import Destretcher, displacement_field
-from stillsun.core.flows import Follower, motion_lattice, sample_motion, seeing_field, slow_motion
+from stillsun.core.destretch import Destretcher, Match, displacement_field
+from stillsun.core.flows import (
+    Follower,
+    SlowMotion,
+    motion_lattice,
+    reference_window,
+    sample_motion,
+    seeing_field,
+    usual_cadence,
+)
 from stillsun.core.reference import RunningReference
 from stillsun.core.series import destretch_series, remove_seeing
 from stillsun.core.warp import add_control_points
@@ -63,8 +73,8 @@ def shown(displacement, pushes):
 def test_flow_survives_and_seeing_does_not(drifting):
     frames, flow, pushes = drifting
     kernels = (0, 64, 32, 16)
-    series = destretch_series(frames, kernels, window=8, preserve_flows=True, backend=CPU)
-    plain = destretch_series(frames, kernels, window=8, backend=CPU)
+    series = destretch_series(frames, kernels, window=8, backend=CPU)
+    plain = destretch_series(frames, kernels, window=8, preserve_flows=False, backend=CPU)
     inner = flow[:, 20:-20, 20:-20]
 
     def judge(displacement):
@@ -107,24 +117,62 @@ def test_sampled_motion_is_the_mean_over_blocks():
         np.testing.assert_allclose(motion.mean(axis=(1, 2)), 0, atol=1e-6)
 
 
-def test_slow_part_of_a_line_is_the_line():
+def kept(times, period, number):
+    """Share of a sway that counts as slow motion at a frame in the middle, and of white seeing, rms."""
+    slow = SlowMotion(times)
+    near = slow.near(number)
+    weights = slow.weights(number, near)
+    away = times[near] - times[number]
+    return weights @ np.cos(2 * np.pi * away / period), np.sqrt(weights @ weights)
+
+
+def test_a_steady_motion_is_slow_at_any_time():
     rng = np.random.default_rng(1)
-    times = np.sort(rng.uniform(0, 50, 40))
-    rate, start = rng.standard_normal((2, 2, 4, 5))
-    motions = [(start + rate * t).astype(np.float32) for t in times]
-    for time in (times[0], 20.0, times[-1]):
-        np.testing.assert_allclose(
-            slow_motion(motions, times, time, 30.0), start + rate * time, rtol=1e-4, atol=1e-4
-        )
-    # Of what bends it is the straight line with tricube weights.
-    bent = [(start + rate * np.sin(t / 7)).astype(np.float32) for t in times]
-    away = (times - 20.0) / 15.0
-    weights = np.where(np.abs(away) < 1, (1 - np.abs(away) ** 3) ** 3, 0)
-    line = np.polyfit(times - 20.0, np.reshape(bent, (len(times), -1)), 1, w=np.sqrt(weights))
-    found = slow_motion(bent, times, 20.0, 15.0)
-    np.testing.assert_allclose(found.ravel(), line[1], atol=1e-4)
-    few = slow_motion(motions[:2], [0.0, 10.0], 0.0, 1.0)
-    np.testing.assert_allclose(few, motions[0])
+    for times in (2.0 * np.arange(60), np.sort(rng.uniform(0, 120, 60)), 30.0 * np.arange(40)):
+        slow = SlowMotion(times)
+        for number in (0, 5, 20, len(times) - 1):
+            near = slow.near(number)
+            assert number in near
+            weights = slow.weights(number, near)
+            assert weights.sum() == pytest.approx(1, abs=1e-3)
+            # Less than a fiftieth of the way of a minute is lost, at the ends too.
+            assert weights @ (times[near] - times[number]) == pytest.approx(0, abs=1.2 * max(1, times[1] / 2))
+
+
+@pytest.mark.parametrize("cadence", [1.0, 2.0, 3.0])
+def test_sways_of_minutes_are_kept_and_seeing_is_not(cadence):
+    times = cadence * np.arange(round(600 / cadence))
+    for period in (120.0, 240.0, 360.0):
+        share, _ = kept(times, period, len(times) // 2)
+        assert share == pytest.approx(1, abs=0.04 * max(1, cadence) if period < 200 else 0.03)
+    assert kept(times, 30.0, len(times) // 2)[0] < 0.05
+    assert kept(times, 240.0, len(times) // 2)[1] < 0.16 * np.sqrt(cadence)
+
+
+def test_seeing_is_not_taken_for_motion_where_frames_are_few():
+    # Frames are far apart, or there are few of them.
+    for cadence in (10.0, 30.0):
+        assert kept(cadence * np.arange(60), 1800.0, 30) == pytest.approx((1, 0.36), abs=0.05)
+    for number in (0, 3, 5):
+        assert kept(2.0 * np.arange(6), 1e5, number)[1] < 0.55
+
+
+def test_uneven_times_and_gaps():
+    rng = np.random.default_rng(8)
+    times = np.sort(rng.uniform(0, 600, 300))
+    assert kept(times, 240.0, 150)[0] == pytest.approx(1, abs=0.04)
+    gap = np.concatenate([2.0 * np.arange(100), 1000 + 2.0 * np.arange(100)])
+    assert SlowMotion(gap).near(99).stop == 100
+    assert SlowMotion(gap).near(100).start == 100
+    assert usual_cadence(gap) == 2.0
+    assert usual_cadence([5.0]) == 2.0
+    # Two frames of one time do no harm.
+    assert np.isfinite(SlowMotion([0.0, 0.0, 2.0]).weights(1, [0, 1, 2])).all()
+
+
+def test_the_reference_spans_no_more_than_a_minute():
+    assert [reference_window(10, c) for c in (0.5, 2.0, 10.0, 30.0, 90.0)] == [10, 10, 6, 2, 2]
+    assert reference_window(1, 30.0) == 1
 
 
 def test_seeing_is_taken_out_at_the_place_where_the_motion_has_carried_it():
@@ -171,26 +219,64 @@ def test_gaps_and_dead_frames_do_not_count():
         return field
 
     good = [n != 4 for n in range(12)]
-    found = list(remove_seeing(field_of, np.arange(12.0), good, backend=CPU))
+    times = 10 * np.arange(12.0)
+    matches = np.where(good, Match.good, Match.unlike)
+    found = list(remove_seeing(field_of, times, matches, backend=CPU))
     assert len(found) == 12
     assert not found[4][0].any()
     # A steady flow is all slow: nothing is left to take out.
     for number in (0, 3, 11):
         assert np.abs(found[number][0]).max() < 0.05 * np.abs(field_of(11)).max()
-    again = list(remove_seeing(field_of, np.arange(12.0), good, first=7, backend=CPU))
+    again = list(remove_seeing(field_of, times, matches, first=7, backend=CPU))
     np.testing.assert_array_equal(again[0][0], found[7][0])
 
 
+def test_of_a_frame_that_was_not_matched_only_the_pointing_is_applied():
+    rng = np.random.default_rng(4)
+    fields = [0.5 * smooth(rng, 10).astype(np.float32) for _ in range(8)]
+    fields[5] += np.float32([2, -3])[:, None, None]
+    matches = [Match.first, *[Match.good] * 7]
+    matches[5] = Match.unlike
+    found = list(remove_seeing(fields.__getitem__, 2 * np.arange(8), matches, backend=CPU))
+    inner = found[5][0][:, 24:-24, 24:-24]
+    np.testing.assert_allclose(inner.mean(axis=(1, 2)), fields[5].mean(axis=(1, 2)), atol=0.05)
+    assert inner.std(axis=(1, 2)).max() < 0.1
+    # The others do not know of it.
+    fields[5] = 100 * fields[5]
+    again = list(remove_seeing(fields.__getitem__, 2 * np.arange(8), matches, backend=CPU))
+    np.testing.assert_array_equal(again[4][0], found[4][0])
+
+
+def test_nothing_is_carried_over_where_the_reference_begins_anew():
+    rng = np.random.default_rng(4)
+    fields = [0.5 * smooth(rng, 10).astype(np.float32) for _ in range(8)]
+    matches = [Match.first, *[Match.good] * 3] * 2
+    times = 2 * np.arange(8)
+
+    def follower():
+        return Follower(2, 2)
+
+    whole = [f for f, _ in remove_seeing(fields.__getitem__, times, matches, 0, CPU, follower)]
+    second = [f for f, _ in remove_seeing(fields[4:].__getitem__, times[4:], matches[4:], 0, CPU, follower)]
+    np.testing.assert_array_equal(whole[4:], second)
+    again = [f for f, _ in remove_seeing(fields.__getitem__, times, matches, 6, CPU, follower)]
+    np.testing.assert_array_equal(again, whole[6:])
+
+
 def test_follower_stays_behind_a_steady_flow_by_its_time():
-    follower = Follower(20)
+    follower = Follower(20, 1)
     rate = np.full((2, 3, 3), 0.05, np.float32)
     behind, seen = np.zeros_like(rate), []
-    for _ in range(400):
+    for number in range(400):
         behind = behind + rate  # the Sun moves on
+        # All the motion so far is that against the reference, and the way that the reference has gone.
+        whole = behind + (0 if follower.offset is None else follower.offset)
+        np.testing.assert_allclose(whole, (number + 1) * rate, rtol=1e-3)
         behind = behind - follower.update(behind)  # the reference follows
         seen.append(behind.max())
     assert seen[-1] == pytest.approx(0.05 * 20, rel=0.06)
     assert max(seen) < 1.5 * seen[-1]
+    assert follower.held == pytest.approx(np.sqrt(2) * 0.05 * 20, rel=0.2)
 
 
 def test_reference_follows_a_convergent_flow_in_a_long_sequence():
@@ -202,17 +288,75 @@ def test_reference_follows_a_convergent_flow_in_a_long_sequence():
     assert np.abs(series.flow).max() * count > 10
     frames = [series.frame(n)[0] for n in range(count)]
     found = {}
-    for follower in (Follower(), None):
+    for follower in (partial(Follower, 7, 8), None):
         stream = Destretcher(RunningReference(8, CPU), kernels, follower=follower, backend=CPU)
         shifts = [stream.push(frame).shifts for frame in frames]
 
         def whole(number, shifts=shifts):
             return displacement_field(shifts[number], kernels, (112, 112), CPU)
 
-        kept = [field for field, _ in remove_seeing(whole, np.arange(count), [True] * count, backend=CPU)]
+        matches = [Match.first, *[Match.good] * (count - 1)]
+        fields = remove_seeing(whole, 2 * np.arange(count), matches, 0, CPU, follower)
+        kept = [field for field, _ in fields]
         found[follower is not None] = series.judge(kept[first:], first, margin=20)
     assert found[True].survival == pytest.approx(1, abs=0.03)
     assert found[True].jitter < 0.08
     assert found[True].swim < 0.18
     # Held where the first frame was, it would soon be lost.
     assert found[False].jitter > 3 * found[True].jitter
+
+
+def spoilt(frame, kind, number):
+    """A frame without what it should show."""
+    rng = np.random.default_rng((9, number))
+    noise = rng.standard_normal(frame.shape).astype(np.float32)
+    if kind == "noise":
+        return 1000 + 100 * noise
+    if kind == "cloud":
+        return 300 + 0.01 * frame + 3 * noise
+    return ndimage.gaussian_filter(frame, float(kind.removeprefix("blur "))) + 2 * noise
+
+
+@pytest.fixture(scope="module")
+def spoiled(drifting):
+    """What destretch does with frames 20 to 29 as they are, and how it does with others there."""
+    frames = drifting[0][:48]
+
+    def run(kind, flows):
+        given = [spoilt(f, kind, n) if kind and 20 <= n < 30 else f for n, f in enumerate(frames)]
+        return destretch_series(given, (0, 64, 32, 16), preserve_flows=flows, backend=CPU)
+
+    return run, {flows: run(None, flows) for flows in (True, False)}
+
+
+@pytest.mark.parametrize("flows", [True, False])
+@pytest.mark.parametrize("kind", ["noise", "cloud", "blur 3", "blur 6"])
+def test_pattern_stands_after_frames_without_structure(spoiled, kind, flows):
+    run, plain = spoiled
+    found = run(kind, flows)
+    bad = np.zeros(48, bool)
+    bad[20:30] = True
+    np.testing.assert_array_equal(found.good, ~bad)
+    assert plain[flows].good.all()
+    moved = (found.displacement - plain[flows].displacement)[30:, :, 20:-20, 20:-20]
+    assert moved.mean(axis=0).std() < (0.06 if flows else 0.1)  # the reference waits for ten frames
+    assert np.abs(moved.mean(axis=(0, 2, 3))).max() < 0.03
+    # What cannot be matched stays where the frames before it were.
+    if kind in ("noise", "cloud"):
+        usual = found.displacement[20:30].mean(axis=(2, 3))
+        assert np.abs(usual - usual[0]).max() < 0.05
+        assert np.abs(found.displacement[20:30].mean(axis=(2, 3))).max() < 1.5
+
+
+def test_another_field_begins_anew_and_noise_at_the_begin_does_no_harm(drifting):
+    frames = drifting[0]
+    other = [np.roll(f, (45, 52), (0, 1)) for f in frames[24:40]]
+    stream = Destretcher(RunningReference(8, CPU), (0, 64, 32, 16), backend=CPU)
+    found = [stream.push(f).match for f in [*frames[:20], *other]]
+    assert found[0] == found[22] == Match.first
+    assert found[20:22] == [Match.unlike] * 2
+    assert set(found[1:20] + found[23:]) == {Match.good}
+    stream = Destretcher(RunningReference(8, CPU), (0, 64, 32, 16), backend=CPU)
+    found = [stream.push(spoilt(f, "noise", n) if n < 2 else f).match for n, f in enumerate(frames[:10])]
+    assert found[3] == Match.first
+    assert set(found[4:]) == {Match.good}

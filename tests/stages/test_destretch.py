@@ -83,7 +83,7 @@ def run(speckle, directory, config, *turns, **options):
 
 @pytest.mark.parametrize("kind", ["running", "fixed", "two_pass"])
 def test_frames_are_held_still(speckle, moved, tmp_path, kind):
-    config = DestretchConfig(kernels=KERNELS, reference=ReferenceKind[kind], window=3)
+    config = DestretchConfig(kernels=KERNELS, reference=ReferenceKind[kind], window=3, preserve_flows=False)
     store, notes = run(speckle, tmp_path / "out", config)
     images = store.read("image")
     live = [0, 1, 2, 4, 5]
@@ -109,7 +109,7 @@ def test_frames_are_held_still(speckle, moved, tmp_path, kind):
 
 
 def test_frames_are_oriented_once(speckle, moved, tmp_path):
-    config = DestretchConfig(kernels=[0, 64, 32])
+    config = DestretchConfig(kernels=[0, 64, 32], preserve_flows=False)
     plain, _ = run(speckle, tmp_path / "plain", config)
     turned, _ = run(speckle, tmp_path / "turned", config, "rot90", "fliplr")
     turn = Orientation.from_steps(["rot90", "fliplr"])
@@ -197,7 +197,7 @@ def test_failure_of_writing_comes_up_and_keeps_what_was_written(speckle, tmp_pat
             raise OSError("disk full")
         original(self, number, *rest)
 
-    config = DestretchConfig(kernels=KERNELS, window=2)
+    config = DestretchConfig(kernels=KERNELS, window=2, preserve_flows=False)
     with monkeypatch.context() as patch:
         patch.setattr(_destretched.Destretched, "write_image", full)
         with pytest.raises(OSError, match="disk full"):

@@ -115,7 +115,7 @@ OBSERVATION = ObservationConfig(
     reference_channel="R",
 )
 PRODUCTS = ("bursts", "calibration", "destretch")
-CONFIG = DestretchConfig(kernels=KERNELS, window=3, follow_reference=True)
+CONFIG = DestretchConfig(kernels=KERNELS, window=3, preserve_flows=False, follow_reference=True)
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,7 @@ class Levels:
             self.filled = fill(image, self.valid, self.box, backend)
         self._binned: dict[int, Any] = {1: self.filled}
         self._levels: dict[int, Any] = {}
+        self._details: dict[int, float] = {}
 
     def move(self, field: Any, interpolation: str) -> tuple[Any, Any]:
         """
@@ -110,6 +111,11 @@ class Levels:
             self._levels[bins] = self._make(bins)
         return self._levels[bins]
 
+    def detail(self, bins: int) -> float:
+        """Contrast of the frame without background, as rms over the mean."""
+        self.level(bins)
+        return self._details[bins]
+
     def _make(self, bins: int) -> Any:
         xp = self._backend.xp
         image = high_pass(self._bin(bins), BACKGROUND_SIGMA, self._backend)
@@ -123,6 +129,8 @@ class Levels:
         power = float(xp.einsum("ij,ij->i", inner, inner).sum(dtype=np.float64))
         rms = np.sqrt(power / max(inner.size, 1))
         image *= np.float32(1 / rms if rms > 0 else 0)
+        mean = abs(float(self._bin(bins)[y0:y1, x0:x1].mean(dtype=np.float64)))
+        self._details[bins] = rms / mean if mean > 0 else 0.0
         # At least one row and column at each side, so that what comes from outside the frame is NaN.
         image[: max(y0, 1)], image[min(y1, image.shape[0] - 1) :] = np.nan, np.nan
         image[:, : max(x0, 1)], image[:, min(x1, image.shape[1] - 1) :] = np.nan, np.nan

@@ -45,6 +45,8 @@ class Solution:
         Share of replaced tiles of each kernel.
     residual : float
         Rms length of the shifts that remain, pixels; NaN without a measurement.
+    likeness : float
+        How much the moved frame is like the reference, see `likeness`; NaN without one.
     """
 
     field: Any
@@ -52,6 +54,7 @@ class Solution:
     rms: list[float]
     repaired: list[float]
     residual: float
+    likeness: float
 
 
 class Field:
@@ -161,7 +164,7 @@ def solve(
         repaired.append(share)
         rms.append(_rms(shifts[-1]))
     fine.add(shifts, kernels)
-    return Solution(fine.values, shifts, rms, repaired, _residual(image, target, kernels, shifts, backend))
+    return Solution(fine.values, shifts, rms, repaired, *_left(image, target, kernels, shifts, backend))
 
 
 def replay(
@@ -195,8 +198,8 @@ def replay(
     """
     field = stored_field(shifts, kernels, image.shape, backend)
     given = [np.asarray(shift, np.float32) for shift in shifts]
-    left = float("nan") if target is None else _residual(image, target, kernels, given, backend)
-    return Solution(field, given, [_rms(shift) for shift in given], [0.0] * len(given), left)
+    left = (np.nan, np.nan) if target is None else _left(image, target, kernels, given, backend)
+    return Solution(field, given, [_rms(shift) for shift in given], [0.0] * len(given), *left)
 
 
 def stored_field(
@@ -283,18 +286,54 @@ def _rms(shifts: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.sum(shifts.astype(np.float64) ** 2, axis=0))))
 
 
-def _residual(
+def _left(
     image: Levels, target: Levels, kernels: Sequence[int], shifts: list[np.ndarray], backend: Backend
-) -> float:
+) -> tuple[float, float]:
+    """Rms shift that remains, and how like the reference the moved frame is."""
     bins = 2 if min(image.shape) >= 2 * _RESIDUAL_KERNEL else 1
     field = Field(image.shape, bins, backend)
     field.add(shifts, kernels)
     moved = resample(image.level(bins), field.values, "bicubic", backend)
+    alike = likeness(moved, target.level(bins), image.detail(bins), target.detail(bins), backend)
     points = lattice(image.shape, _RESIDUAL_KERNEL)
     left, measured = refine_tiles(moved, target.level(bins), points, bins, backend)
     if not bool(measured.any()):
-        return float("nan")
-    return float(backend.xp.sqrt((left[:, measured] ** 2).sum(axis=0).mean()))
+        return float("nan"), alike
+    return float(backend.xp.sqrt((left[:, measured] ** 2).sum(axis=0).mean())), alike
+
+
+def likeness(image: Any, reference: Any, detail: float, other: float, backend: Backend) -> float:
+    """
+    How much one image is like another: their correlation, less where one has more detail than the other.
+
+    It is Lin's coefficient of concordance (1989, Biometrics 45, 255) of the fine structure,
+    ``2 <a b> / (<a^2> + <b^2>)``: noise has no correlation, and a blurred image no detail.
+
+    Parameters
+    ----------
+    image, reference : array
+        Without background, NaN where invalid.
+    detail, other : float
+        Contrast of either.
+    backend : Backend
+        Where they are.
+
+    Returns
+    -------
+    float
+        1 for the same image, 0 for unrelated ones.
+    """
+    xp = backend.xp
+    product = image * reference
+    there = xp.isfinite(product)
+    one, two = xp.where(there, image, np.float32(0)), xp.where(there, reference, np.float32(0))
+    both, first, second = (
+        float(xp.einsum("ij,ij->i", a, b).sum(dtype=np.float64))
+        for a, b in ((one, two), (one, one), (two, two))
+    )
+    if not (first > 0 and second > 0 and detail > 0 and other > 0):
+        return 0.0
+    return both / np.sqrt(first * second) * 2 * detail * other / (detail**2 + other**2)
 
 
 def _whole_frame(image: Levels, target: Levels, last: bool, backend: Backend) -> np.ndarray:

@@ -11,23 +11,53 @@ Simon (1988, ApJ 333, 427)` for the windowed correlation of tiles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
 from stillsun.core._levels import Levels
-from stillsun.core._solve import Field, Solution, no_shifts, replay, solve, stored_field
+from stillsun.core._solve import Solution, no_shifts, replay, solve, stored_field
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.flows import Follower, motion_lattice, sample_motion
-from stillsun.core.reference import FixedReference, Reference
+from stillsun.core.reference import FixedReference, Reference, RunningReference
 from stillsun.core.tiles import SMALLEST_KERNEL, check_kernels
 from stillsun.core.warp import add_control_points
 from stillsun.errors import ConfigError, InputError
 
 #: Kernels of the project: those of the superseded system.
 DEFAULT_KERNELS = (0, 128, 64, 32, 12)
+
+#: Matched frames by which the next one is judged.
+REMEMBERED = 30
+
+# A matched frame has at least this likeness, and this share of the usual one; one that goes into the
+# reference this share.
+_LEAST_LIKENESS = 0.1
+_MATCHED_SHARE = 0.7
+_GOOD_SHARE = 0.85
+_USUAL_MOTION = 10  # matched frames, whose mean motion one that is not matched gets
+# The field has changed where so many frames, one after the other, are so much like each other, with so much
+# of the reference's detail.
+_CHANGED = 2
+_LIKE_EACH_OTHER = 0.3
+_AS_SHARP = 0.6
+
+
+class Match(IntEnum):
+    """What a frame counts for in a sequence."""
+
+    #: Without structure, or unlike the reference (noise, a cloud): moved as the frames before it.
+    unlike = 0
+    #: Matched, but with less detail than the others (blurred): stays out of reference and flow.
+    poor = 1
+    #: Matched.
+    good = 2
+    #: The reference begins with it.
+    first = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +83,11 @@ class DestretchResult:
     residual : float
         Rms length of the shifts that remain against the reference, pixels, in windows of about 32
         pixels whatever the kernels; NaN where there was no reference.
+    likeness : float
+        How much the corrected frame is like the reference, from 0 to 1 for the same; NaN where there was
+        none.
+    match : Match
+        What the frame counts for.
     """
 
     image: np.ndarray
@@ -62,6 +97,8 @@ class DestretchResult:
     rms: np.ndarray
     repaired: np.ndarray
     residual: float
+    likeness: float = float("nan")
+    match: Match = Match.good
 
     @property
     def displacement(self) -> np.ndarray:
@@ -205,11 +242,14 @@ class Destretcher:
         As for `destretch`.
     interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
         As for `destretch`.
-    follower : Follower, optional
-        Lets the reference follow slow motion; image, mask and displacement of a result are then those
-        of the frame as it goes into the reference, while the shifts tell the whole displacement.
+    follower : callable, optional
+        Makes a `Follower`, which lets the reference follow slow motion; image, mask and displacement of a
+        result are then those of the frame as it goes into the reference, while the shifts tell the whole
+        displacement.
     backend : Backend or str, optional
         Where to compute.
+    whole : bool, optional
+        Results are those of the whole displacement, although the reference follows: one interpolation more.
 
     Raises
     ------
@@ -218,8 +258,13 @@ class Destretcher:
 
     Notes
     -----
-    All that a sequence remembers is its reference (and its follower): stored with ``state()`` and given
-    back with ``restore(...)``, the sequence goes on with the same bytes.
+    A frame is matched if its likeness to the reference is at least 0.7 of the median of the last thirty that
+    were, and 0.1; it goes into the reference from 0.85 of that median on. Frames that are not matched but,
+    one after the other, are like each other and have as much detail as the reference show that the field
+    has changed: the running reference then begins anew.
+
+    All that a sequence remembers is its reference, what `recall` takes, and its follower: given back after a
+    good frame, the sequence goes on with the same bytes.
     """
 
     def __init__(
@@ -228,8 +273,9 @@ class Destretcher:
         kernels: Sequence[int] = DEFAULT_KERNELS,
         repair_tolerance: float = 0.5,
         interpolation: str = "lanczos4",
-        follower: Follower | None = None,
+        follower: Callable[[], Follower] | None = None,
         backend: Backend | str | None = None,
+        whole: bool = False,
     ) -> None:
         if not 0 < repair_tolerance <= 1:
             raise ConfigError(
@@ -241,9 +287,58 @@ class Destretcher:
         self.kernels = check_kernels(kernels)
         self._tolerance = repair_tolerance
         self._interpolation = interpolation
-        self._follower = follower
+        self._new_follower = follower
+        self._whole = whole
         self._backend = get_backend(backend)
         self._seen: tuple[Any, Levels] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.follower = None if self._new_follower is None else self._new_follower()
+        # Likeness and shifts of the last matched frames.
+        self._recent: deque[tuple[float, list[np.ndarray]]] = deque(maxlen=REMEMBERED)
+        # A frame that was not matched, to compare the next one with; and how many were like each other.
+        self._rival: Levels | None = None
+        self._agreed = 0
+
+    def recall(
+        self,
+        recent: Sequence[tuple[float, list[np.ndarray]]],
+        fields: Iterable[Any],
+        frames: Sequence[Any],
+        earlier: int = 0,
+    ) -> None:
+        """
+        Remember what was measured since the reference began.
+
+        Parameters
+        ----------
+        recent : sequence of tuple
+            Likeness and shifts of the last matched frames, at most `REMEMBERED`, the oldest first.
+        fields : iterable of array
+            Displacement of good frames, the oldest first: with a follower, of all.
+        frames : sequence of array_like
+            The last of those frames, as many as the reference takes.
+        earlier : int, optional
+            How many fields come before those of `frames`.
+        """
+        self._begin()
+        self._recent.extend(recent)
+        for number, field in enumerate(fields):
+            behind = self._follow(field)
+            if number >= earlier:
+                frame = self._backend.asarray(frames[number - earlier], dtype=np.float32)
+                self.reference.update(*Levels(frame, self._backend).move(behind, self._interpolation))
+
+    def _follow(self, field: Any) -> Any:
+        """Displacement with which a frame goes into the reference."""
+        if self.follower is None:
+            return field
+        behind = self.follower.update(sample_motion(field, self._backend)[0])
+        points = motion_lattice((field.shape[1], field.shape[2]))
+        field = field.copy()
+        add_control_points(field, [(-behind, points)], 1, self._backend)
+        return field
 
     def push(self, frame: Any, shifts: Sequence[Any] | None = None) -> DestretchResult:
         """
@@ -272,21 +367,33 @@ class Destretcher:
         image = Levels(backend.asarray(checked_image(frame, "frame"), dtype=np.float32), backend)
         current = self.reference.current()
         target = None if current is None or image.empty else self._prepared(current, image.shape)
+        match = Match.unlike if image.empty else Match.good if shifts is not None else Match.first
         if shifts is not None and not image.empty:
             solved = replay(image, target, self.kernels, shifts, backend)
         elif target is not None:
             solved = solve(image, target, self.kernels, self._tolerance, backend)
-        else:
-            none = no_shifts(self.kernels, image.shape)
-            zeros = [0.0] * len(none)
-            solved = Solution(Field(image.shape, 1, backend).values, none, zeros, zeros, float("nan"))
-        field = solved.field
-        if self._follower is not None and not image.empty:
-            behind = self._follower.update(sample_motion(field, backend)[0])
-            field = field.copy()
-            add_control_points(field, [(-behind, motion_lattice(image.shape))], 1, backend)
+            match = self._judged(solved.likeness, image, target)
+        if match is Match.first:
+            self.reference.restore(np.empty((0, 0, 0), np.float32))
+            self._begin()
+        if match is Match.first or image.empty:
+            solved = self._still(image, no_shifts(self.kernels, image.shape))
+        elif match is Match.unlike:
+            last = [shifts for _, shifts in self._recent][-_USUAL_MOTION:]
+            usual = [np.asarray(np.mean(each, axis=0, dtype=np.float32)) for each in zip(*last, strict=True)]
+            solved = self._still(image, usual or no_shifts(self.kernels, image.shape), solved.likeness)
+        elif shifts is None:
+            self._recent.append((solved.likeness, solved.shifts))
+            self._rival, self._agreed = None, 0
+        field, good = solved.field, match >= Match.good
+        if good:
+            field = self._follow(field)
         corrected, valid = image.move(field, self._interpolation)
-        self.reference.update(corrected, valid)
+        if good:
+            self.reference.update(corrected, valid)
+        if self._whole and field is not solved.field:
+            field = solved.field
+            corrected, valid = image.move(field, self._interpolation)
         return DestretchResult(
             to_host(corrected),
             solved.shifts,
@@ -295,7 +402,29 @@ class Destretcher:
             np.asarray(solved.rms),
             np.asarray(solved.repaired),
             solved.residual,
+            solved.likeness,
+            match,
         )
+
+    def _judged(self, likeness: float, image: Levels, target: Levels) -> Match:
+        """What a frame counts for by its likeness to the reference."""
+        usual = float(np.median([r[0] for r in self._recent])) if self._recent else 0.0
+        least = max(_LEAST_LIKENESS, _MATCHED_SHARE * usual)
+        if likeness >= least:
+            return Match.good if likeness >= _GOOD_SHARE * usual else Match.poor
+        if not isinstance(self.reference, RunningReference):
+            return Match.unlike
+        if self._rival is not None:
+            alike = solve(image, self._rival, self.kernels, self._tolerance, self._backend).likeness
+            self._agreed = self._agreed + 1 if alike >= max(_LIKE_EACH_OTHER, least) else 0
+        sharp = not self._recent or image.detail(2) >= _AS_SHARP * target.detail(2)
+        self._rival = image if sharp else None
+        changed = sharp and self._agreed >= (_CHANGED if self._recent else 1)
+        return Match.first if changed else Match.unlike
+
+    def _still(self, image: Levels, shifts: list[np.ndarray], alike: float = np.nan) -> Solution:
+        """Shifts that were not measured."""
+        return replace(replay(image, None, self.kernels, shifts, self._backend), likeness=alike)
 
     def _prepared(self, current: Any, shape: tuple[int, int]) -> Levels:
         # A fixed reference is the same object every time, and prepared once.

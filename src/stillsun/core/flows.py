@@ -3,14 +3,15 @@ Solar flows kept, seeing removed: the displacement of a sequence split in time.
 
 A shift measured against a mean of corrected frames is the absolute displacement from that reference,
 not an increment: what changes slowly in it is the motion of the Sun, what changes from frame to frame
-is seeing. The slow part of each control point's displacement is its local linear regression over
-neighbouring frames (unbiased at the ends of a sequence too); the rest is taken out, at the place to
-which the slow part has carried the point by then. The mean over the field, pointing, is taken out in
-full.
+is seeing. The slow part of each control point's displacement is its most probable course through the
+neighbouring frames: a steady velocity, and a motion that changes within a minute or so. The rest is
+taken out, at the place to which the slow part has carried the point by then. The mean over the field,
+pointing, is taken out in full.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,17 +21,27 @@ from stillsun.core.backend import Backend, to_host
 from stillsun.core.tiles import Axis, Lattice
 from stillsun.core.warp import add_control_points, resample
 
-#: Frames to each side over which motion is taken as linear: more than four correlation times of the
-#: seeing, less than the time in which a flow bends.
-SLOW_WINDOW = 30
+#: Cadence that is assumed where no times are given, seconds: that of ROSA's bursts.
+CADENCE = 2.0
 
-#: Frames in which the reference follows the Sun. It stays behind by the flow in that time, which must be
-#: little: a convergent flow squeezes what lies between the pattern of the reference and that of the frame.
-FOLLOW_TIME = 7
+# Of the slow motion: what is nearer than this in time counts, in correlation times of the motion.
+_REACH = 2.25
+_CORRELATION = 40.0  # seconds in which the Sun's motion changes; at least
+_CORRELATION_FRAMES = 6.0  # so many steps of the cadence, or too few frames tell seeing from motion
+_MOST_FRAMES = 150  # to each side, whatever the cadence
+# Its prior: variance of the changing part in that of the seeing, and the seconds after which a usual
+# velocity has carried the Sun by as much as the seeing does.
+_CHANGING = 4.0
+_STEADY = 7.0
+_ANYWHERE = 1e4  # the variance of the place itself
+
+# Seconds in which the reference follows the Sun, and over which it is averaged at the most.
+_FOLLOW = 14.0
+_FOLLOW_HELD = 40.0  # where the Sun is to be held still; with more, the pattern is torn
+_REFERENCE = 60.0
 
 _SPACING = 8  # pixels between control points of the slow motion
 _STEPS = 3  # of the search for the place from which the slow motion came
-_FEWEST = 4  # frames that a line is laid through
 
 
 def motion_lattice(shape: tuple[int, int]) -> Lattice:
@@ -80,44 +91,110 @@ def sample_motion(field: Any, backend: Backend) -> tuple[np.ndarray, np.ndarray]
     return means - pointing[:, None, None], pointing
 
 
-def slow_motion(
-    motions: Sequence[np.ndarray], times: Sequence[float] | np.ndarray, time: float, reach: float
-) -> np.ndarray:
+def usual_cadence(times: Sequence[float] | np.ndarray) -> float:
     """
-    Slow part of the motion at a time.
+    Usual step of a sequence.
 
     Parameters
     ----------
-    motions : sequence of numpy.ndarray
-        (2, points_y, points_x) each, of the frames around that time; frames without a measurement are
-        left out.
     times : sequence of float
-        Their times, in any unit.
-    time : float
-        When the slow part is wanted; the frames may lie to one side of it.
-    reach : float
-        Frames further away than this do not count.
+        Times of the frames, seconds.
 
     Returns
     -------
-    numpy.ndarray
-        (2, points_y, points_x) float32: the value at `time` of the straight line through each control
-        point's motion, with tricube weights (Cleveland 1979, J. Am. Stat. Assoc. 74, 829). With fewer
-        than four frames, their mean.
+    float
+        Median of the positive steps, seconds; 2 s where there is none.
     """
-    away = np.asarray(times, np.float64) - time
-    weights = np.clip(1 - (np.abs(away) / reach) ** 3, 0, None) ** 3
-    zeroth, first, second = (float((weights * away**k).sum()) for k in range(3))
-    spread = zeroth * second - first**2
-    if np.count_nonzero(weights) >= _FEWEST and spread > 0:
-        share = weights * (second - first * away) / spread
-    else:
-        share = weights / zeroth
-    total = np.zeros(motions[0].shape)
-    for value, motion in zip(share, motions, strict=True):
-        if value != 0:
-            total += value * motion
-    return total.astype(np.float32)
+    steps = np.diff(np.asarray(times, np.float64))
+    steps = steps[steps > 0]
+    return float(np.median(steps)) if steps.size else CADENCE
+
+
+def reference_window(window: int, cadence: float) -> int:
+    """
+    Frames in the running reference: not more than a minute, in which the Sun changes little.
+
+    Parameters
+    ----------
+    window : int
+        Largest number of frames.
+    cadence : float
+        Usual step of the sequence, seconds.
+
+    Returns
+    -------
+    int
+        Number of frames, at least 2 unless `window` is 1.
+    """
+    return min(window, max(2, round(_REFERENCE / cadence)))
+
+
+class SlowMotion:
+    """
+    The slow part of motions that were measured at some times.
+
+    Parameters
+    ----------
+    times : sequence of float
+        Times of all frames, seconds, in ascending order.
+
+    Attributes
+    ----------
+    reach : float
+        Frames further away than this do not count, seconds.
+
+    Notes
+    -----
+    Gaussian-process regression: a place that may be anywhere, a velocity, a part that changes (covariance
+    ``exp(-t^2 / 2 T^2)``), and seeing that is new in each frame. Unlike a local polynomial it is as sure at
+    the ends of a sequence as the frames allow, and takes gaps and uneven times as they are.
+    """
+
+    def __init__(self, times: Sequence[float] | np.ndarray) -> None:
+        self._times = np.asarray(times, np.float64)
+        cadence = usual_cadence(self._times)
+        self._correlation = max(_CORRELATION, _CORRELATION_FRAMES * cadence)
+        self.reach = min(_REACH * self._correlation, _MOST_FRAMES * cadence)
+
+    def near(self, number: int) -> range:
+        """
+        Frames that count at the time of a frame.
+
+        Parameters
+        ----------
+        number : int
+            The frame.
+
+        Returns
+        -------
+        range
+            Numbers of frames, the one itself among them.
+        """
+        away = self._times - self._times[number]
+        first, end = np.searchsorted(away, [-self.reach, self.reach], side="left")
+        return range(int(first), max(int(end), number + 1))
+
+    def weights(self, number: int, near: Sequence[int]) -> np.ndarray:
+        """
+        Shares of measured motions in the slow motion of a frame.
+
+        Parameters
+        ----------
+        number : int
+            The frame.
+        near : sequence of int
+            Frames whose motion was measured; at least one.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n,) float64.
+        """
+        away = self._times[list(near)] - self._times[number]
+        apart = (away[:, None] - away) / self._correlation
+        prior = _ANYWHERE + np.outer(away, away) / _STEADY**2 + _CHANGING * np.exp(-(apart**2) / 2)
+        here = _ANYWHERE + _CHANGING * np.exp(-((away / self._correlation) ** 2) / 2)
+        return np.linalg.solve(prior + np.eye(away.size), here)
 
 
 def seeing_field(field: Any, slow: np.ndarray, backend: Backend) -> Any:
@@ -156,7 +233,7 @@ def seeing_field(field: Any, slow: np.ndarray, backend: Backend) -> Any:
 
 class Follower:
     """
-    Lets the reference of a long sequence follow the Sun.
+    Lets the reference of a long sequence follow the Sun, and keeps account of where it is.
 
     A reference that is held still for ever keeps the pattern of its first frame while the Sun's moves
     on; with it the frames put into the reference are those corrected for all but a part of the recent
@@ -164,21 +241,55 @@ class Follower:
 
     Parameters
     ----------
-    frames : int, optional
-        Time constant of the running mean of the motion.
+    frames : float
+        Time constant of the running mean of the motion, at least 1.
+    window : int
+        Frames in the running reference.
+
+    Attributes
+    ----------
+    offset : numpy.ndarray or None
+        (2, points_y, points_x): what the motion against the present reference lacks of that against the
+        first one; None before the first frame.
+    held : float
+        The most by which the pattern was held against the Sun, pixels rms over the field.
 
     Notes
     -----
     In each frame the reference moves by ``1 / frames`` of the running mean m of the motion c. In a flow
     that carries the Sun by v in a frame, ``c' = v - m / frames`` and ``m' = (c - m) / frames``: c goes to
-    ``frames * v`` in a damped oscillation (damping 1/2), and white seeing s moves the reference by about
-    ``s / 2 / frames`` from frame to frame.
+    ``frames * v`` in a damped oscillation (damping 1/2). Seeing moves the reference too; as the account
+    holds that, it does not show in the motion.
     """
 
-    def __init__(self, frames: int = FOLLOW_TIME) -> None:
+    def __init__(self, frames: float, window: int) -> None:
         self._frames = frames
         self._count = 0
         self._mean: np.ndarray | None = None
+        self._stored: deque[np.ndarray] = deque(maxlen=window)
+        self.offset: np.ndarray | None = None
+        self.held = 0.0
+
+    @classmethod
+    def at(cls, cadence: float, window: int, hold: bool = False) -> Follower:
+        """
+        The one for a cadence.
+
+        Parameters
+        ----------
+        cadence : float
+            Usual step of the sequence, seconds.
+        window : int
+            Frames in the running reference.
+        hold : bool, optional
+            Hold the Sun still as long as its pattern lasts.
+
+        Returns
+        -------
+        Follower
+            With a time constant of 14 s, or of 40 s.
+        """
+        return cls(max(1.0, (_FOLLOW_HELD if hold else _FOLLOW) / cadence), window)
 
     def update(self, motion: np.ndarray) -> np.ndarray:
         """
@@ -196,10 +307,15 @@ class Follower:
             correction.
         """
         self._count += 1
-        if self._mean is None:
-            self._mean = np.zeros_like(motion)
+        if self._mean is None or self.offset is None:
+            self._mean = self.offset = np.zeros_like(motion)
         # The first frames are averaged equally, so that one of them does not count for many.
         share = np.float32(1 / min(self._count, self._frames))
         self._mean = self._mean + share * (motion - self._mean)
+        if self._count >= 2 * self._frames:  # by then the seeing of the first frame is forgotten
+            self.held = max(self.held, float(np.sqrt(np.mean(np.sum(self._mean**2, axis=0)))))
         grown = min(1.0, self._count / self._frames)
-        return np.float32(grown / self._frames) * self._mean
+        behind = np.float32(grown / self._frames) * self._mean
+        self._stored.append(self.offset + behind)
+        self.offset = np.asarray(np.mean(self._stored, axis=0, dtype=np.float32))
+        return behind

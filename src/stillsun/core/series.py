@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,8 +13,16 @@ import numpy as np
 from stillsun.core._levels import Levels
 from stillsun.core._solve import stored_field
 from stillsun.core.backend import Backend, get_backend, to_host
-from stillsun.core.destretch import DEFAULT_KERNELS, Destretcher, DestretchResult, checked_image
-from stillsun.core.flows import SLOW_WINDOW, Follower, sample_motion, seeing_field, slow_motion
+from stillsun.core.destretch import DEFAULT_KERNELS, Destretcher, DestretchResult, Match, checked_image
+from stillsun.core.flows import (
+    CADENCE,
+    Follower,
+    SlowMotion,
+    reference_window,
+    sample_motion,
+    seeing_field,
+    usual_cadence,
+)
 from stillsun.core.reference import FixedReference, Reference, RunningReference, mean_frame
 from stillsun.errors import ConfigError, InputError
 
@@ -33,12 +42,16 @@ class SeriesResult:
         For each frame one array a kernel, as in `DestretchResult`; slow motion included.
     valid : numpy.ndarray
         (n, rows, columns) bool.
+    good : numpy.ndarray
+        (n,) bool. False: the frame has no structure, or is unlike the others (noise, a cloud, blur); it stays
+        out of reference and flow, and was moved as the frames before it if it could not be matched.
     """
 
     images: np.ndarray
     displacement: np.ndarray
     shifts: list[list[np.ndarray]]
     valid: np.ndarray
+    good: np.ndarray
 
 
 def destretch_series(
@@ -46,7 +59,7 @@ def destretch_series(
     kernels: Sequence[int] = DEFAULT_KERNELS,
     reference: str | Any = "running",
     window: int = 10,
-    preserve_flows: bool = False,
+    preserve_flows: bool = True,
     backend: Backend | str | None = None,
     *,
     reference_index: int = 0,
@@ -70,16 +83,17 @@ def destretch_series(
         frames of a first pass with the running mean, which keeps the frames in memory; or a reference
         frame.
     window : int, optional
-        Frames in the running mean.
+        Frames in the running mean; fewer where they would span more than a minute.
     preserve_flows : bool, optional
-        Take out only what changes from frame to frame, and leave slow motion of the Sun in; needs some
-        tens of frames, and keeps the frames in memory.
+        Take out only what changes from frame to frame, and leave slow motion of the Sun in: flows, and what
+        sways with periods from 2 minutes; keeps the frames in memory. False: hold the Sun itself still, as
+        far as its pattern lasts: the running reference follows it within 40 s.
     backend : Backend or str, optional
         Where to compute.
     reference_index : int, optional
         Which frame is the fixed reference; other than 0 keeps the frames in memory.
     times : sequence of float, optional
-        Times of the frames, for `preserve_flows`; evenly spaced by default.
+        Times of the frames, seconds; 2 s apart by default.
     repair_tolerance : float, optional
         As for `stillsun.core.destretch.destretch`.
     interpolation : {"lanczos4", "bicubic", "bilinear"}, optional
@@ -91,7 +105,7 @@ def destretch_series(
     Returns
     -------
     SeriesResult
-        Images, displacement, shifts and masks of all frames.
+        Images, displacement, shifts and masks of all frames, and which of them are good.
 
     Raises
     ------
@@ -115,13 +129,20 @@ def destretch_series(
         if progress is not None:
             progress(done, total)
 
+    cadence = CADENCE if times is None else usual_cadence(times)
+    window = reference_window(window, cadence) if window > 0 else window
     source, frames = _source(frames, "running" if two_pass else reference, window, reference_index, backend)
+    follower = partial(Follower.at, cadence, window)
+    still = partial(follower, True)
     if two_pass:
-        first = Destretcher(source, kernels, repair_tolerance, interpolation, backend=backend)
+        first = Destretcher(source, kernels, repair_tolerance, interpolation, still, backend, True)
         source = FixedReference(mean_frame(_corrected(first, frames, step)), backend)
-    follows = preserve_flows and isinstance(source, RunningReference)
-    follower = Follower() if follows else None
-    stream = Destretcher(source, kernels, repair_tolerance, interpolation, follower, backend)
+    follows = None
+    if isinstance(source, RunningReference):
+        follows = follower if preserve_flows else still
+    stream = Destretcher(
+        source, kernels, repair_tolerance, interpolation, follows, backend, not preserve_flows
+    )
     kept: list[Any] = []
     results: list[DestretchResult] = []
     for frame in frames:
@@ -140,9 +161,10 @@ def destretch_series(
         shape = results[0].image.shape
         fields = remove_seeing(
             lambda n: stored_field(shifts[n], stream.kernels, shape, backend),
-            np.arange(len(results)) if times is None else times,
-            [bool(r.valid.any()) for r in results],
+            CADENCE * np.arange(len(results)) if times is None else times,
+            [r.match for r in results],
             backend=backend,
+            follower=follows,
         )
         for number, (field, _) in enumerate(fields):
             image, valid = apply_field(kept[number], field, interpolation, backend)
@@ -153,16 +175,17 @@ def destretch_series(
         np.stack([p[1] for p in parts]),
         shifts,
         np.stack([p[2] for p in parts]),
+        np.array([r.match >= Match.good for r in results]),
     )
 
 
 def remove_seeing(
     field_of: Callable[[int], Any],
     times: Sequence[float] | np.ndarray,
-    good: Sequence[bool] | np.ndarray,
-    window: int = SLOW_WINDOW,
+    matches: Sequence[int] | np.ndarray,
     first: int = 0,
     backend: Backend | str | None = None,
+    follower: Callable[[], Follower] | None = None,
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """
     Turn the displacement of a sequence into that which takes out the seeing only.
@@ -173,15 +196,16 @@ def remove_seeing(
         Gives the whole displacement of a frame by its number, (2, rows, columns) on the backend; called
         twice for each.
     times : sequence of float
-        Times of all frames, increasing.
-    good : sequence of bool
-        Which frames have a displacement; the others are returned without one.
-    window : int, optional
-        Frames to each side over which motion is taken as linear.
+        Times of all frames, seconds, increasing.
+    matches : sequence of int
+        What each frame counts for, a `stillsun.core.destretch.Match`. Where the reference begins anew,
+        displacements before and after have nothing in common.
     first : int, optional
         Frame to begin with.
     backend : Backend or str, optional
         Where to compute.
+    follower : callable, optional
+        Makes a `Follower` like that with which the displacements were measured.
 
     Yields
     ------
@@ -193,23 +217,48 @@ def remove_seeing(
 
     Notes
     -----
-    At most ``2 * window + 1`` sampled fields are in memory.
+    Sampled fields of at most 150 frames to each side are in memory, usually of 90 seconds.
     """
     backend = get_backend(backend)
-    times = np.asarray(times, np.float64)
-    count = len(times)
-    cadence = float(np.median(np.diff(times))) if count > 1 else 1.0
-    reach = (window + 1) * (cadence if cadence > 0 else 1.0)
-    motions: dict[int, np.ndarray] = {}
+    slow_motion = SlowMotion(times)
+    count = len(matches)
+    edges = np.array([0, *(n for n in range(1, count) if matches[n] == Match.first), count])
+    motions: dict[int, np.ndarray] = {}  # against the first reference
+    offsets: dict[int, Any] = {}  # what motion against the reference of that frame lacks of it
+    place: Follower | None = None
+    taken = 0
     for number in range(first, count):
-        # Distance in frames and in time: a gap in the sequence ends what counts as near.
-        near = [n for n in range(max(0, number - window), min(count, number + window + 1)) if good[n]]
-        motions = {n: motions[n] if n in motions else sample_motion(field_of(n), backend)[0] for n in near}
+        part = int(np.searchsorted(edges, number, side="right")) - 1
+        low, high = int(edges[part]), int(edges[part + 1])
+        near = slow_motion.near(number)
+        near = range(max(near.start, low), min(near.stop, high))
+        for known in (motions, offsets):
+            for old in [n for n in known if n < near.start]:
+                del known[old]
+        # A follower goes through all frames since the reference began.
+        for n in range(max(taken, near.start if follower is None else low), near.stop):
+            if n == low and follower is not None:
+                place = follower()
+            offset = np.float32(0) if place is None or place.offset is None else place.offset
+            if n >= near.start:
+                offsets[n] = offset
+            if matches[n] >= Match.good:
+                motion = sample_motion(field_of(n), backend)[0]
+                if n >= near.start:
+                    motions[n] = motion + offset
+                if place is not None:
+                    place.update(motion)
+        taken = max(taken, near.stop)
         field = field_of(number)
-        if not good[number]:
-            yield field, np.zeros_like(next(iter(motions.values()), sample_motion(field, backend)[0]))
-            continue
-        slow = slow_motion([motions[n] for n in near], times[near], times[number], reach)
+        slow = sample_motion(field, backend)[0]
+        if motions and matches[number] >= Match.poor:
+            total = np.zeros(slow.shape)
+            for weight, motion in zip(
+                slow_motion.weights(number, list(motions)), motions.values(), strict=True
+            ):
+                total += weight * motion
+            slow = (total - offsets[number]).astype(np.float32)
+        # Of a frame that was not matched the mean is known at the most: all else counts as slow.
         yield seeing_field(field, slow, backend), slow
 
 
@@ -248,7 +297,7 @@ def _corrected(stream: Destretcher, frames: Iterable[Any], step: Callable[[], No
     """Frames of a first pass, NaN where invalid."""
     for frame in frames:
         result = stream.push(frame)
-        yield np.where(result.valid, result.image, np.float32(np.nan))
+        yield np.where(result.valid & (result.match >= Match.good), result.image, np.float32(np.nan))
         step()
 
 

@@ -58,8 +58,11 @@ class Destretched:
 
     def field(self, number: int, backend: Any) -> Any:
         """Displacement that a frame's shifts add up to, (2, rows, columns) on the backend."""
-        shifts = [self.store.read(name, number) for name in shift_names(self.kernels)]
-        return backend.asarray(displacement_field(shifts, self.kernels, self.shape, backend))
+        return backend.asarray(displacement_field(self.shifts(number), self.kernels, self.shape, backend))
+
+    def shifts(self, number: int) -> list[np.ndarray]:
+        """Shifts of a frame, one array a kernel."""
+        return [self.store.read(name, number) for name in shift_names(self.kernels)]
 
     def write_result(
         self,
@@ -75,6 +78,8 @@ class Destretched:
             "rms_px": result.rms,
             "repaired": result.repaired,
             "residual_px": result.residual,
+            "likeness": result.likeness,
+            "match": int(result.match),
             **dict(zip(shift_names(self.kernels), result.shifts, strict=True)),
         }
         self.write_image(number, sharpness, result.image, result.valid, values, ledger)
@@ -173,6 +178,16 @@ def fields(
         "rms_px": Field(each, "float64", "px", "rms length of the shifts of each kernel"),
         "repaired": Field(each, "float64", "", "share of tiles replaced by their neighbours, each kernel"),
         "residual_px": Field((), "float64", "px", "rms length of what remains against the reference"),
+        "likeness": Field(
+            (), "float64", "", "to the reference: correlation, less where one has more detail; 1: the same"
+        ),
+        "match": Field(
+            (),
+            "uint8",
+            "",
+            "0: unlike the reference, moved as the frames before; 1: matched, but of little detail, kept out "
+            "of the reference; 2: good; 3: good, the reference begins with it",
+        ),
         "sharpness_before": Field((), "float64", "1/px", "rms gradient over mean, inner part, before"),
         "sharpness_after": Field((), "float64", "1/px", "rms gradient over mean, inner part, after"),
         "change_px": Field(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from stillsun.config.schema import DestretchConfig, ReferenceKind
 from stillsun.core._solve import no_shifts
-from stillsun.core.destretch import Destretcher, DestretchResult
-from stillsun.core.flows import Follower, sample_motion
+from stillsun.core.destretch import REMEMBERED, Destretcher, DestretchResult, Match
+from stillsun.core.flows import Follower, reference_window, usual_cadence
 from stillsun.core.orient import Orientation
 from stillsun.core.quality import frame_quality
 from stillsun.core.reference import FixedReference, Reference, RunningReference, mean_frame
@@ -38,8 +40,8 @@ def run(ctx: StageContext) -> None:
     Parameters
     ----------
     ctx : StageContext
-        Context; reads ``speckle``, and of ``bursts`` the times where flows are kept; to follow the reference
-        channel also its ``bursts``, ``calibration`` and ``destretch``, and the channel's ``calibration``.
+        Context; reads ``speckle``, and of ``bursts`` the times; to follow the reference channel also its
+        ``bursts``, ``calibration`` and ``destretch``, and the channel's ``calibration``.
 
     Raises
     ------
@@ -55,7 +57,10 @@ def run(ctx: StageContext) -> None:
     kernels = check_kernels(config.kernels)
     two_pass, keep = config.reference is ReferenceKind.two_pass, config.preserve_flows
     attributes: dict[str, Any] = {"kernels": list(kernels), "reference": config.reference.name}
-    reference: Reference = RunningReference(config.window, ctx.backend)
+    times = ctx.inputs["bursts"].read("time_avg")
+    cadence = usual_cadence(times)
+    window = reference_window(config.window, cadence)
+    reference: Reference = RunningReference(window, ctx.backend)
     following: Following | None = None
     if frames.store.attributes.get("destretched"):
         ctx.note("the frames are destretched already and stay as they are")
@@ -72,23 +77,48 @@ def run(ctx: StageContext) -> None:
     datasets = fields(frames.shape, kernels, two_pass, keep, following is not None)
     with ctx.create(len(frames), datasets, attributes) as store:
         product = Destretched(store, frames.shape, kernels)
-        passes = _Passes(ctx, frames, product, 1 + two_pass + keep)
+        passes = _Passes(ctx, frames, product, 1 + two_pass + keep, window)
         if two_pass:
             if not store.read("reference_made"):
-                passes.solve(reference, FIRST_PASS)
+                passes.solve(reference, FIRST_PASS, partial(Follower.at, cadence, window, True), whole=True)
                 _make_reference(product, len(frames))
             passes.skip()
             reference = FixedReference(store.read("reference"), ctx.backend)
-        if following is None:
-            passes.solve(reference, SOLVED if keep else None, follow=keep)
-        else:
-            passes.solve(reference, None, following=following)
+        follower = None
+        if isinstance(reference, RunningReference) and following is None:
+            follower = partial(Follower.at, cadence, window, not keep)
+        passes.solve(reference, SOLVED if keep else None, follower, following, not keep)
         if keep:
-            passes.keep_flows()
-        empty = [n for n in range(len(frames)) if not product.live(n)]
-    if empty:
-        what = "any structure" if following is None else "shifts of the reference channel, or any structure,"
-        ctx.note(f"frames without {what} were left as they are: {', '.join(map(str, empty))}")
+            passes.keep_flows(times, follower)
+        _tell(ctx, product, "any structure" if following is None else _NO_SHIFTS)
+
+
+# Frames are said to have been held against the Sun from so many pixels on.
+_HELD_PX = 1.0
+_NO_SHIFTS = "shifts of the reference channel, or any structure,"
+
+
+def _tell(ctx: StageContext, product: Destretched, missing: str) -> None:
+    """Note the frames that were not matched as the others."""
+    matches = product.store.read("match")
+    live = np.array([product.live(n) for n in range(matches.size)], bool)
+    unlike, poor = live & (matches == Match.unlike), live & (matches == Match.poor)
+    begins = np.flatnonzero(matches == Match.first)[1:]
+    for rows, text in (
+        (np.flatnonzero(~live), f"frames without {missing} were left as they are"),
+        (
+            np.flatnonzero(unlike),
+            "frames unlike the others (noise, a cloud, blur) were moved as the frames before them",
+        ),
+        (np.flatnonzero(poor), "frames with less detail than the others were kept out of the reference"),
+        (
+            begins,
+            "the field changed, or the first frames were poor: the reference begins anew, and displacements "
+            "before and after have nothing in common, at frames",
+        ),
+    ):
+        if rows.size:
+            ctx.note(f"{text}: {', '.join(map(str, rows))}")
 
 
 class _Frames:
@@ -129,8 +159,10 @@ class _Nothing:
 class _Passes:
     """The passes over the sequence, each from the row where it stopped."""
 
-    def __init__(self, ctx: StageContext, frames: _Frames, product: Destretched, count: int) -> None:
-        self._ctx, self._frames, self._product = ctx, frames, product
+    def __init__(
+        self, ctx: StageContext, frames: _Frames, product: Destretched, count: int, window: int
+    ) -> None:
+        self._ctx, self._frames, self._product, self._window = ctx, frames, product, window
         self._total = count * len(frames)
         self._before = 0  # frames of earlier passes
 
@@ -142,8 +174,9 @@ class _Passes:
         self,
         reference: Reference,
         ledger: str | None,
-        follow: bool = False,
+        follower: Callable[[], Follower] | None = None,
         following: Following | None = None,
+        whole: bool = False,
     ) -> None:
         """
         Measure every frame, or take what another channel measured.
@@ -152,14 +185,8 @@ class _Passes:
         """
         ctx, product, config = self._ctx, self._product, self._ctx.config
         count, first = len(self._frames), product.first(ledger)
-        running = isinstance(reference, RunningReference)
-        follower = Follower() if follow and running else None
-        if first < count and running:
-            reference.restore(_remembered(product, first, config.window))
-        if first < count and follower is not None:
-            for number in range(first):
-                if product.live(number):
-                    follower.update(sample_motion(product.field(number, ctx.backend), ctx.backend)[0])
+        if first < count and following is None:
+            first = _last_known(product, first)
         stream = Destretcher(
             reference,
             product.kernels,
@@ -167,7 +194,10 @@ class _Passes:
             config.interpolation.name,
             follower,
             ctx.backend,
+            whole,
         )
+        if first < count:
+            self._recall(stream, first)
         numbers = self._left(first)
         with WriteBehind() as writer:
             frames = read_ahead(self._frames.read, numbers)
@@ -179,22 +209,45 @@ class _Passes:
                 else:
                     result = stream.push(frame, given)
                 if isinstance(reference, _Nothing):
-                    result = replace(result, image=frame)
+                    result = replace(result, image=frame, match=Match.good)
                 writer.submit(product.write_result, number, sharpness, result, others, ledger)
                 self._progress(number + 1)
         if ledger == SOLVED:
             self.skip()
+        elif stream.follower is not None and stream.follower.held >= _HELD_PX:
+            self._ctx.note(
+                f"the pattern was held against the Sun by up to {stream.follower.held:.1f} px; "
+                "destretch.preserve_flows=true keeps the flows"
+            )
 
-    def keep_flows(self) -> None:
+    def _recall(self, stream: Destretcher, first: int) -> None:
+        """Give back what the stream knew before a row."""
+        product, backend = self._product, self._ctx.backend
+        matches = product.store.read("match")[:first]
+        likeness = product.store.read("likeness")
+        begin = int(max(np.flatnonzero(matches == Match.first), default=0))
+        matched = begin + np.flatnonzero(np.isin(matches[begin:], (Match.poor, Match.good)))
+        good = begin + np.flatnonzero(matches[begin:] >= Match.good)
+        last = good[-self._window :] if isinstance(stream.reference, RunningReference) else good[:0]
+        used = last if stream.follower is None else good
+        stream.recall(
+            [(float(likeness[n]), product.shifts(n)) for n in matched[-REMEMBERED:]],
+            (product.field(n, backend) for n in used),
+            [self._frames.read(n)[0] for n in last],
+            len(used) - len(last),
+        )
+
+    def keep_flows(self, times: np.ndarray, follower: Callable[[], Follower] | None) -> None:
         """Take only the seeing out of every frame."""
         ctx, product = self._ctx, self._product
-        count, first = len(self._frames), product.first()
+        first = product.first()
         fields_of = remove_seeing(
             lambda n: product.field(n, ctx.backend),
-            ctx.inputs["bursts"].read("time_avg"),
-            [product.live(n) for n in range(count)],
-            first=first,
-            backend=ctx.backend,
+            times,
+            product.store.read("match"),
+            first,
+            ctx.backend,
+            follower,
         )
         numbers = self._left(first)
         with WriteBehind() as writer:
@@ -221,7 +274,15 @@ def _untouched(frame: np.ndarray, product: Destretched) -> DestretchResult:
     zeros = np.zeros(len(none))
     valid = np.zeros(product.shape, bool)
     return DestretchResult(
-        frame, none, np.zeros((2, *product.shape), np.float32), valid, zeros, zeros, np.nan
+        frame,
+        none,
+        np.zeros((2, *product.shape), np.float32),
+        valid,
+        zeros,
+        zeros,
+        np.nan,
+        np.nan,
+        Match.unlike,
     )
 
 
@@ -243,16 +304,14 @@ def _reference_frame(number: int | None, store: StoreReader) -> int:
 def _make_reference(product: Destretched, count: int) -> None:
     """Mean of the first pass, kept for the second."""
     store = product.store
-    store.write("reference", mean_frame(read_ahead(product.masked, range(count))))
+    good = [n for n in range(count) if store.read("match", n) >= Match.good]
+    store.write("reference", mean_frame(read_ahead(product.masked, good)))
     store.mark((), "reference_made")
 
 
-def _remembered(product: Destretched, stop: int, window: int) -> np.ndarray:
-    """The last corrected frames before `stop`, NaN where invalid, the oldest first."""
-    kept: list[np.ndarray] = []
-    for number in range(stop - 1, -1, -1):
-        if len(kept) == window:
-            break
-        if product.live(number):
-            kept.append(product.masked(number))
-    return np.stack(kept[::-1]) if kept else np.empty((0, *product.shape), np.float32)
+def _last_known(product: Destretched, first: int) -> int:
+    """The row to go on with: frames that were not matched count for the one after them."""
+    matches, begin = product.store.read("match"), first
+    while begin > 0 and matches[begin - 1] == Match.unlike:
+        begin -= 1
+    return begin if any(product.live(n) for n in range(begin, first)) else first

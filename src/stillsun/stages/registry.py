@@ -100,7 +100,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="destretch",
-        version=4,
+        version=5,
         run=Later("destretch"),
         writes="destretch",
         reads=("bursts", "speckle"),

@@ -187,9 +187,9 @@ class IniCamera:
             section.note(
                 "flowWindow",
                 Fate.contradiction,
-                "not carried over: the manual advises against it, and the window has no counterpart; "
-                "destretch.preserve_flows stays false",
+                "not carried over: the window has no counterpart; destretch.preserve_flows stays true",
             )
         elif flows is not None:
-            section.note("flowWindow", Fate.carried, "destretch.preserve_flows stays false")
+            self.draft.put(key("destretch.preserve_flows"), False)
+            section.note("flowWindow", Fate.carried, "destretch.preserve_flows: false")
         section.carry("repairTolerance", number, key("destretch.repair_tolerance"))

@@ -33,11 +33,9 @@ class AlignConfig:
         AlignEngine.hmi,
         "hmi: match to a full-disk image, where there is one that fits; none: telescope log only",
     )
-    file: str | None = opt(None, "full-disk image instead of a download", holds="path")
+    file: str | None = opt(None, "full-disk image instead of a download")
     cache: str | None = opt(
-        None,
-        "directory of downloaded full-disk images; stillsun in the user's cache by default",
-        holds="path",
+        None, "directory of downloaded full-disk images; stillsun in the user's cache by default"
     )
     pointing: list[float] | None = opt(
         None,

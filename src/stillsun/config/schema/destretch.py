@@ -38,14 +38,23 @@ class DestretchConfig:
         ReferenceKind.running,
         "running: mean of the last frames; fixed: one frame; two_pass: mean of all frames of a first pass",
     )
-    window: int = opt(10, "frames in the running mean, of a first pass too", unit="frames", ge=1)
+    window: int = opt(
+        10,
+        "frames in the running mean, of a first pass too; fewer if they would span more than a minute",
+        unit="frames",
+        ge=1,
+    )
     reference_frame: int | None = opt(
         None, "number of the fixed reference frame; the one of highest quality by default", unit="index", ge=0
     )
     repair_tolerance: float = opt(
         0.5, "largest believable shift, of the subfield's side", unit="1", gt=0, le=1
     )
-    preserve_flows: bool = opt(False, "keep slow solar motion, remove seeing only")
+    preserve_flows: bool = opt(
+        True,
+        "keep solar motion slower than a minute or two, remove seeing only; false: hold the Sun itself "
+        "still, as far as its pattern lasts",
+    )
     interpolation: Interpolation = opt(Interpolation.lanczos4, "final interpolation")
     follow_reference: bool = opt(
         False,
