@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        Final path; its directory is made, an existing file is replaced in one step.
+        Final path; an existing file is replaced in one step.
 
     Yields
     ------
@@ -42,7 +42,6 @@ def replacing(path: Path) -> Iterator[Path]:
         Where to write; removed if the block fails.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
     try:
         yield part
@@ -69,6 +68,7 @@ def write_whole(path: Path, content: bytes | str) -> Path:
         The file.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
     return path

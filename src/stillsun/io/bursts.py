@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from stillsun.config.schema import ChannelConfig, ObservationConfig
 from stillsun.core.backend import Backend
+from stillsun.core.batch import RawBlock
 from stillsun.core.bursts import unix_seconds
 from stillsun.core.calibrate import Correction, correct_frames, make_correction
 from stillsun.core.drifting import DriftingCorrection, make_drifting
@@ -15,6 +17,9 @@ from stillsun.errors import InputError
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
 from stillsun.io.store import StoreReader
+
+# Every so many rows and columns are looked at first, to see whether a frame is one value throughout.
+_SAMPLED = 32
 
 
 class BurstReader:
@@ -96,8 +101,8 @@ class BurstReader:
         if burst + 1 < len(self):
             following = int(self.first[burst + 1])
             self.source.read_ahead(following, following + self.frames)
-        correction = self.correction.at(self.middle(burst))
-        return correct_frames(self.source.blocks(start, start + self.frames), correction, out)
+        blocks = self.source.blocks(start, start + self.frames)
+        return _corrected(blocks, self.correction.at(self.middle(burst)), out)
 
     def middle(self, burst: int) -> float:
         """
@@ -170,7 +175,33 @@ class WindowReader:
         start = int(self._reader.first[burst])
         blocks = self._reader.source.blocks(start, start + self._reader.frames)
         correction = self._correction.at(self._reader.middle(burst))
-        return correct_frames((block.window(self._rows, self._columns) for block in blocks), correction, out)
+        return _corrected((block.window(self._rows, self._columns) for block in blocks), correction, out)
+
+
+def _corrected(blocks: Iterator[RawBlock], correction: Correction, out: Any) -> Any:
+    """
+    Calibrated frames, in which a raw frame that is one value throughout stays so.
+
+    Dark and gain would give it structure, and it would pass for an exposure (`stillsun.core.exposures`).
+    """
+    constant: list[int] = []
+
+    def watched() -> Iterator[RawBlock]:
+        seen = 0
+        for block in blocks:
+            stored = block.stored()
+            sample = stored[:, ::_SAMPLED, ::_SAMPLED]
+            alike = (sample == sample[:, :1, :1]).all(axis=(1, 2))
+            constant.extend(
+                seen + int(k) for k in np.flatnonzero(alike) if (stored[k] == stored[k, 0, 0]).all()
+            )
+            seen += len(stored)
+            yield block
+
+    frames = correct_frames(watched(), correction, out)
+    for number in constant:
+        frames[number] = max(float(frames[number].mean()), 0.0)
+    return frames
 
 
 def stored_correction(

@@ -59,6 +59,7 @@ def write_product(
     hdu.add_checksum(when="of this HDU")
     if check is not None and (findings := check(hdu.header)):
         raise InputError("the header is not complete: " + "; ".join(findings), file=path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as handle:
         handle.write(hdu.header.tostring().encode("ascii"))
         hdu.data.tofile(handle)

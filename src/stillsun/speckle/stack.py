@@ -16,8 +16,9 @@ from numba import njit
 
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend, to_host
+from stillsun.core.exposures import NOT_FINITE, judge_exposures
 from stillsun.core.quality import frame_quality
-from stillsun.errors import InputError
+from stillsun.errors import InputError, ReconstructionError
 from stillsun.speckle.engine import Progress, Reconstruction
 
 TILE = 64
@@ -80,7 +81,10 @@ def tile_aligned_mean(
     Raises
     ------
     InputError
-        If the burst is no stack of images, is smaller than 8 x 8 pixels, or holds NaN or infinity.
+        If the burst is no stack of images, is smaller than 8 x 8 pixels, or an exposure that is used holds
+        NaN or infinity.
+    ReconstructionError
+        If no exposure can be used.
     """
     backend = get_backend(backend)
     frames = backend.asarray(burst, dtype=np.float32)
@@ -88,6 +92,21 @@ def tile_aligned_mean(
         raise InputError(
             "not a burst", expected="(frames, rows, columns) of 8 x 8 pixels or more", found=frames.shape
         )
+    judgement = judge_exposures(frames, backend)
+    used, given = judgement.used, len(frames)
+    notes = judgement.notes
+    if not len(used) and NOT_FINITE not in judgement.reasons.values():
+        # A field without structure has a mean as well.
+        used, notes = np.arange(given), ("no exposure has light and structure: all are averaged",)
+    if not len(used):
+        raise ReconstructionError(
+            "no exposure of the burst can be used",
+            expected="finite exposures with light and structure",
+            found="; ".join(notes),
+            remedy="Look at the raw frames: clouds, a closed shutter, saturation",
+        )
+    if len(used) < given:
+        frames = frames[backend.asarray(used)]
     if not bool(backend.xp.isfinite(frames.sum(axis=(1, 2))).all()):
         raise InputError("the burst holds values that are not finite", remedy="Fill bad pixels first")
     lattice = _make_lattice(frames.shape[1:], tile)
@@ -111,12 +130,9 @@ def tile_aligned_mean(
 
     over_blocks(work, len(corners), backend, _tiles_per_block(len(frames), lattice.tile))
     image = _blend(means, lattice, frames.shape[1:], backend)
-    tracking = shifts.reshape(len(lattice.rows), len(lattice.columns), len(frames), 2)
-    return Reconstruction(
-        image=to_host(image),
-        shifts=np.ascontiguousarray(tracking.transpose(2, 3, 0, 1)),
-        centres=lattice.centres,
-    )
+    tracking = np.full((given, 2, len(lattice.rows), len(lattice.columns)), np.nan, dtype=np.float32)
+    tracking[used] = shifts.reshape(*tracking.shape[2:], len(frames), 2).transpose(2, 3, 0, 1)
+    return Reconstruction(image=to_host(image), shifts=tracking, centres=lattice.centres, notes=notes)
 
 
 def tile_centres(shape: tuple[int, int], tile: int = TILE) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="assemble",
-        version=2,
+        version=3,
         run=Later("assemble"),
         writes="bursts",
         reads=("calibration",),
@@ -83,7 +83,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="speckle",
-        version=4,
+        version=5,
         run=Later("speckle"),
         reads=("calibration", "bursts"),
         writes="speckle",

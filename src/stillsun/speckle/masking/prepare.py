@@ -6,19 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
 from stillsun.core.backend import Backend, to_host
+from stillsun.core.exposures import judge_exposures
 from stillsun.errors import InputError, ReconstructionError
 
 LEAST_FRAMES = 3
-# A frame whose mean or contrast is off the burst's median by this factor is not like the others.
-_ODD_MEAN = 2.0
-_ODD_CONTRAST = 4.0
-_MOST_BAD = 0.05
 _MOST_DEAD = 0.2
-_NO_CONTRAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,18 +80,16 @@ def prepare(burst: Any, backend: Backend) -> PreparedBurst:
             expected=f"at least {LEAST_FRAMES}",
             found=len(frames),
         )
-    notes = []
-    used = _like_the_others(frames, backend)
+    judgement = judge_exposures(frames, backend)
+    used, notes = judgement.used, [*judgement.notes]
     if len(used) < LEAST_FRAMES:
         raise ReconstructionError(
             "the burst has too few frames that can be used",
             expected=f"{LEAST_FRAMES} finite frames with structure, alike in brightness and contrast",
-            found=f"{len(used)} of {len(frames)}",
+            found="; ".join([f"{len(used)} of {len(frames)}", *notes]),
             remedy="Look at the raw frames: clouds, a closed shutter, saturation",
         )
     if len(used) < len(frames):
-        left_out = np.setdiff1d(np.arange(len(frames)), used)
-        notes.append(f"{len(left_out)} frames left out: {', '.join(map(str, left_out))}")
         frames = frames[backend.asarray(used)]
     dead = _dead_pixels(frames, xp)
     count = int(np.count_nonzero(dead))
@@ -113,64 +106,6 @@ def prepare(burst: Any, backend: Backend) -> PreparedBurst:
         notes.append(f"{count} dead pixels filled")
     means = to_host(frames.mean(axis=(1, 2), dtype=np.float64))
     return PreparedBurst(frames, used, (1.0 / means).astype(np.float32), float(means.mean()), tuple(notes))
-
-
-def _like_the_others(frames: Any, backend: Backend) -> np.ndarray:
-    """Numbers of the frames that are finite, have structure, and are like the burst's median."""
-    means, contrasts, bad = np.empty((3, len(frames)))
-    if backend.is_gpu:
-        for k, frame in enumerate(frames):
-            means[k], contrasts[k], bad[k] = _survey_arrays(frame, backend.xp)
-    else:
-        _survey(frames, means, contrasts, bad)
-    with np.errstate(invalid="ignore"):
-        usable = (bad <= _MOST_BAD) & (means > 0) & (contrasts > _NO_CONTRAST)
-        if not usable.any():
-            return np.empty(0, dtype=np.int64)
-        mean, contrast = np.median(means[usable]), np.median(contrasts[usable])
-        usable &= (means < _ODD_MEAN * mean) & (means * _ODD_MEAN > mean)
-        usable &= (contrasts < _ODD_CONTRAST * contrast) & (contrasts * _ODD_CONTRAST > contrast)
-    return np.flatnonzero(usable)
-
-
-def _survey_arrays(frame: Any, xp: Any) -> tuple[float, float, float]:
-    """Mean and contrast of what is finite in a frame, and the share of what is not."""
-    finite = xp.isfinite(frame)
-    good = int(xp.count_nonzero(finite))
-    if not good:
-        return 0.0, 0.0, 1.0
-    mean = float(xp.where(finite, frame, np.float32(0)).sum(dtype=np.float64)) / good
-    variance = float((xp.where(finite, frame.astype(np.float64) - mean, 0.0) ** 2).sum()) / good
-    return mean, variance**0.5 / mean if mean > 0 else 0.0, 1.0 - good / finite.size
-
-
-@njit(cache=True, nogil=True)
-def _survey(frames, means, contrasts, bad):  # type: ignore[no-untyped-def]
-    count, rows, columns = frames.shape
-    for k in range(count):
-        # About the first finite value, so that the variance of a bright frame keeps its digits.
-        pivot = 0.0
-        good = 0
-        total = 0.0
-        square = 0.0
-        for y in range(rows):
-            for x in range(columns):
-                value = frames[k, y, x]
-                if np.isfinite(value):
-                    if good == 0:
-                        pivot = float(value)
-                    good += 1
-                    total += value - pivot
-                    square += (value - pivot) ** 2
-        bad[k] = 1.0 - good / (rows * columns)
-        if good:
-            mean = total / good
-            means[k] = pivot + mean
-            variance = max(square / good - mean * mean, 0.0)
-            contrasts[k] = np.sqrt(variance) / means[k] if means[k] > 0 else 0.0
-        else:
-            means[k] = 0.0
-            contrasts[k] = 0.0
 
 
 def _dead_pixels(frames: Any, xp: Any) -> np.ndarray:
