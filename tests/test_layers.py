@@ -18,7 +18,7 @@ CORE = {"numpy", "scipy", "numba", "llvmlite"}  # the last is the compiler that 
 TIERS: dict[str, tuple[set[str], set[str]]] = {
     "core": ({"errors", "core"}, CORE | {"cupy", "cupyx"}),
     "speckle": ({"errors", "core", "speckle"}, CORE | {"cupy", "cupyx", "mpi4py"}),
-    "config": ({"errors", "config"}, {"hydra", "omegaconf"}),
+    "config": ({"errors", "config"}, {"hydra", "omegaconf", "yaml"}),
     "io": ({"errors", "core", "speckle", "config.schema", "io"}, CORE | {"h5py", "astropy.io.fits"}),
     "sky": ({"errors", "core", "io", "config.schema", "sky"}, CORE | {"astropy", "sunpy"}),
     "qa": (

@@ -47,7 +47,7 @@ def run_words(arguments: list[str]) -> int:
     if options.hydra_help or options.cfg or options.info or options.shell_completion:
         words = tidy_overrides(options.overrides, multirun=options.multirun)
         try:
-            return _hand_over(words, flags, command, options.multirun)
+            return _hand_over(words, flags, command, options.config_dir, options.multirun)
         except ConfigError:
             if not (options.multirun or options.hydra_help or options.shell_completion):
                 load_settings(words, options.config_dir)  # says more
@@ -57,7 +57,7 @@ def run_words(arguments: list[str]) -> int:
     checked = _check(jobs, options.config_dir)
     if checked[0].run.plan:
         return _plan(checked, jobs, words, options.config_dir, options.multirun)
-    return _hand_over(words, flags, command, options.multirun)
+    return _hand_over(words, flags, command, options.config_dir, options.multirun)
 
 
 def _refuse_dashes(arguments: list[str]) -> None:
@@ -91,7 +91,7 @@ def _jobs(words: list[str], config_dir: str | None, multirun: bool) -> list[list
     """Overrides of each job; those of a plain run are all words."""
     if not multirun and not any(word.lstrip("+").startswith("experiment=") for word in words):
         return [words]
-    plain = [o for o in words if not _hydra.OverridesParser.create().parse_override(o).is_sweep_override()]
+    plain = _without_sweeps(words)
     sweeper = hydra_settings(plain, config_dir).sweeper
     if multirun and not sweeper._target_.endswith(f".{_hydra.BasicSweeper.__name__}"):
         # It chooses the values one after another; what stays the same can be checked.
@@ -104,6 +104,10 @@ def _jobs(words: list[str], config_dir: str | None, multirun: bool) -> list[list
             "the experiment is a sweep and needs -m", remedy=f"It would run {', '.join(params)}; add -m"
         )
     return [words]
+
+
+def _without_sweeps(words: list[str]) -> list[str]:
+    return [o for o in words if not _hydra.OverridesParser.create().parse_override(o).is_sweep_override()]
 
 
 def _check(jobs: list[list[str]], config_dir: str | None) -> list[Settings]:
@@ -153,10 +157,15 @@ def _swept(overrides: list[str], fixed: set[str]) -> list[str]:
     return [o.lstrip("+") for o in overrides if o.partition("=")[0] not in fixed]
 
 
-def _hand_over(words: list[str], flags: list[str], command: str, multirun: bool) -> int:
+def _hand_over(
+    words: list[str], flags: list[str], command: str, config_dir: str | None, multirun: bool
+) -> int:
     """Let Hydra do what is asked for."""
     register_schema()
-    overrides = hydra_overrides(words, multirun=multirun)
+    swept: list[str] = []
+    if multirun:
+        swept = list(hydra_settings(_without_sweeps(words), config_dir).sweeper.get("params") or {})
+    overrides = hydra_overrides(words, config_dir, multirun=multirun, swept=swept)
     fixed = _fixed(overrides)
     failures: list[StillsunError] = []
     done: dict[Path, list[Path]] = {}  # directory of a sweep to those of its jobs

@@ -8,13 +8,15 @@ and what is allowed.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
-from stillsun.config.keys import STAGE_SCHEMAS, find_key, schema_fields, strip_optional, suggest
+from stillsun.config.keys import STAGE_SCHEMAS, find_key, schema_fields, shown, strip_optional, suggest
 from stillsun.config.schema import (
     REQUIRED,
     AlignEngine,
@@ -25,7 +27,11 @@ from stillsun.config.schema import (
 )
 
 # Names of directories, and parts of keys.
-_NAME = re.compile("[A-Za-z0-9_-]+")
+_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+# Names in the work directory that are not channels'.
+_TAKEN = ("context_movies", "multirun", "report")
+# What a draft leaves open.
+FILL_IN = "FILL IN"
 
 
 def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
@@ -84,6 +90,9 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
         One finding each.
     """
     limits = limits or {}
+    if isinstance(value, str) and value.strip().upper() == FILL_IN:
+        yield f"{key}: to be filled in{_none(hint)} ({limits.get('meaning', '')})"
+        return
     if value == REQUIRED:
         yield f"{key}: must be given ({limits.get('meaning', '')})"
         return
@@ -97,13 +106,13 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
     origin, arguments = typing.get_origin(inner), typing.get_args(inner)
     if dataclasses.is_dataclass(inner):
         if not isinstance(value, Mapping):
-            yield f"{key}: expected a mapping, found {value!r}"
+            yield f"{key}: expected a mapping, found {shown(value)}"
             return
         yield from check_tree(value, typing.cast(type, inner), f"{key}.")
     elif origin is list:
         if not isinstance(value, Sequence) or isinstance(value, str):
             such = ",".join([str(value)] * limits.get("length", 1)) if value not in (None, "") else "a,b"
-            yield f"{key}: expected a list such as [{such}], found {value!r}"
+            yield f"{key}: expected a list such as [{such}], found {shown(value)}"
             return
         if "length" in limits and len(value) != limits["length"]:
             yield f"{key}: expected {limits['length']} entries, found {len(value)}"
@@ -112,12 +121,14 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
             yield from check_value(f"{key}[{index}]", entry, arguments[0], rest)
     elif origin is dict:
         if not isinstance(value, Mapping):
-            yield f"{key}: expected a mapping, found {value!r}"
+            yield f"{key}: expected a mapping, found {shown(value)}"
             return
         if dataclasses.is_dataclass(arguments[1]):
             for name, entry in value.items():
                 if not _NAME.fullmatch(str(name)):
-                    yield f"{key}.{name}: a name has letters, digits, _ and - only"
+                    yield f"{key}.{str(name)[:80]}: a name has letters, digits, _ and - only, 64 at most"
+                elif name in _TAKEN:
+                    yield f"{key}.{name}: no channel can be called so; the work directory needs the name"
                 yield from check_value(f"{key}.{name}", entry, arguments[1])
     else:
         yield from _check_scalar(key, value, inner, limits)
@@ -129,17 +140,20 @@ def _check_scalar(key: str, value: Any, kind: Any, limits: Mapping[str, Any]) ->
     if isinstance(kind, type) and issubclass(kind, Enum):
         name = value.name if isinstance(value, Enum) else value
         if not isinstance(name, str) or name not in kind.__members__:
-            yield f"{key}: {value!r} is not a choice; allowed: {', '.join(kind.__members__)}"
+            yield f"{key}: {shown(value)} is not a choice; allowed: {', '.join(kind.__members__)}"
         return
     if kind is bool:
         if not isinstance(value, bool):
-            yield f"{key}: expected true or false, found {value!r}"
+            yield f"{key}: expected true or false, found {shown(value)}"
         return
     if kind in (int, float):
         good = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
         if not good:
             noun = "a number" if kind is float else "a whole number"
-            yield f"{key}: expected {noun}{_unit(limits)}, found {value!r}"
+            yield f"{key}: expected {noun}{_unit(limits)}, found {shown(value)}"
+            return
+        if not _is_finite(value):
+            yield f"{key}: expected a finite number{_unit(limits)}, found {shown(value)}"
             return
         for name, text, fails in (
             ("ge", "at least", lambda v, x: v < x),
@@ -147,10 +161,64 @@ def _check_scalar(key: str, value: Any, kind: Any, limits: Mapping[str, Any]) ->
             ("le", "at most", lambda v, x: v > x),
         ):
             if name in limits and fails(value, limits[name]):
-                yield f"{key}: must be {text} {limits[name]}{_unit(limits)}, found {value!r}"
+                yield f"{key}: must be {text} {limits[name]}{_unit(limits)}, found {shown(value)}"
         return
     if kind is str and isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
-        yield f"{key}: expected text, found {value!r}"
+        yield f"{key}: expected text, found {shown(value)}"
+    elif kind is str and (fault := text_fault(str(value), limits.get("holds", ""))):
+        yield f"{key}: {fault}, found {shown(value)}"
+
+
+def text_fault(text: str, holds: str) -> str:
+    """
+    What is wrong with a text.
+
+    Parameters
+    ----------
+    text : str
+        Value of a key.
+    holds : {"", "path", "pattern", "name"}
+        What the text is.
+
+    Returns
+    -------
+    str
+        In words; empty if nothing is wrong.
+    """
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+        return "control characters and line ends have no place in it"
+    parts = text.split("/")
+    if holds == "path" and text.startswith("~") and parts[0] != "~":
+        try:
+            Path(parts[0]).expanduser()
+        except RuntimeError:
+            return f"there is no user {parts[0][1:]!r}"
+    if holds == "name" and (len(parts) > 1 or text in ("", ".", "..")):
+        return "expected a name without /"
+    if holds != "pattern":
+        return ""
+    if not text.strip():
+        return "expected a shell pattern, or null for no such files"
+    if text.startswith("/") or ".." in parts:
+        return "a pattern stays below its directory; put the rest of the path into directory"
+    if any("**" in part and part != "**" for part in parts) or parts.count("**") > 1:
+        return "** stands for directories of any depth, alone between slashes and once"
+    return "" if len(text) <= 255 and set(text) - set("./") else "expected a shell pattern of file names"
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _none(hint: Any) -> str:
+    """How a key that is to be filled in is left without a value."""
+    inner, optional = strip_optional(hint)
+    if typing.get_origin(inner) is list:
+        return "; none or [] for none"
+    return "; null for none" if optional else ""
 
 
 def check_key(key: str, value: Any) -> Iterator[str]:

@@ -13,19 +13,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stillsun.config import _hydra
 from stillsun.config.build import at_home, checked_settings
-from stillsun.config.checks import check_tree
 from stillsun.config.keys import STAGE_SCHEMAS
+from stillsun.config.observationfile import read_observation
 from stillsun.config.overrides import (
     FROM_FILE,
     OBSERVATION_FILE,
-    explain_defaults,
     explain_override,
     first_lines,
     quoted,
     tidy_overrides,
+    typed_keys,
     unquoted,
+    user_path,
 )
-from stillsun.config.schema import ObservationConfig, RunConfig
+from stillsun.config.schema import RunConfig
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError
 
@@ -57,19 +58,30 @@ def register_schema() -> None:
     _hydra.ConfigStore.instance().store(name="run_schema", node=RunConfig, provider="stillsun")
 
 
-def hydra_overrides(overrides: Sequence[str], *, multirun: bool = False) -> list[str]:
+def hydra_overrides(
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    *,
+    multirun: bool = False,
+    swept: Sequence[str] = (),
+) -> list[str]:
     """
     Turn the overrides of the command line into Hydra's.
 
-    ``observation_file=PATH`` becomes a choice of the group `observation`. A stage's keys of one channel,
+    An observation file, given as a path or by its name in `config_dir`, is read here and handed to Hydra as
+    plain values, without the stages' keys that the command line sets. A stage's keys of one channel,
     ``observation.channels.NAME.STAGE.KEY=VALUE``, need no ``+`` where the observation does not give them.
 
     Parameters
     ----------
     overrides : sequence of str
         Overrides of the command line.
+    config_dir : str, optional
+        Directory given with ``--config-dir``.
     multirun : bool
         Several values between commas are a sweep.
+    swept : sequence of str
+        Keys that an experiment sweeps.
 
     Returns
     -------
@@ -79,43 +91,47 @@ def hydra_overrides(overrides: Sequence[str], *, multirun: bool = False) -> list
     Raises
     ------
     ConfigError
-        If the file is missing or no YAML mapping, or a word is no override.
+        If the file is missing or has faults, or a word is no override.
     """
+    chosen, findings = _with_observation(overrides, config_dir, multirun, swept)
+    if findings:
+        raise ConfigError(findings=findings)
+    return chosen
+
+
+def _with_observation(
+    overrides: Sequence[str], config_dir: str | None, multirun: bool = False, swept: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Overrides for Hydra, to which the observation is made known, and the faults of its file."""
     overrides = tidy_overrides(overrides, multirun=multirun)
-    path = observation_path(overrides, None)
-    overrides = [f"++{o}" if _OF_CHANNEL.match(o) else o for o in overrides]
-    if path is None:
-        return overrides
-    name = f"{FROM_FILE}{re.sub('[^A-Za-z0-9_-]', '_', path.stem)}"
-    _hydra.ConfigStore.instance().store(
-        group="observation", name=name, node=_load_observation(path), provider=str(path)
-    )
-    return [f"observation={name}", *overrides]
+    places = [config_directory(), *([] if config_dir is None else [Path(config_dir)])]
+    typed = typed_keys([*(f"{key}=null" for key in swept), *overrides], places)
+    chosen: list[str] = []
+    findings: list[str] = []
 
+    def register(path: Path) -> str:
+        tree, found = read_observation(path, places, typed)
+        findings.extend(found)
+        name = f"{FROM_FILE}{re.sub('[^A-Za-z0-9_-]', '_', path.stem)}"
+        if not found:
+            try:
+                _hydra.ConfigStore.instance().store(
+                    group="observation", name=name, node=tree, provider=str(path)
+                )
+            except OmegaConfBaseException as error:
+                findings.append(f"{path}: {first_lines(error)}")
+        return name
 
-def observation_path(overrides: Sequence[str], config_dir: str | None) -> Path | None:
-    """
-    The file that the observation comes from.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        Overrides of the command line.
-    config_dir : str, optional
-        Directory given with ``--config-dir``.
-
-    Returns
-    -------
-    Path or None
-        None where it is not given as a file.
-    """
-    given = dict(o.partition("=")[::2] for o in overrides)
-    if OBSERVATION_FILE in given:
-        return Path(unquoted(given[OBSERVATION_FILE])).expanduser().resolve()
-    if "observation" in given and config_dir is not None:
-        path = Path(config_dir) / "observation" / f"{given['observation']}.yaml"
-        return path if path.is_file() else None
-    return None
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key == OBSERVATION_FILE:
+            chosen.insert(0, f"observation={register(user_path(unquoted(value), key))}")
+        if key == "observation" and config_dir is not None:
+            files = {n: Path(config_dir, key, f"{n.removesuffix('.yaml')}.yaml") for n in value.split(",")}
+            names = [register(path) if path.is_file() else name for name, path in files.items()]
+            text = f"observation={','.join(names)}"
+        chosen.append(f"++{text}" if _OF_CHANNEL.match(text) else text)
+    return chosen, findings
 
 
 def load_settings(overrides: Sequence[str], config_dir: str | None = None) -> Settings:
@@ -140,17 +156,22 @@ def load_settings(overrides: Sequence[str], config_dir: str | None = None) -> Se
         With all findings.
     """
     overrides = tidy_overrides(overrides)
-    with _composing(overrides, config_dir) as (chosen, extra):
-        findings = _unknown_channels(chosen, extra)
+    with _composing(overrides, config_dir) as (chosen, extra, findings):
         if findings:
+            raise ConfigError(
+                findings=[*findings, *(f for o in overrides for f in explain_override(o, extra))]
+            )
+        if findings := _unknown_channels(chosen, extra):
             raise ConfigError(findings=findings)
         try:
             return settings_from(_hydra.compose("config", overrides=[*chosen, *extra]))
         except (_hydra.HydraException, OmegaConfBaseException, TypeError) as error:
             # A TypeError is OmegaConf's for a key below a list.
-            findings, good = _explain(overrides, config_dir, extra)
-            if len(good) < len(overrides):
-                others = _findings_without_faulty(good, extra)
+            explained = {text: explain_override(text, extra) for text in overrides}
+            findings = [finding for found in explained.values() for finding in found]
+            if findings:
+                good = [text for text, found in explained.items() if not found]
+                others = _findings_without_faulty(good, config_dir, extra)
                 given = any(finding.startswith("observation=") for finding in findings)
                 findings += [f for f in others if not (given and f.startswith("observation.channels: "))]
             raise ConfigError(findings=findings or [first_lines(error)]) from error
@@ -178,7 +199,9 @@ def hydra_settings(overrides: Sequence[str], config_dir: str | None = None) -> A
     ConfigError
         If the configuration cannot be composed.
     """
-    with _composing(overrides, config_dir) as (chosen, extra):
+    with _composing(overrides, config_dir) as (chosen, extra, findings):
+        if findings:
+            raise ConfigError(findings=findings)
         try:
             return _hydra.compose("config", overrides=[*chosen, *extra], return_hydra_config=True).hydra
         except (_hydra.HydraException, OmegaConfBaseException) as error:
@@ -186,16 +209,18 @@ def hydra_settings(overrides: Sequence[str], config_dir: str | None = None) -> A
 
 
 @contextmanager
-def _composing(overrides: Sequence[str], config_dir: str | None) -> Iterator[tuple[list[str], list[str]]]:
-    """Hydra initialised; yields the overrides for it, and those that name the further directory."""
+def _composing(
+    overrides: Sequence[str], config_dir: str | None
+) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """Hydra initialised; its overrides, those that name the further directory, faults of the observation."""
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError("--config-dir: no such directory", file=config_dir)
     register_schema()
-    chosen = hydra_overrides(overrides)
+    chosen, findings = _with_observation(overrides, config_dir)
     place = f"file://{Path(config_dir).resolve()}" if config_dir is not None else ""
     extra = [f"hydra.searchpath=[{quoted(place)}]"] if place else []
     with _hydra.initialize_config_dir(str(config_directory()), version_base="1.3", job_name="stillsun"):
-        yield chosen, extra
+        yield chosen, extra, findings
 
 
 def settings_from(composed: DictConfig) -> Settings:
@@ -224,27 +249,9 @@ def settings_from(composed: DictConfig) -> Settings:
     return checked_settings(plain)
 
 
-def _explain(
-    overrides: Sequence[str], config_dir: str | None, extra: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Find the faults of a configuration that cannot be composed, and the overrides without fault."""
-    findings: list[str] = []
-    good: list[str] = []
-    path = observation_path(overrides, config_dir)
-    if path is not None:
-        tree = {k: v for k, v in _load_observation(path).items() if k != "defaults"}
-        findings += [f"{path}: {f}" for f in check_tree(tree, ObservationConfig)]
-        findings += [f"{path}: {f}" for f in explain_defaults(_load_observation(path).get("defaults"), extra)]
-    for text in overrides:
-        found = explain_override(text, extra)
-        findings += found
-        good += [] if found else [text]
-    return findings, good
-
-
-def _findings_without_faulty(good: Sequence[str], extra: Sequence[str]) -> list[str]:
+def _findings_without_faulty(good: Sequence[str], config_dir: str | None, extra: Sequence[str]) -> list[str]:
     try:
-        settings_from(_hydra.compose("config", overrides=[*hydra_overrides(good), *extra]))
+        settings_from(_hydra.compose("config", overrides=[*hydra_overrides(good, config_dir), *extra]))
     except ConfigError as error:
         return list(error.findings)
     except (_hydra.HydraException, OmegaConfBaseException):
@@ -267,22 +274,3 @@ def _unknown_channels(chosen: Sequence[str], extra: Sequence[str]) -> list[str]:
         for text, name in keyed.items()
         if name not in known
     ]
-
-
-def _load_observation(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        what = "a directory, not a file" if path.is_dir() else "no such file"
-        raise ConfigError(
-            f"observation_file: {what}", file=path, remedy="Give the path of an observation file"
-        )
-    try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # YAML's errors have no public base class in OmegaConf
-        raise ConfigError(f"not readable as YAML: {first_lines(error)}", file=path) from error
-    if not isinstance(loaded, dict):
-        raise ConfigError("an observation file is a mapping of keys", file=path, found=type(loaded).__name__)
-    if not loaded.get("channels") and not loaded.get("defaults"):
-        raise ConfigError(
-            "an observation file without channels", file=path, remedy="stillsun sort drafts one"
-        )
-    return {str(k): v for k, v in loaded.items()}

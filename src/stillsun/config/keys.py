@@ -162,3 +162,9 @@ def suggest(name: str, allowed: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}allowed: {', '.join(allowed)}"
+
+
+def shown(value: Any, letters: int = 80) -> str:
+    """A value in a message, never long."""
+    text = repr(value)
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"

@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 
 from stillsun.config import _hydra
 from stillsun.config.checks import check_key
-from stillsun.config.keys import find_key, strip_optional
+from stillsun.config.keys import STAGE_SCHEMAS, find_key, strip_optional
+from stillsun.config.plainyaml import read_mapping
 from stillsun.errors import ConfigError
 
 OBSERVATION_FILE = "observation_file"
 # How the names of observations begin that come from a path.
 FROM_FILE = "from_file_"
-_KNOWN = "- /channel@channels.ROSA_GBAND: rosa_gband"
 # Groups that stand in observation files, and an override that would do the same.
 _WITHIN_OBSERVATION = {
     "channel": "+channel@observation.channels.NAME={}",
@@ -57,12 +57,14 @@ def tidy_overrides(words: Sequence[str], *, multirun: bool = False) -> list[str]
     parser = _hydra.OverridesParser.create()
     for word in words:
         key, equals, value = word.partition("=")
+        hint = _type_of(key)
+        if hint is list and value == "none":
+            word = f"{key}=[]"
         fault, sweep = "", False
         try:
             sweep = parser.parse_override(word).is_sweep_override() and not multirun
         except _hydra.HydraException as error:
             fault = first_lines(error)
-        hint = _type_of(key)
         if hint is str and value and not _is_quoted(value) and (fault or sweep):
             overrides.append(f"{key}={quoted(value)}")
         elif word == f"{OBSERVATION_FILE}=":
@@ -79,6 +81,69 @@ def tidy_overrides(words: Sequence[str], *, multirun: bool = False) -> list[str]
     if findings:
         raise ConfigError(findings=findings)
     return overrides
+
+
+def typed_keys(overrides: Sequence[str], places: Sequence[Path]) -> set[str]:
+    """
+    Keys that a command line sets.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        Overrides that Hydra can read.
+    places : sequence of Path
+        Configuration directories: what comes with the program, then the user's own.
+
+    Returns
+    -------
+    set of str
+        Dotted keys. A choice such as ``speckle=kisip`` sets the engine, and of an option of the user's own
+        directory all keys.
+    """
+    found: set[str] = set()
+    for override in _hydra.OverridesParser.create().parse_overrides(list(overrides)):
+        group, value = override.get_key_element().lstrip("+"), override.value()
+        if group not in STAGE_SCHEMAS or isinstance(value, dict):
+            found |= _leaves(group, value)
+            continue
+        found |= {f"{group}.engine"}
+        for place in places[1:]:
+            if (path := place / group / f"{value}.yaml").is_file():
+                found |= _leaves(group, read_mapping(path, group))
+    return found
+
+
+def _leaves(key: str, value: Any) -> set[str]:
+    if not isinstance(value, dict):
+        return {key}
+    return {leaf for name, below in value.items() for leaf in _leaves(f"{key}.{name}", below)}
+
+
+def user_path(text: str, key: str) -> Path:
+    """
+    Path of a person's word, with ``~``.
+
+    Parameters
+    ----------
+    text : str
+        The word.
+    key : str
+        What it is given for, for the messages.
+
+    Returns
+    -------
+    Path
+        Absolute path.
+
+    Raises
+    ------
+    ConfigError
+        If there can be no such path.
+    """
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(f"{key}: {text!r} is no path: {error}", remedy="Write it in full") from error
 
 
 def split_jobs(overrides: Sequence[str], params: Sequence[str] = ()) -> list[list[str]]:
@@ -154,39 +219,6 @@ def explain_override(text: str, extra: Sequence[str]) -> list[str]:
     return [f"{key}={value}: no such choice; allowed: {', '.join(options) or 'none found'}"]
 
 
-def explain_defaults(defaults: Any, extra: Sequence[str]) -> list[str]:
-    """
-    Find what is wrong with the known channels and cameras that an observation names.
-
-    Parameters
-    ----------
-    defaults : object
-        The observation's ``defaults``.
-    extra : sequence of str
-        Overrides with which groups are looked for; Hydra is initialised.
-
-    Returns
-    -------
-    list of str
-        Findings.
-    """
-    if not isinstance(defaults, list | None):
-        return [f"defaults: expected a list of lines such as {_KNOWN}, found {defaults!r}"]
-    findings = []
-    loader = _hydra.GlobalHydra.instance().config_loader()
-    for entry in defaults or []:
-        for key, option in entry.items() if isinstance(entry, dict) else []:
-            group = key.partition("@")[0]
-            if group.lstrip("/") not in _WITHIN_OBSERVATION:
-                continue
-            options = loader.get_group_options(group.lstrip("/"), config_name="config", overrides=list(extra))
-            if not group.startswith("/"):
-                findings.append(f"defaults: {key}: begins with /: /{key}: {option}")
-            elif option not in options:
-                findings.append(f"defaults: {key}: no {option!r}; allowed: {', '.join(options)}")
-    return findings
-
-
 def quoted(text: str) -> str:
     """
     Put a text into Hydra's quotes.
@@ -253,13 +285,13 @@ def _type_of(key: str) -> Any:
 
 
 def _no_assignment(word: str) -> str:
-    if Path(word).expanduser().is_file():
+    if user_path(word, "path").is_file():
         return f"{word}: not KEY=VALUE; an observation file is given as {OBSERVATION_FILE}={word}"
     return f"{word}: not KEY=VALUE; a value with spaces needs quotes around the word"
 
 
 def _no_observation(choice: str, options: Sequence[str]) -> str:
-    if Path(choice).expanduser().is_file():
+    if user_path(choice, "observation").is_file():
         return f"observation={choice}: a path is given as {OBSERVATION_FILE}={choice}"
     said = f"allowed: {', '.join(options)}" if options else "give DIR with --config-dir DIR"
     missing = f"observation={choice}: no DIR/observation/{choice}.yaml"

@@ -169,7 +169,7 @@ def _log(draft: _Draft, directory: RawDirectory, start: np.datetime64) -> None:
     logs = sorted(directory.logs, key=lambda log: (_distance(log, start), str(log)))
     draft.tree["telescope_log"] = str(logs[0]) if logs else None
     if not logs:
-        draft.comments["telescope_log",] = ["FILL IN: none was found; without it there is no pointing."]
+        draft.comments["telescope_log",] = ["CHECK: none was found; without it there is no pointing."]
     elif _distance(logs[0], start) > _SAME_SEQUENCE_S:
         draft.comments["telescope_log",] = ["CHECK: it says nothing of the time of the data.", *_also(logs)]
     elif logs[1:]:
@@ -216,9 +216,9 @@ def _channel(
     same = [s for s in found if s.sequence.camera == sequence.camera and s.sequence.shape == sequence.shape]
     _scale(draft, here, tree, same, group, sequence)
     _exposure(draft, here, tree, sequence)
-    tree["orientation"] = []
+    tree["orientation"] = "FILL IN"
     draft.comments[*here, "orientation"] = [
-        "FILL IN: what brings the target upright, out of rot90, flipud, fliplr, flip; [] for nothing."
+        "FILL IN: what brings the target upright: [...] of rot90, flipud, fliplr, flip; none for nothing."
     ]
     if sequence.camera == HARDCAM:
         _start(draft, here, tree, sequence, reference)

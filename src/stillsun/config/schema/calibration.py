@@ -47,6 +47,7 @@ class CalibrateConfig:
         "calibrated flat frames that are kept for the noise; an external program wants those of a burst",
         unit="frames",
         ge=2,
+        le=100_000,
     )
     measure_plate_scale: bool = opt(True, "measure the plate scale in the line grid, where there is one")
     line_spacing_arcsec: float = opt(
@@ -58,7 +59,7 @@ class CalibrateConfig:
 class AssembleConfig:
     """Frames to bursts."""
 
-    frames_per_burst: int = opt(64, "frames in a burst", unit="frames", ge=1)
+    frames_per_burst: int = opt(64, "frames in a burst", unit="frames", ge=1, le=100_000)
     max_gap: float = opt(
         1.5, "a step longer than this many median frame intervals ends a burst", unit="frame intervals", gt=1
     )

@@ -33,9 +33,11 @@ class AlignConfig:
         AlignEngine.hmi,
         "hmi: match to a full-disk image, where there is one that fits; none: telescope log only",
     )
-    file: str | None = opt(None, "full-disk image instead of a download")
+    file: str | None = opt(None, "full-disk image instead of a download", holds="path")
     cache: str | None = opt(
-        None, "directory of downloaded full-disk images; stillsun in the user's cache by default"
+        None,
+        "directory of downloaded full-disk images; stillsun in the user's cache by default",
+        holds="path",
     )
     pointing: list[float] | None = opt(
         None,

@@ -29,8 +29,10 @@ class Turn(Enum):
 class FileSet:
     """Files of one role."""
 
-    directory: str = opt(".", "directory, relative to observation.raw_dir or absolute")
-    pattern: str | None = opt(None, "shell pattern of the file names; none: the channel has no such files")
+    directory: str = opt(".", "directory, relative to observation.raw_dir or absolute", holds="path")
+    pattern: str | None = opt(
+        None, "shell pattern of the file names; none: the channel has no such files", holds="pattern"
+    )
 
 
 @dataclass
@@ -54,6 +56,7 @@ class CameraConfig:
         "image size (rows, columns), where the files do not tell it",
         unit="px",
         ge=8,
+        le=32768,
         length=2,
     )
     file_shape: list[int] | None = opt(
@@ -61,6 +64,7 @@ class CameraConfig:
         "size (rows, columns) of a raw frame with overscan, where it is larger",
         unit="px",
         ge=8,
+        le=32768,
         length=2,
     )
     verify: bool = opt(True, "verify raw files by the CHECKSUM and DATASUM that they carry")
@@ -154,9 +158,11 @@ class ObservationConfig:
     """One observing sequence."""
 
     name: str = opt("observation", "name of the sequence (header: POINT_ID)")
-    raw_dir: str = opt(".", "directory of the raw files")
-    work_dir: str = opt("work", "directory of the results")
-    telescope_log: str | None = opt(None, "telescope log (DCSS); none: pointing and seeing stay unknown")
+    raw_dir: str = opt(".", "directory of the raw files", holds="path")
+    work_dir: str = opt("work", "directory of the results", holds="path")
+    telescope_log: str | None = opt(
+        None, "telescope log (DCSS); none: pointing and seeing stay unknown", holds="path"
+    )
     reference_channel: str | None = opt(
         None, "channel to which the others are registered; the first by default"
     )

@@ -18,6 +18,7 @@ def opt(
     gt: float | None = None,
     le: float | None = None,
     length: int | None = None,
+    holds: str | None = None,
 ) -> Any:
     """
     Declare one option.
@@ -34,13 +35,15 @@ def opt(
         Limits of a number, or of each entry of a list.
     length : int, optional
         Exact length of a list.
+    holds : {"path", "pattern", "name"}, optional
+        What a text is: a path, a shell pattern below a directory, or a file's name.
 
     Returns
     -------
     dataclasses.Field
         The field.
     """
-    limits = {"ge": ge, "gt": gt, "le": le, "length": length}
+    limits = {"ge": ge, "gt": gt, "le": le, "length": length, "holds": holds}
     metadata = {"meaning": meaning, "unit": unit, **{k: v for k, v in limits.items() if v is not None}}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)

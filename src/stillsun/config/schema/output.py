@@ -20,14 +20,18 @@ class MovieConfig:
     """Context movies."""
 
     frame_rate: float = opt(15.0, "frames per second of the movie", unit="1/s", gt=0)
-    size: int = opt(1024, "longest side of the image; frames are binned or enlarged to fit", unit="px", ge=64)
+    size: int = opt(
+        1024, "longest side of the image; frames are binned or enlarged to fit", unit="px", ge=64, le=16384
+    )
     clip: float = opt(
         0.3, "share of the pixels that may be shown plain black, and white", unit="%", ge=0, le=40
     )
     reconstructed: bool = opt(False, "also movies of the frames before destretch")
     together: bool = opt(True, "also one movie of all channels side by side, on the same coordinates")
     goes_file: str | None = opt(
-        None, "GOES X-ray flux of the day (NetCDF: sci_xrsf-l2-avg1m_*.nc), drawn below the images"
+        None,
+        "GOES X-ray flux of the day (NetCDF: sci_xrsf-l2-avg1m_*.nc), drawn below the images",
+        holds="path",
     )
     goes_download: bool = opt(
         True, "download the X-ray flux where goes_file is not given (needs the extra hmi, and network)"
@@ -75,6 +79,7 @@ class ReportConfig:
         "longest side of a frame in the pictures; frames are binned or enlarged to fit",
         unit="px",
         ge=64,
+        le=16384,
     )
     dim_fraction: float = opt(
         0.7, "a frame darker than this share of the series' median is reported as dim", unit="1", ge=0, le=1

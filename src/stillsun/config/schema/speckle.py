@@ -28,10 +28,10 @@ class SpeckleMethod(Enum):
 class KisipConfig:
     """The external program KISIP: where it is and what the manual calls KISIP ENV and PROPS."""
 
-    bin: str | None = opt(None, "directory of the program and its mpirun")
-    lib: str | None = opt(None, "directory of the program's libraries")
-    mpirun: str = opt("mpirun", "name of the MPI starter in bin")
-    executable: str = opt("entry", "name of the program in bin")
+    bin: str | None = opt(None, "directory of the program and its mpirun", holds="path")
+    lib: str | None = opt(None, "directory of the program's libraries", holds="path")
+    mpirun: str = opt("mpirun", "name of the MPI starter in bin", holds="name")
+    executable: str = opt("entry", "name of the program in bin", holds="name")
     version: str | None = opt(None, "version of the program, for the header (PRPVERn)")
     header_offset: int = opt(0, "bytes before the data in a burst file", unit="bytes", ge=0)
     retries: int = opt(3, "attempts to make bursts that the program left out", unit="attempts", ge=0)
