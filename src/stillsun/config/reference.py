@@ -19,7 +19,8 @@ Made from the schema by `scripts/reference`; a test fails when it is out of date
 Every key can be given on the command line (`stillsun run destretch.window=20`), in an observation
 file (`observation` and below), or in a file of your own in `--config-dir`. The keys of a stage can
 be set for one channel below that channel (`channels.ROSA_CAK.destretch.kernels` in an observation
-file). The command line wins over the file ([more](trust.md)). A pure number has the unit 1, and what is no number has none (–).
+file). The command line wins over the file ([more](trust.md)). A pure number has the unit 1, and what
+is no number has none (–).
 """
 
 # Of what is no number.
