@@ -87,12 +87,17 @@ def test_what_the_files_tell(night):
     assert str(spools.start) == "2025-09-03T14:21:54.000000"
 
 
-def test_the_draft_runs_as_it_is(night, tmp_path, capsys):
+def test_the_draft_runs_when_the_orientation_is_filled_in(night, tmp_path, capsys):
     path = tmp_path / "night.yaml"
     assert main(["sort", str(night / "level0"), "-o", str(path)]) == 0
     printed = capsys.readouterr()
     assert printed.out.count("image") >= 15
-    assert "put right" not in printed.err
+    faults = [line for line in printed.err.splitlines() if line.startswith("  - ")]
+    assert len(faults) == 3
+    assert all("orientation: to be filled in; none or [] for none" in line for line in faults)
+    assert main(["run", f"observation_file={path}"]) == 2
+    assert "orientation: to be filled in" in capsys.readouterr().err
+    path.write_text(path.read_text().replace('orientation: "FILL IN"', "orientation: none"))
     observation = load_settings([f"observation_file={path}"]).run.observation
     wanted = load_settings([f"observation_file={night / 'observation.yaml'}"]).run.observation
     assert list(observation.channels) == list(wanted.channels)

@@ -91,7 +91,7 @@ def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | Non
     """
     limits = limits or {}
     if isinstance(value, str) and value.strip().upper() == FILL_IN:
-        yield f"{key}: to be filled in{_none(hint)} ({limits.get('meaning', '')})"
+        yield f"{key}: to be filled in{_none(hint)}"
         return
     if value == REQUIRED:
         yield f"{key}: must be given ({limits.get('meaning', '')})"
