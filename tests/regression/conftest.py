@@ -9,10 +9,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.regression.golden import simulate_night
 
 from stillsun.cli import main
-from stillsun.synth.observation import simulate
-from stillsun.synth.settings import SimulationSettings
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -21,8 +20,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 def simulated(tmp_path_factory):
     """Directory of a simulated observation that nobody reduces in place."""
     out = tmp_path_factory.mktemp("simulated") / "observation"
-    # Without adaptive optics there is motion and blur to take out.
-    simulate(out, SimulationSettings.preset("tiny", bursts=5, frames_per_burst=12, seed=3, ao_modes=0))
+    simulate_night(out)
     return out
 
 

@@ -8,19 +8,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stillsun.config.schema import ChannelConfig, FileSet, ObservationConfig, ReaderName
 from stillsun.errors import ConfigError, InputError
-from stillsun.io._filesource import FileSource
 from stillsun.io.andor import FILE, spool_form
 from stillsun.io.foreign import reading
-from stillsun.io.hardcam import open_hardcam
 from stillsun.io.patterns import pattern_fault, read_path
-from stillsun.io.rosa import open_rosa
 from stillsun.io.source import FrameSource
 from stillsun.io.times import read_time
+
+if TYPE_CHECKING:
+    from stillsun.io._filesource import FileSource
 
 ROLES = ("data", "dark", "flat", "target", "linegrid")
 REQUIRED_ROLES = ("data", "dark", "flat", "reconstructed")
@@ -282,7 +283,10 @@ def _open(settings: ChannelConfig, role: str, files: list[Path], shape: tuple[in
     camera = settings.camera
     file_shape = None if camera.file_shape is None or shape is None else _pair(camera.file_shape)
     exposure_s = settings.exposure_ms / 1e3
+    # The readers are loaded when a file is opened: they bring astropy and compiled kernels.
     if camera.reader is ReaderName.rosa:
+        from stillsun.io.rosa import open_rosa
+
         return open_rosa(
             files,
             shape,
@@ -291,6 +295,8 @@ def _open(settings: ChannelConfig, role: str, files: list[Path], shape: tuple[in
             clock_offset_h=settings.clock_offset_h,
             verify=camera.verify,
         )
+    from stillsun.io.hardcam import open_hardcam
+
     return open_hardcam(
         files,
         shape,
