@@ -8,7 +8,7 @@ from typing import Any
 
 from stillsun._kernelcache import keep_kernels
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 keep_kernels(Path(__file__).parent)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stillsun.errors import InputError
+from stillsun.io import _storesums
 from stillsun.io._storestate import unchanged
 from stillsun.io.store import (
     Field,
@@ -326,3 +327,11 @@ def test_no_byte_of_a_store_can_change_unnoticed(tmp_path):
             assert store.attributes == about
             for name, values in truth.items():
                 np.testing.assert_array_equal(store.read(name), values)
+
+
+def test_sums_of_few_values_are_those_of_the_kernel():
+    rng = np.random.default_rng(3)
+    for shape in ((5, 1), (7, 1000), (1, 4097), (3, 0)):
+        words = rng.integers(0, 2**32, shape, dtype=np.uint32)
+        words[0] = 0
+        np.testing.assert_array_equal(_storesums._numpy_sums(words), _storesums._kernel()(words))

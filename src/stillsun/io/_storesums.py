@@ -18,12 +18,24 @@ UNKNOWN = 0
 """Sum of what has not been written."""
 
 
+# Few values are summed by NumPy: the status of a run, which reads no images, needs no compiled kernel.
+_FEW_WORDS = 2**16
+
+
 @cache
 def _kernel() -> Any:
-    # Numba is loaded only where values are read or written: the status of a run needs none.
     from stillsun.io._sumkernel import row_sums
 
     return row_sums
+
+
+def _numpy_sums(table: np.ndarray) -> np.ndarray:
+    words = table.astype(np.uint64)
+    weights = (2 * np.arange(table.shape[1], dtype=np.uint32) + np.uint32(1)).astype(np.uint64)
+    weighted = (words * weights).sum(axis=1, dtype=np.uint64)
+    shift = np.uint64(32)
+    sums = words.sum(axis=1, dtype=np.uint64) ^ (weighted << shift) ^ (weighted >> shift)
+    return np.where(sums == 0, np.uint64(1), sums)
 
 
 def sums_of(values: Any, rows: int) -> np.ndarray:
@@ -45,5 +57,6 @@ def sums_of(values: Any, rows: int) -> np.ndarray:
     table = np.ascontiguousarray(values).reshape(rows, -1).view(np.uint8)
     if table.shape[1] % 4:
         table = np.pad(table, ((0, 0), (0, -table.shape[1] % 4)))
-    result: np.ndarray = _kernel()(table.view(np.uint32))
+    words = table.view(np.uint32)
+    result: np.ndarray = _numpy_sums(words) if words.size <= _FEW_WORDS else _kernel()(words)
     return result

@@ -17,8 +17,9 @@ made from), `program`, `version`, `stage`, `config` (its options as JSON), and t
 `unit` and `meaning`. `registration.h5` has two groups: `register/crpix`, `align/crval` and so on.
 
 Some options add datasets: `calibrate.combine=interpolate` `dark_sequences`, `dark_times`, `flat_responses`,
-`flat_times`; without `destretch.preserve_flows` there is no `slow_motion` and `solved`; `destretch.reference=two_pass`
-`reference`, `reference_made` and `first_pass`; `destretch.follow_reference=true` `followed`.
+`flat_times`; without `destretch.preserve_flows` there is no `slow_motion` and `solved`;
+`destretch.reference=two_pass` `reference`, `reference_made` and `first_pass`;
+`destretch.follow_reference=true` `followed`.
 
 Vectors are (y, x) where they are shifts of pixels, and (x, y) where they are plate scales, header values or
 places on the sky. Read a store with h5py, or so:
