@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -11,11 +13,20 @@ from sunpy.coordinates import (
     HeliographicStonyhurst,
     Helioprojective,
     RotatedSunFrame,
+    get_earth,
     transform_with_sun_center,
 )
 
 from stillsun.errors import InputError
-from stillsun.sky.observer import RSUN_METRES, Site, helioprojective, observe, rotate_with_sun
+from stillsun.sky.observer import (
+    RSUN_METRES,
+    Site,
+    earth_rotation_note,
+    helioprojective,
+    observe,
+    offline,
+    rotate_with_sun,
+)
 
 START = Time("2025-09-03T14:21:53.6").unix
 TIMES = START + np.linspace(0.0, 5580.0, 40)
@@ -97,3 +108,30 @@ def test_rotation_works_backwards_and_off_the_disk():
 def test_times_decades_apart_are_refused_before_anything_is_allocated():
     with pytest.raises(InputError, match=r"at most 30 days.*found 6\d+\.\d days"):
         observe(np.array([-3.9e9, 1.7e9]), Site())
+
+
+@pytest.mark.parametrize("date", ["today", "2027-06-01", "2030-06-01"])
+def test_a_recent_night_needs_no_network_and_says_what_is_extrapolated(date, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    noon = np.datetime64(date, "D") + np.timedelta64(19, "h")
+    when = float(noon.astype("datetime64[s]").astype(int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen = observe([when], Site())
+        moved = rotate_with_sun((100.0, 50.0), when, [when, when + 3600.0], Site())
+    # At local noon the telescope is nearer to the Sun than the Earth's centre, by less than its radius.
+    with offline():
+        earth = get_earth(Time(when, format="unix"))
+    nearer = earth.radius.to_value(u.m) - seen.distance_m[0]
+    assert 0.5 * 6.378e6 < nearer < 6.378e6 + 3000
+    assert nearer / 6.378e6 == pytest.approx(np.sin(np.radians(seen.elevation_deg[0])), abs=0.01)
+    assert moved[1, 0] - moved[0, 0] == pytest.approx(9.5, abs=1.0)
+    assert "known up to 20" in earth_rotation_note([when])
+
+
+def test_a_measured_night_says_nothing_of_extrapolation():
+    assert earth_rotation_note([START]) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from stillsun.errors import InputError
+from stillsun.sky.times import mjd
 
 # The radius that HMI and AIA use, so that maps of all of them reproject onto each other.
 RSUN_METRES = 696_000_000.0
@@ -288,21 +290,55 @@ def _telescope(when: Any, location: Any) -> Any:
     return SkyCoord(location.get_itrs(when)).transform_to(HeliographicStonyhurst(obstime=when))
 
 
+def earth_rotation_note(times: Any) -> str:
+    """
+    Words on times after the last measurement of the Earth's rotation that is installed.
+
+    Parameters
+    ----------
+    times : array_like
+        Unix seconds, UTC.
+
+    Returns
+    -------
+    str
+        Empty where the rotation was measured at all times.
+    """
+    with offline():
+        from astropy.utils import iers
+
+        table = iers.earth_orientation_table.get()
+        measured = float(table.meta.get("predictive_mjd", table["MJD"].value[-1]))
+    if mjd(np.max(times)) <= measured:
+        return ""
+    last = np.datetime64("1858-11-17") + np.timedelta64(int(measured), "D")
+    return (
+        f"the Earth's rotation is known up to {last} here and extrapolated: coordinates are good to about a "
+        "milliarcsecond (newer tables: pip install -U astropy-iers-data)"
+    )
+
+
 @contextmanager
 def offline() -> Iterator[None]:
     """
-    Keep astropy from downloading Earth-rotation tables, and from asking for them.
+    Keep astropy from downloading Earth-rotation tables, and from asking for newer ones.
+
+    Without them universal time is off by less than a second, the telescope's place by less than 400 m, and
+    the Sun's by less than a milliarcsecond.
 
     Yields
     ------
     None
         While the block runs.
     """
-    # Earth-rotation tables beyond the installed ones would only matter below a kilometre.
     from astropy.utils import iers
 
     with (
         iers.conf.set_temp("auto_download", False),
         iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
+        iers.conf.set_temp("auto_max_age", None),
+        warnings.catch_warnings(),
     ):
+        # Leap seconds and the pole of years to come are unknown.
+        warnings.filterwarnings("ignore", "ERFA function .*dubious year|Tried to get polar motions")
         yield

@@ -10,7 +10,7 @@ import numpy as np
 from stillsun.config.schema import AlignEngine
 from stillsun.core.jumps import find_jumps
 from stillsun.io.store import Field, StoreReader
-from stillsun.sky.observer import Observer, Site, observe
+from stillsun.sky.observer import Observer, Site, earth_rotation_note, observe
 from stillsun.sky.pointing import Pointing, Solution, pointing_from_solution
 from stillsun.stages._attempts import match_fields
 from stillsun.stages._motion import field_motion, plate_scale
@@ -57,6 +57,8 @@ def run(ctx: StageContext) -> None:
     bursts, telescope = ctx.inputs["bursts"], ctx.observation.telescope
     site = Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)
     observer = observe(bursts.read("time_avg"), site)
+    if said := earth_rotation_note(observer.time):
+        ctx.note(said)
     fields, values = dict(FIELDS), {"aligned": 0}
     solution: Solution | None
     if ctx.is_reference:
