@@ -108,6 +108,11 @@ def test_the_date_of_writing_is_no_time_of_observation(tmp_path):
     assert np.isnan([facts.begin, facts.mean, facts.end]).all()
 
 
+def test_zero_is_no_measured_fried_parameter(tmp_path):
+    facts = read_facts(write(tmp_path / "a.fits", [("ATMOS_R0", 0.0), ("SPKLALPH", 0)]))
+    assert np.isnan([facts.r0_m, facts.alpha]).all()
+
+
 def test_pointing_in_other_coordinates_is_none(tmp_path):
     cards = [("CTYPE1", "LINEAR"), ("CRVAL1", 1.0), ("CRVAL2", 2.0)]
     assert np.isnan(read_facts(write(tmp_path / "a.fits", cards)).point).all()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
 import sunpy.map
 from astropy.io import fits
+from astropy.wcs import WCS
 from tests.regression.conftest import products, reduce
 
 from stillsun.cli import main
 from stillsun.config.compose import load_settings
+from stillsun.config.schema import AssembleConfig, ChannelConfig
+from stillsun.io.legacy_fits import read_facts
+from stillsun.stages._earlierfiles import times_of
 
 CHANNELS = ("ROSA_GBAND", "HARDCAM")
 # Cards that SSOSoft's files have, of those that stillsun's have.
@@ -78,6 +84,9 @@ def test_reconstructed_frames_are_destretched_and_placed_like_ones_reconstructed
             header, expected = fits.getheader(new), fits.getheader(before)
             np.testing.assert_array_equal(fits.getdata(new), fits.getdata(before))
             assert header["DATE-BEG"] == expected["DATE-BEG"]
+            middle = [header["NAXIS1"] / 2, header["NAXIS2"] / 2]
+            seen, meant = (WCS(h).wcs_pix2world([middle], 0)[0] * 3600 for h in (header, expected))
+            np.testing.assert_allclose(seen, meant, atol=0.03)
             assert abs(header["MJD-AVG"] - expected["MJD-AVG"]) * 86400 < 0.02
             for key in ("CRVAL1", "CRVAL2", "CSYER1"):
                 assert header[key] == pytest.approx(expected[key], abs=0.02)
@@ -92,6 +101,29 @@ def test_reconstructed_frames_are_destretched_and_placed_like_ones_reconstructed
     left = products(work)
     assert go_on(simulated, old, work, "observation.telescope_log=null") == 0
     assert products(work) == left
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (0.4, 1.0)),
+        ({"DATE-END": "2099-01-01T00:00:00"}, (0.4, 0.8)),
+        ({"DATE-END": "never"}, (0.4, 0.8)),
+        ({"DATE-END": "2025-09-03T14:00:00"}, (0.4, 0.8)),
+        ({"DATE-AVG": "2025-09-03T15:00:00"}, (0.5, 1.0)),
+        ({"DATE-AVG": "2025-09-03T15:00:00", "DATE-END": "x"}, (0.0475, 0.095)),
+    ],
+)
+def test_one_bad_time_does_not_spoil_a_good_one(tmp_path, changes, expected):
+    cards = {"DATE-BEG": "2025-09-03T14:21:52.000", "DATE-AVG": "2025-09-03T14:21:52.400",
+             "DATE-END": "2025-09-03T14:21:53.000", "NSUMEXP": 10, **changes}  # fmt: skip
+    hdu = fits.PrimaryHDU(np.ones((8, 8), np.float32))
+    hdu.header.update(cards)
+    hdu.writeto(tmp_path / "a.fits")
+    settings = ChannelConfig(exposure_ms=5.0, frame_interval_ms=10.0)
+    ctx = SimpleNamespace(config=AssembleConfig(), settings=settings, note=lambda said: None)
+    begin, mean, end, _ = times_of(ctx, [read_facts(tmp_path / "a.fits")])
+    assert (mean - begin, end - begin) == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_was_done_already_is_not_done_again(simulated, reduced, tmp_path, capsys):

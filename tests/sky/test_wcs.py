@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.coordinates import EarthLocation
+from astropy.io import fits
 from astropy.wcs import WCS
 
 from stillsun.core.orient import rotation
 from stillsun.sky.observer import Site
 from stillsun.sky.pointing import Pointing
-from stillsun.sky.wcs import centre_pixel, frame_cards, register_channel, site_cards
+from stillsun.sky.wcs import centre_pixel, frame_cards, read_place, register_channel, site_cards
 
 POINTING = Pointing(np.array([[725.949, -395.851]]), np.array([0.35]), np.array([20.0]), "telescope log")
 
@@ -83,3 +84,53 @@ def test_site_on_both_ellipsoids():
     assert cards == pytest.approx(expected, abs=6e-4)
     back = EarthLocation.from_geocentric(*(cards[f"OBSGEO-{a}"] for a in "XYZ"), unit="m")
     assert back.height.to_value("m") == pytest.approx(2804.0, abs=1e-3)
+
+
+def _written(unit="arcsec", crpix=(80.0, 64.0), form="CROTA2", angle=7.0, scale=(0.06, 0.07)):
+    """Header of an image of 128 x 160 pixels whose pixel (80, 64) sees (291.76, -303.59)."""
+    header = fits.Header()
+    size = {"arcsec": 1.0, "deg": 3600.0, "rad": 3600.0 * np.degrees(1.0)}[unit]
+    turn = np.array([[np.cos(a := np.radians(angle)), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    matrix = turn @ np.diag(scale)
+    away = matrix @ (np.array(crpix) - (80.0, 64.0))
+    for k in (1, 2):
+        header[f"CTYPE{k}"] = ("HPLN-TAN", "HPLT-TAN")[k - 1]
+        header[f"CUNIT{k}"] = unit
+        header[f"CRPIX{k}"] = crpix[k - 1]
+        header[f"CRVAL{k}"] = ((291.76, -303.59)[k - 1] + away[k - 1]) / size
+        if form != "CD":
+            header[f"CDELT{k}"] = scale[k - 1] / size
+        for m in (1, 2):
+            if form == "PC":
+                header[f"PC{k}_{m}"] = turn[k - 1, m - 1] * scale[m - 1] / scale[k - 1]
+            elif form == "CD":
+                header[f"CD{k}_{m}"] = matrix[k - 1, m - 1] / size
+    if form == "CROTA2":
+        header["CROTA2"] = angle
+    return header
+
+
+@pytest.mark.parametrize("unit", ["arcsec", "deg", "rad"])
+@pytest.mark.parametrize("crpix", [(80.0, 64.0), (1.0, 1.0), (-2000.0, 3000.0)])
+@pytest.mark.parametrize("form", ["CROTA2", "PC", "CD"])
+def test_a_header_of_any_form_gives_the_centre_of_its_image(unit, crpix, form):
+    place = read_place(_written(unit, crpix, form), (127, 159))
+    # Over 3,700 pixels the plane of the sky is a plane to some hundredths of an arcsecond.
+    assert place.centre == pytest.approx((291.76, -303.59), abs=1e-6 if crpix[0] == 80 else 0.02)
+    assert place.rotation_deg == pytest.approx(7.0, abs=0.05 if crpix[0] < 0 else 1e-3)
+
+
+def test_a_header_that_lacks_units_or_the_reference_pixel():
+    whole = _written()
+    for keys in (("CUNIT1", "CUNIT2"), ("CRPIX1", "CRPIX2")):
+        header = whole.copy()
+        for key in keys:
+            del header[key]
+        assert read_place(header, (127, 159)).centre == pytest.approx((291.76, -303.59), abs=1e-6)
+    degrees = _written("deg")
+    del degrees["CUNIT1"], degrees["CUNIT2"]
+    assert read_place(degrees, (127, 159)).centre == pytest.approx((291.76, -303.59), abs=1e-6)
+    assert read_place(fits.Header({"CTYPE1": "LINEAR", "CRVAL1": 1.0, "CRVAL2": 2.0}), (4, 4)) is None
+    assert read_place(fits.Header(), (4, 4)) is None
+    whole["CUNIT1"] = "parsec"
+    assert read_place(whole, (127, 159)) is None

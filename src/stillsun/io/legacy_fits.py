@@ -11,7 +11,7 @@ import io
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ class ReconstructedFile:
         ``CRVAL1/2``, arcsec; NaN where the coordinates are not helioprojective.
     crota2 : float
         ``CROTA2``, degrees; NaN where unknown.
+    header : astropy.io.fits.Header
+        The whole header.
     r0_m, alpha : float
         Fried parameter, and its share of the telescope's diameter; NaN where unknown.
     log : dict of str to float
@@ -99,6 +101,7 @@ class ReconstructedFile:
     interval_s: float
     point: tuple[float, float]
     crota2: float
+    header: fits.Header = field(repr=False)
     r0_m: float
     alpha: float
     log: dict[str, float]
@@ -145,8 +148,9 @@ def read_facts(path: Path) -> ReconstructedFile:
         if helioprojective and {"CRVAL1", "CRVAL2"} <= set(header)
         else (np.nan, np.nan),
         crota2=_number(header.get("CROTA2")),
-        r0_m=_number(header.get("ATMOS_R0")) / 100.0,
-        alpha=_number(header.get("SPKLALPH")),
+        header=header,
+        r0_m=_positive(header.get("ATMOS_R0")) / 100.0,
+        alpha=_positive(header.get("SPKLALPH")),
         log={
             "scintillation": _number(header.get("SCINT")),
             "light_level": _number(header.get("LLVL")),
@@ -263,6 +267,12 @@ def _number(value: Any) -> float:
         return float(value)
     found = _NUMBER.match(str(value).strip())
     return float(found[0]) if found else np.nan
+
+
+def _positive(value: Any) -> float:
+    """A number above zero; zero stands for what was not measured."""
+    number = _number(value)
+    return number if number > 0 else np.nan
 
 
 def _steps(header: fits.Header) -> tuple[EarlierStep, ...]:

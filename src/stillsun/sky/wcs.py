@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy.io.fits import Header
 
 from stillsun.core.orient import rotation
 from stillsun.sky.observer import Site
 from stillsun.sky.pointing import Pointing
+
+_LOG = logging.getLogger(__name__)
+_ARCSEC_PER_DEG = 3600.0
+# No solar image has larger pixels in degrees, or smaller ones in arcsec.
+_SMALL_DEG = 0.004
+_WCS_KEY = re.compile(r"(CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA|PC[12]_|CD[12]_|PV[12]_)[12]|LONPOLE|LATPOLE")
+_UNITS = {"arcsecond": "arcsec", "asec": "arcsec", '"': "arcsec", "degree": "deg"}
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,66 @@ def frame_cards(geometry: ChannelGeometry, pointing: Pointing, frame: int) -> di
         "CSYER1": error,
         "CSYER2": error,
     }
+
+
+@dataclass(frozen=True)
+class HeaderPlace:
+    """
+    Where an image with a header of its own lies on the Sun.
+
+    Attributes
+    ----------
+    centre : tuple of float
+        Helioprojective (x, y) of the centre of the image, arcsec.
+    rotation_deg : float
+        Angle of its +y against solar north, counter-clockwise, as ``CROTA2``.
+    """
+
+    centre: tuple[float, float]
+    rotation_deg: float
+
+
+def read_place(header: Any, shape: Sequence[int]) -> HeaderPlace | None:
+    """
+    Place of an image by the coordinates of its header, whatever their units, reference pixel and matrix.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Header of the image.
+    shape : sequence of int
+        Shape (rows, columns).
+
+    Returns
+    -------
+    HeaderPlace or None
+        None where the coordinates are not helioprojective, or not to be understood.
+    """
+    from astropy.wcs import WCS
+
+    cards = Header((key, value) for key, value in header.items() if _WCS_KEY.fullmatch(key))
+    if not str(cards.get("CTYPE1", "")).startswith("HPLN") or not {"CRVAL1", "CRVAL2"} <= set(cards):
+        return None
+    cards.setdefault("CTYPE2", "HPLT" + str(cards["CTYPE1"])[4:])
+    small = abs(float(cards.get("CDELT1", cards.get("CD1_1", 1.0)))) < _SMALL_DEG
+    for n, middle in enumerate(centre_pixel(shape), start=1):
+        # Without a unit the scale tells; without a reference pixel it is the middle.
+        unit = str(cards.get(f"CUNIT{n}") or "").strip().lower()
+        cards[f"CUNIT{n}"] = _UNITS.get(unit.rstrip("s"), unit) or ("deg" if small else "arcsec")
+        cards.setdefault(f"CRPIX{n}", middle)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            wcs = WCS(cards, naxis=2)
+            x, y = (v - 1 for v in centre_pixel(shape))
+            lon, lat = wcs.wcs_pix2world([x, x], [y, y + 1], 0)
+    except (ValueError, TypeError, KeyError) as error:  # wcslib's own are ValueErrors
+        _LOG.debug("coordinates of a header cannot be read: %s", error)
+        return None
+    lon = (lon + 180.0) % 360.0 - 180.0
+    place = (float(lon[0]) * _ARCSEC_PER_DEG, float(lat[0]) * _ARCSEC_PER_DEG)
+    across = (lon[1] - lon[0]) * np.cos(np.radians(lat[0]))
+    rotation_deg = float(np.degrees(np.arctan2(-across, lat[1] - lat[0])))
+    return HeaderPlace(place, rotation_deg) if np.isfinite([*place, rotation_deg]).all() else None
 
 
 def site_cards(site: Site) -> dict[str, float]:

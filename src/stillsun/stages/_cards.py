@@ -16,6 +16,7 @@ from stillsun.sky import times
 from stillsun.sky.observer import Observer, Site, observe
 from stillsun.sky.pointing import Pointing
 from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, site_cards
+from stillsun.stages._earlierfiles import header_geometry
 from stillsun.stages._motion import field_motion
 from stillsun.stages._steps import is_aligned
 from stillsun.stages._telescope import logged_pointing
@@ -110,7 +111,9 @@ class FrameCards:
             comments.append(f"POINTING UPDATED ON {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
         if pointing.method == "unknown":
             comments.append("POINTING UNKNOWN: coordinates are as if the field were at disk centre")
-        if not registered:
+        if not registered and header_geometry(bursts) is not None:
+            comments.append("CHANNEL NOT REGISTERED: it is placed as its earlier headers say")
+        elif not registered:
             comments.append("CHANNEL NOT REGISTERED: its centre is taken for that of the reference channel")
         columns = _columns(ctx) | {
             "DSUN_OBS": observer.distance_m,
@@ -266,7 +269,8 @@ def _geometry(
     store = ctx.inputs.get("registration")
     if store is None:
         scale = orientation.plate_scale(ctx.inputs["calibration"].read("plate_scale"))
-        return register_channel(shape, scale), ctx.is_reference
+        placed = header_geometry(ctx.inputs["bursts"]) or ((0.0, 0.0), 0.0)
+        return register_channel(shape, scale, *placed), ctx.is_reference
     (x, y), (dx, dy) = store.read("crpix"), store.read("plate_scale")
     geometry = ChannelGeometry(
         (float(x), float(y)),

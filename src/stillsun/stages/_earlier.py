@@ -25,6 +25,7 @@ from stillsun.stages._earlierfiles import (
     DESTRETCHED,
     earlier_files,
     note_turning,
+    place_of,
     state_of,
     steps_of,
     times_of,
@@ -75,7 +76,8 @@ def assemble(ctx: StageContext) -> None:
     """Times, exposures and telescope state of each frame."""
     files = earlier_files(ctx)
     begin, mean, end, frames = times_of(ctx, files)
-    state, source = state_of(ctx, files, mean)
+    place = place_of(ctx, files, mean)
+    state, source = state_of(ctx, files, mean, place)
     names = np.array([f.file.name for f in files])
     numbers = np.arange(len(files))
     columns = {
@@ -92,6 +94,7 @@ def assemble(ctx: StageContext) -> None:
         "frames_per_burst": int(np.median(frames)),
         "exposure_s": ctx.settings.exposure_ms / 1e3,
         "pointing_source": source,
+        **place.attributes(),
     }
     with ctx.create(len(files), _burst_fields(), attributes) as store:
         for name, values in columns.items():

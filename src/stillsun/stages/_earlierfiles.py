@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from stillsun.core.orient import Orientation
+from stillsun.core.orient import Orientation, rotation
 from stillsun.errors import InputError
 from stillsun.io.inventory import directory_of, find_files, start_of
 from stillsun.io.legacy_fits import ReconstructedFile, read_facts
+from stillsun.io.store import StoreReader
 from stillsun.sky.observer import Site, heliographic, observe
+from stillsun.sky.wcs import centre_pixel, read_place
 from stillsun.stages._telescope import STATE, telescope_state
 from stillsun.stages.base import StageContext
 
 ROLE = "reconstructed"
 TURNED = "ALIGN TO SOLAR NORTH"
 DESTRETCHED = "DESTRETCHING"
+# Times of a burst lie closer to each other than so many of its lengths, or seconds.
+_LONGEST = 100.0
 # Steps that belong to the coordinates, which are made anew.
 _COORDINATES = ("CHANNEL-REG", "SOLAR-ALIGN")
 # What was done to frames whose headers do not say.
@@ -52,6 +56,23 @@ def earlier_files(ctx: StageContext) -> list[ReconstructedFile]:
             )
     known = [np.isfinite([f.begin, f.end]).any() for f in files]
     return sorted(files, key=lambda f: np.nanmin([f.begin, f.end])) if all(known) else files
+
+
+def _shape_meant(facts: ReconstructedFile) -> tuple[int, int]:
+    """Shape that the coordinates are of: that after turning where the reference pixel is its centre."""
+    rows, columns = facts.shape
+    pixel = [facts.header.get(key) for key in ("CRPIX1", "CRPIX2")]
+    turned = centre_pixel((columns, rows))
+    is_turned = all(
+        isinstance(p, float | int) and abs(p - c) < 0.6 for p, c in zip(pixel, turned, strict=True)
+    )
+    return (columns, rows) if is_turned else (rows, columns)
+
+
+def _places(files: list[ReconstructedFile]) -> np.ndarray:
+    """Helioprojective centre (x, y) and angle of each frame; NaN where unknown."""
+    found = [read_place(f.header, _shape_meant(f)) for f in files]
+    return np.array([(np.nan,) * 3 if p is None else (*p.centre, p.rotation_deg) for p in found])
 
 
 def turning(ctx: StageContext, files: list[ReconstructedFile]) -> tuple[tuple[int, int], bool]:
@@ -95,6 +116,11 @@ def times_of(
     """Begin, mean, end (unix seconds) and number of frames of each burst."""
     usual = int(ctx.config.frames_per_burst)
     frames = np.array([f.frames or usual for f in files])
+    if missing := sum(f.frames is None for f in files):
+        ctx.note(
+            f"{missing} of {len(files)} headers do not say how many exposures a frame is made of (NSUMEXP); "
+            f"assemble.frames_per_burst={usual} is taken"
+        )
     exposure = ctx.settings.exposure_ms / 1e3
     configured = ctx.settings.frame_interval_ms
     told = np.array([f.interval_s if np.isfinite(f.interval_s) else exposure for f in files])
@@ -123,14 +149,70 @@ def times_of(
         begin = first + np.arange(len(files)) * usual * interval
         mean, end = np.full_like(begin, np.nan), begin + lasts
     # HARDcam's files of the superseded system have one time for begin, mean and end.
-    end = np.where(np.isfinite(end), np.maximum(end, begin + frames * exposure), begin + lasts)
-    end = np.where(end - begin <= frames * exposure, begin + lasts, end)
-    between = (mean > begin) & (mean < end)
-    return begin, np.where(between, mean, (begin + end) / 2), end, frames
+    shortest = exposure * np.array([f.frames or 1 for f in files])
+    longest = begin + np.maximum(_LONGEST * lasts, _LONGEST)
+    good_end = (end - begin > shortest) & (end < longest)
+    good_mean = (mean > begin) & (mean < np.where(good_end, end, longest))
+    end = np.where(good_end, end, np.where(good_mean, 2 * mean - begin, begin + lasts))
+    return begin, np.where(good_mean, mean, (begin + end) / 2), end, frames
+
+
+def header_geometry(bursts: StoreReader) -> tuple[tuple[float, float], float] | None:
+    """Translation and rotation of a channel on the reference channel by earlier headers, if known."""
+    about = bursts.attributes
+    if "header_x" not in about:
+        return None
+    return (float(about["header_x"]), float(about["header_y"])), float(about["header_rotation_deg"])
+
+
+@dataclass(frozen=True)
+class EarlierPlace:
+    """
+    Where headers put a channel.
+
+    Attributes
+    ----------
+    centre : numpy.ndarray, shape (n, 2)
+        Helioprojective (x, y) of the centre of the reference channel, arcsec; NaN where unknown.
+    angle_deg : numpy.ndarray, shape (n,)
+        ``CROTA2`` of the reference channel.
+    translation, rotation_deg
+        The channel on the reference channel, as in `stillsun.sky.wcs.register_channel`; None: not known.
+    """
+
+    centre: np.ndarray
+    angle_deg: np.ndarray
+    translation: tuple[float, float] | None = None
+    rotation_deg: float = 0.0
+
+    def attributes(self) -> dict[str, float]:
+        """What the product of assemble keeps of the channel on the reference channel."""
+        if self.translation is None:
+            return {}
+        x, y = self.translation
+        return {"header_x": x, "header_y": y, "header_rotation_deg": self.rotation_deg}
+
+
+def place_of(ctx: StageContext, files: list[ReconstructedFile], mean: np.ndarray) -> EarlierPlace:
+    """Place of the reference channel by its own headers if it has them, and of the channel on it."""
+    own = _places(files)
+    reference = ctx.observation.channels.get(ctx.observation.reference)
+    paths = [] if ctx.is_reference or reference is None else find_files(ctx.observation, reference, ROLE)
+    others = [read_facts(path) for path in paths]
+    there = _places(others) if others else np.empty((0, 3))
+    times = np.array([np.nanmax([f.mean, f.begin, f.end]) for f in others])
+    known = np.isfinite(there).all(axis=1) & np.isfinite(times)
+    if not known.any() or not np.isfinite(own).all(axis=1).any():
+        return EarlierPlace(own[:, :2], own[:, 2])
+    order = np.argsort(times[known])
+    base = np.stack([np.interp(mean, times[known][order], v) for v in there[known][order].T], axis=1)
+    moved = np.nanmedian(own - base, axis=0)
+    x, y = rotation(-float(np.nanmedian(base[:, 2]))) @ moved[:2]
+    return EarlierPlace(base[:, :2], base[:, 2], (float(x), float(y)), float(moved[2]))
 
 
 def state_of(
-    ctx: StageContext, files: list[ReconstructedFile], mean: np.ndarray
+    ctx: StageContext, files: list[ReconstructedFile], mean: np.ndarray, place: EarlierPlace
 ) -> tuple[dict[str, np.ndarray], str]:
     """Telescope state from the log where one is given, else from the headers; and which it is."""
     if ctx.observation.telescope_log is not None:
@@ -139,9 +221,8 @@ def state_of(
     telescope = ctx.observation.telescope
     site = Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)
     observer = observe(mean, site)
-    points = np.array([f.point for f in files])
-    latitude, longitude = heliographic(points, observer)
-    angle = np.array([f.crota2 for f in files]) * (telescope.guider_sign or 1) + telescope.guider_zero_deg
+    latitude, longitude = heliographic(place.centre, observer)
+    angle = place.angle_deg * (telescope.guider_sign or 1) + telescope.guider_zero_deg
     if not np.isfinite(latitude).any():
         ctx.note("no telescope log, and no pointing on the Sun in the headers: it is not known")
     log = {name: np.array([f.log[name] for f in files]) for name in files[0].log}

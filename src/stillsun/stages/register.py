@@ -12,12 +12,14 @@ from stillsun.io.store import Field, StoreReader
 from stillsun.sky.wcs import register_channel
 from stillsun.stages import _drift
 from stillsun.stages._channelpair import draw_pair, match_targets, without_target
+from stillsun.stages._earlierfiles import header_geometry
 from stillsun.stages.base import StageContext
 
 # A drift is worth a note when it is so large, and so many errors.
 _NOTED_PX, _NOTED_SIGMA = 0.5, 4.0
 # Offset that is possible between two channels that were not matched, arcsec.
 _UNREGISTERED_ERROR = 5.0
+_HEADER_ERROR = 1.0
 
 FIELDS = {
     "orientation": Field((), "str", "", "turns that bring the camera to north up", stack=False),
@@ -70,6 +72,11 @@ def run(ctx: StageContext) -> None:
     if not ctx.is_reference:
         match = _match(ctx, scale)
         values.update(_values(match, scale))
+        by_headers = header_geometry(ctx.inputs["bursts"]) if "bursts" in ctx.inputs else None
+        if by_headers is not None and not values["accepted"]:
+            values["translation"], values["rotation_deg"] = by_headers
+            values["uncertainty"] = _HEADER_ERROR
+            ctx.note("the earlier headers place it on the reference channel")
         if match is not None and not match.accepted:
             ctx.note(f"not registered, the match of the targets fails: {'; '.join(match.faults)}")
         held = _held(ctx, scale, values)

@@ -187,7 +187,7 @@ EARLIER = _by_name(
     ),
     Stage(
         name="assemble",
-        version=1,
+        version=2,
         run=Later("_earlier", "assemble"),
         writes="bursts",
         reads=("calibration",),
@@ -200,7 +200,7 @@ EARLIER = _by_name(
     ),
     Stage(
         name="speckle",
-        version=1,
+        version=2,
         run=Later("_earlier", "take_over"),
         writes="speckle",
         reads=("calibration", "bursts"),
