@@ -17,24 +17,7 @@ from stillsun.errors import ConfigError
 
 
 def checked_settings(values: Mapping[str, Any]) -> Settings:
-    """
-    Check plain values and turn them into the objects of the schema.
-
-    Parameters
-    ----------
-    values : mapping
-        The whole configuration, interpolations resolved.
-
-    Returns
-    -------
-    Settings
-        Checked plain objects.
-
-    Raises
-    ------
-    ConfigError
-        With all findings.
-    """
+    """Check plain values, interpolations resolved, and turn them into the objects of the schema."""
     if findings := list(check_tree(values, RunConfig)):
         raise ConfigError(findings=findings)
     run: RunConfig = _value(values, RunConfig)
@@ -45,26 +28,7 @@ def checked_settings(values: Mapping[str, Any]) -> Settings:
 
 
 def settings_from_record(configuration: Mapping[str, Any], work: Path) -> Settings:
-    """
-    Settings of a run from its record, for all channels and stages.
-
-    Parameters
-    ----------
-    configuration : mapping
-        Plain values of the run's configuration.
-    work : Path
-        Work directory; it may have been moved.
-
-    Returns
-    -------
-    Settings
-        Checked plain objects.
-
-    Raises
-    ------
-    ConfigError
-        If this version does not understand the record.
-    """
+    """Settings of a run from its record, for all channels and stages; its directory may have been moved."""
     everything = {"channels": [], "stages": list(StageName.__members__), "force": [], "plan": False}
     observation = {**configuration["observation"], "work_dir": str(work)}
     return checked_settings({**configuration, **everything, "observation": observation})
@@ -108,19 +72,7 @@ def _value(value: Any, hint: Any) -> Any:
 
 
 def at_home(value: Any) -> Any:
-    """
-    Expand ``~`` at the beginning of texts, which no shell does behind ``=``.
-
-    Parameters
-    ----------
-    value : object
-        Plain value.
-
-    Returns
-    -------
-    object
-        The value with the user's home directory in it.
-    """
+    """Expand ``~`` at the beginning of texts, which no shell does behind ``=``."""
     if isinstance(value, str):
         return str(Path(value).expanduser()) if value == "~" or value.startswith("~/") else value
     if isinstance(value, dict):

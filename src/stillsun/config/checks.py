@@ -35,23 +35,7 @@ FILL_IN = "FILL IN"
 
 
 def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
-    """
-    Compare a tree of plain values with a dataclass.
-
-    Parameters
-    ----------
-    values : mapping
-        Plain values: mappings, lists, numbers, text.
-    schema : type
-        Dataclass that says what is allowed.
-    prefix : str
-        Key of the tree, for the messages.
-
-    Yields
-    ------
-    str
-        One finding each.
-    """
+    """Compare a tree of plain values with a dataclass; `prefix` is the tree's key, for the messages."""
     fields = schema_fields(schema)
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -70,25 +54,7 @@ def check_tree(values: Mapping[str, Any], schema: type, prefix: str = "") -> Ite
 
 
 def check_value(key: str, value: Any, hint: Any, limits: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """
-    Compare one value with its type and limits.
-
-    Parameters
-    ----------
-    key : str
-        Key, for the messages.
-    value : object
-        Plain value.
-    hint : type
-        Type from the schema.
-    limits : mapping, optional
-        Metadata of the field.
-
-    Yields
-    ------
-    str
-        One finding each.
-    """
+    """Compare one value with its type and limits, which are the metadata of its field."""
     limits = limits or {}
     if isinstance(value, str) and value.strip().upper() == FILL_IN:
         yield f"{key}: to be filled in{_none(hint)}"
@@ -170,21 +136,7 @@ def _check_scalar(key: str, value: Any, kind: Any, limits: Mapping[str, Any]) ->
 
 
 def text_fault(text: str, holds: str) -> str:
-    """
-    What is wrong with a text.
-
-    Parameters
-    ----------
-    text : str
-        Value of a key.
-    holds : {"", "path", "pattern", "name"}
-        What the text is.
-
-    Returns
-    -------
-    str
-        In words; empty if nothing is wrong.
-    """
+    """What is wrong with a text, in words; `holds`: it is a path, a pattern, a name, or anything."""
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
         return "control characters and line ends have no place in it"
     parts = text.split("/")
@@ -222,21 +174,7 @@ def _none(hint: Any) -> str:
 
 
 def check_key(key: str, value: Any) -> Iterator[str]:
-    """
-    Check one assignment of the command line, such as ``destretch.window`` and 5.
-
-    Parameters
-    ----------
-    key : str
-        Dotted key below the root.
-    value : object
-        Plain value.
-
-    Yields
-    ------
-    str
-        One finding each.
-    """
+    """Check one assignment of the command line, such as ``destretch.window`` and 5."""
     try:
         hint, limits = find_key(key)
     except KeyError as error:
@@ -246,21 +184,7 @@ def check_key(key: str, value: Any) -> Iterator[str]:
 
 
 def check_run(config: RunConfig, stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """
-    Rules that join several keys.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The whole configuration.
-    stages : mapping
-        Channel to stage name to the stage's options, overrides applied.
-
-    Yields
-    ------
-    str
-        One finding each.
-    """
+    """Rules that join several keys; `stages` has each channel's options with its overrides applied."""
     channels = config.observation.channels
     if not channels:
         yield (

@@ -35,14 +35,7 @@ _OF_CHANNEL = re.compile(rf"observation\.channels\.[^.=]+\.({'|'.join(STAGE_SCHE
 
 
 def config_directory() -> Path:
-    """
-    Find conf/: beside the sources in a checkout, inside the package when installed.
-
-    Returns
-    -------
-    Path
-        Absolute path.
-    """
+    """Find conf/: beside the sources in a checkout, inside the package when installed."""
     package = Path(__file__).resolve().parents[1]
     for place in (package / "conf", package.parents[1] / "conf"):
         if (place / "config.yaml").is_file():
@@ -71,27 +64,6 @@ def hydra_overrides(
     An observation file, given as a path or by its name in `config_dir`, is read here and handed to Hydra as
     plain values, without the stages' keys that the command line sets. A stage's keys of one channel,
     ``observation.channels.NAME.STAGE.KEY=VALUE``, need no ``+`` where the observation does not give them.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        Overrides of the command line.
-    config_dir : str, optional
-        Directory given with ``--config-dir``.
-    multirun : bool
-        Several values between commas are a sweep.
-    swept : sequence of str
-        Keys that an experiment sweeps.
-
-    Returns
-    -------
-    list of str
-        Overrides for Hydra.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or has faults, or a word is no override.
     """
     chosen, findings = _with_observation(overrides, config_dir, multirun, swept)
     if findings:
@@ -135,26 +107,7 @@ def _with_observation(
 
 
 def load_settings(overrides: Sequence[str], config_dir: str | None = None) -> Settings:
-    """
-    Compose and check the configuration.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        Overrides as on the command line, without sweeps.
-    config_dir : str, optional
-        Further configuration directory.
-
-    Returns
-    -------
-    Settings
-        Checked plain objects.
-
-    Raises
-    ------
-    ConfigError
-        With all findings.
-    """
+    """Compose and check the configuration; ConfigError with all findings."""
     overrides = tidy_overrides(overrides)
     with _composing(overrides, config_dir) as (chosen, extra, findings):
         if findings:
@@ -178,27 +131,7 @@ def load_settings(overrides: Sequence[str], config_dir: str | None = None) -> Se
 
 
 def hydra_settings(overrides: Sequence[str], config_dir: str | None = None) -> Any:
-    """
-    What Hydra itself is told.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        Overrides as on the command line, without sweeps.
-    config_dir : str, optional
-        Further configuration directory.
-
-    Returns
-    -------
-    DictConfig
-        The configuration below ``hydra``: ``sweeper.params`` of an experiment, ``sweep.dir`` and
-        ``sweep.subdir`` of a job.
-
-    Raises
-    ------
-    ConfigError
-        If the configuration cannot be composed.
-    """
+    """The configuration below ``hydra``: the sweeper of an experiment, the directories of a job."""
     with _composing(overrides, config_dir) as (chosen, extra, findings):
         if findings:
             raise ConfigError(findings=findings)
@@ -224,24 +157,7 @@ def _composing(
 
 
 def settings_from(composed: DictConfig) -> Settings:
-    """
-    Check a composed configuration and turn it into plain objects.
-
-    Parameters
-    ----------
-    composed : DictConfig
-        What Hydra composed.
-
-    Returns
-    -------
-    Settings
-        Checked plain objects.
-
-    Raises
-    ------
-    ConfigError
-        With all findings.
-    """
+    """Check a composed configuration and turn it into plain objects."""
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:

@@ -38,24 +38,7 @@ _OTHERS = {
 
 
 def help_text(directory: Path, wanted: Sequence[str] = (), width: int = 100) -> str:
-    """
-    Write the help.
-
-    Parameters
-    ----------
-    directory : Path
-        The configuration directory, whose groups are listed.
-    wanted : sequence of str, optional
-        Groups, keys, beginnings of keys up to a dot, or last parts of keys that help is asked on; by default
-        on all.
-    width : int, optional
-        Columns of the terminal.
-
-    Returns
-    -------
-    str
-        Lines; none of the keys where nothing is called so.
-    """
+    """Help on groups, keys and parts of keys, or on all; empty if nothing is called so."""
     if wanted:
         lines = [*_groups(directory, width, wanted), *_wrapped(_wanted_keys(wanted), width)]
         return "\n".join(lines)

@@ -76,24 +76,7 @@ class Imported:
 
 
 def import_ini(path: Path) -> Imported:
-    """
-    Read a configuration of the superseded system.
-
-    Parameters
-    ----------
-    path : Path
-        The ini file.
-
-    Returns
-    -------
-    Imported
-        The observation and the report.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing, no ini file, or without a usable camera section.
-    """
+    """Read a configuration of the superseded system."""
     draft = Draft()
     sections = {
         name: Section(draft, name, {} if _about_logging(name) else _values(draft, name, values))

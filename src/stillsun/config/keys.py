@@ -23,44 +23,13 @@ STAGE_SCHEMAS: dict[str, Any] = {
 
 @cache
 def schema_fields(schema: type) -> dict[str, tuple[Any, Mapping[str, Any]]]:
-    """
-    Fields of a dataclass of the schema.
-
-    Parameters
-    ----------
-    schema : type
-        Dataclass.
-
-    Returns
-    -------
-    dict
-        Name to (type, metadata).
-    """
+    """Fields of a dataclass of the schema: name to (type, metadata)."""
     hints = typing.get_type_hints(schema)
     return {f.name: (hints[f.name], f.metadata) for f in dataclasses.fields(schema)}
 
 
 def find_key(key: str) -> tuple[Any, Mapping[str, Any]]:
-    """
-    What the schema says of a key.
-
-    Parameters
-    ----------
-    key : str
-        Dotted key below the root; names of channels stand for themselves.
-
-    Returns
-    -------
-    hint : object
-        Its type.
-    limits : mapping
-        Its metadata.
-
-    Raises
-    ------
-    KeyError
-        If there is none, with the reason in words.
-    """
+    """Type and metadata of a key; KeyError with the reason in words if there is none."""
     hint: Any = RunConfig
     limits: Mapping[str, Any] = {}
     parts = key.split(".")
@@ -95,19 +64,7 @@ def _of_a_stage(name: str) -> str:
 
 
 def value_choices(key: str) -> list[str]:
-    """
-    Values that a key may have, as they are written.
-
-    Parameters
-    ----------
-    key : str
-        Dotted key below the root.
-
-    Returns
-    -------
-    list of str
-        Empty where they cannot be listed, or there is no such key.
-    """
+    """Values that a key may have, as they are written; empty if they cannot be listed."""
     try:
         hint, optional = strip_optional(find_key(key)[0])
     except KeyError:
@@ -122,21 +79,7 @@ def value_choices(key: str) -> list[str]:
 
 
 def strip_optional(hint: Any) -> tuple[Any, bool]:
-    """
-    Type of a key without the permission to be null.
-
-    Parameters
-    ----------
-    hint : object
-        Type.
-
-    Returns
-    -------
-    object
-        The type.
-    bool
-        It may be null.
-    """
+    """Type of a key without the permission to be null, and whether it has that."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         rest = [a for a in typing.get_args(hint) if a is not type(None)]
         return rest[0], True
@@ -144,21 +87,7 @@ def strip_optional(hint: Any) -> tuple[Any, bool]:
 
 
 def suggest(name: str, allowed: Mapping[str, Any]) -> str:
-    """
-    Words on what may stand in place of a name that is unknown.
-
-    Parameters
-    ----------
-    name : str
-        The name.
-    allowed : mapping
-        What is known.
-
-    Returns
-    -------
-    str
-        The nearest, and all.
-    """
+    """Words on what may stand in place of a name that is unknown."""
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}allowed: {', '.join(allowed)}"

@@ -39,26 +39,8 @@ def read_observation(
     """
     Read an observation file with the known channels and cameras that it names.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    places : sequence of Path
-        Directories in which known channels and cameras are looked for, before the file's own.
-    typed : collection of str
-        Keys that the command line sets; those of stages win over the file for all channels.
-
-    Returns
-    -------
-    tree : dict
-        Plain values below ``observation``.
-    findings : list of str
-        Faults of the file.
-
-    Raises
-    ------
-    ConfigError
-        If it is no readable YAML mapping.
+    Returns plain values below ``observation``, without the keys of stages that the command line sets, and the
+    file's faults. Known channels are looked for in `places` before the file's own directory.
     """
     own = read_mapping(path, "observation_file")
     if not own.get("channels") and not own.get("defaults"):

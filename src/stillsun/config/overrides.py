@@ -31,26 +31,7 @@ _WITHIN_OBSERVATION = {
 
 
 def tidy_overrides(words: Sequence[str], *, multirun: bool = False) -> list[str]:
-    """
-    Quote texts where the grammar needs it.
-
-    Parameters
-    ----------
-    words : sequence of str
-        Words of the command line, without options.
-    multirun : bool
-        Several values between commas are a sweep.
-
-    Returns
-    -------
-    list of str
-        Overrides that Hydra can read.
-
-    Raises
-    ------
-    ConfigError
-        With all words that are no overrides.
-    """
+    """Quote texts where the grammar needs it; ConfigError with all words that are no overrides."""
     if "=" in words:
         raise ConfigError("'=' stands alone", remedy="Write KEY=VALUE without spaces around =")
     overrides, findings = [], []
@@ -87,18 +68,8 @@ def typed_keys(overrides: Sequence[str], places: Sequence[Path]) -> set[str]:
     """
     Keys that a command line sets.
 
-    Parameters
-    ----------
-    overrides : sequence of str
-        Overrides that Hydra can read.
-    places : sequence of Path
-        Configuration directories: what comes with the program, then the user's own.
-
-    Returns
-    -------
-    set of str
-        Dotted keys. A choice such as ``speckle=kisip`` sets the engine, and of an option of the user's own
-        directory all keys.
+    A choice such as ``speckle=kisip`` sets the engine, and of an option of the user's own directory all keys.
+    `places` are what comes with the program, then the user's own directories.
     """
     found: set[str] = set()
     for override in _hydra.OverridesParser.create().parse_overrides(list(overrides)):
@@ -120,26 +91,7 @@ def _leaves(key: str, value: Any) -> set[str]:
 
 
 def user_path(text: str, key: str) -> Path:
-    """
-    Path of a person's word, with ``~``.
-
-    Parameters
-    ----------
-    text : str
-        The word.
-    key : str
-        What it is given for, for the messages.
-
-    Returns
-    -------
-    Path
-        Absolute path.
-
-    Raises
-    ------
-    ConfigError
-        If there can be no such path.
-    """
+    """Path of a person's word, with ``~``."""
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
@@ -147,26 +99,7 @@ def user_path(text: str, key: str) -> Path:
 
 
 def split_jobs(overrides: Sequence[str], params: Sequence[str] = ()) -> list[list[str]]:
-    """
-    Split a sweep as Hydra does.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        Overrides of the command line, with sweeps.
-    params : sequence of str
-        Those of the configuration's sweeper; what the command line gives wins.
-
-    Returns
-    -------
-    list of list of str
-        Overrides of each job, without those of Hydra itself.
-
-    Raises
-    ------
-    ConfigError
-        If an override cannot be read or swept.
-    """
+    """Split a sweep as Hydra does; the command line wins over the `params` of the sweeper."""
     parser = _hydra.OverridesParser.create()
     try:
         plain = [o for o in parser.parse_overrides([*params, *overrides]) if not o.is_hydra_override()]
@@ -177,21 +110,7 @@ def split_jobs(overrides: Sequence[str], params: Sequence[str] = ()) -> list[lis
 
 
 def explain_override(text: str, extra: Sequence[str]) -> list[str]:
-    """
-    Find what is wrong with an override that Hydra can read but does not take.
-
-    Parameters
-    ----------
-    text : str
-        The override.
-    extra : sequence of str
-        Overrides with which groups are looked for; Hydra is initialised.
-
-    Returns
-    -------
-    list of str
-        Findings.
-    """
+    """What is wrong with an override that Hydra, which is initialised, can read but does not take."""
     override = _hydra.OverridesParser.create().parse_override(text)
     key = override.key_or_group
     if key == OBSERVATION_FILE or key.startswith("hydra"):
@@ -220,53 +139,17 @@ def explain_override(text: str, extra: Sequence[str]) -> list[str]:
 
 
 def quoted(text: str) -> str:
-    """
-    Put a text into Hydra's quotes.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        The text as Hydra's grammar reads it back.
-    """
+    """Put a text into Hydra's quotes."""
     return "'" + text.replace("'", "\\'") + "'"
 
 
 def unquoted(text: str) -> str:
-    """
-    Take a text out of Hydra's quotes.
-
-    Parameters
-    ----------
-    text : str
-        Value of an override.
-
-    Returns
-    -------
-    str
-        The text itself.
-    """
+    """Take a text out of Hydra's quotes."""
     return text[1:-1].replace(f"\\{text[0]}", text[0]) if _is_quoted(text) else text
 
 
 def first_lines(error: BaseException) -> str:
-    """
-    Shorten an error of Hydra.
-
-    Parameters
-    ----------
-    error : BaseException
-        The error.
-
-    Returns
-    -------
-    str
-        Its first lines in one.
-    """
+    """Shorten an error of Hydra."""
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:3])
 

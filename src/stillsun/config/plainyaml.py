@@ -51,26 +51,7 @@ def _refused(at: Any, said: str) -> _Refused:
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """
-    Read a mapping from a YAML file that anybody may have written.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    what : str
-        What it is called, for the messages.
-
-    Returns
-    -------
-    dict
-        Plain values.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file, or it is no mapping, too large, or more than plain data.
-    """
+    """Read a mapping of plain data from a YAML file that anybody may have written."""
     if not path.is_file():
         found = "a directory, not a file" if path.is_dir() else "no such file"
         raise ConfigError(f"{what}: {found}", file=path, remedy="Give the path of an observation file")

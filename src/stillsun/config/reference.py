@@ -28,14 +28,7 @@ _NO_UNIT = "–"
 
 
 def reference_markdown() -> str:
-    """
-    Write the reference.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Write the reference."""
     parts = [_HEAD]
     parts += [_table("Run", RunConfig, "")]
     fields = schema_fields(RunConfig)
@@ -78,19 +71,7 @@ def _table(title: str, schema: type, prefix: str) -> str:
 
 
 def default_text(item: dataclasses.Field[Any]) -> str:
-    """
-    Default value of a key in words.
-
-    Parameters
-    ----------
-    item : dataclasses.Field
-        The key.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Default value of a key in words."""
     if item.default is not dataclasses.MISSING:
         value = item.default
     else:
@@ -115,19 +96,7 @@ def _plain(value: Any) -> str:
 
 
 def type_text(hint: Any) -> str:
-    """
-    Type of a key in words.
-
-    Parameters
-    ----------
-    hint : object
-        The type.
-
-    Returns
-    -------
-    str
-        Markdown; of choices, all.
-    """
+    """Type of a key in words."""
     arguments = typing.get_args(hint)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return ", ".join(f"`{m}`" for m in hint.__members__)
@@ -141,19 +110,7 @@ def type_text(hint: Any) -> str:
 
 
 def limits_text(metadata: Mapping[str, Any]) -> str:
-    """
-    Limits of a key in words.
-
-    Parameters
-    ----------
-    metadata : mapping
-        Metadata of the key.
-
-    Returns
-    -------
-    str
-        In brackets; empty where there are none.
-    """
+    """Limits of a key in words."""
     words = {"ge": "at least", "gt": "above", "le": "at most", "length": "entries:"}
     found = [f"{text} {metadata[key]}" for key, text in words.items() if key in metadata]
     return f" ({', '.join(found)})" if found else ""

@@ -37,17 +37,5 @@ class Settings:
         return self.run.observation.reference
 
     def channel(self, name: str) -> ChannelConfig:
-        """
-        Settings of a channel.
-
-        Parameters
-        ----------
-        name : str
-            Channel.
-
-        Returns
-        -------
-        ChannelConfig
-            Its settings.
-        """
+        """Settings of a channel."""
         return self.run.observation.channels[name]
