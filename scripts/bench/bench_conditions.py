@@ -382,7 +382,8 @@ def main() -> None:
             condition = replace(condition, frames=options.frames)
         for seed in range(options.first, options.first + options.seeds):
             burst, truth = kept(condition, seed, options.keep)
-            given = {}
+            # What the telescope's own files tell; all else is left to the reconstruction.
+            given = {"exposure_ms": condition.exposure, "pixel_mtf": condition.integrate}
             result = reconstruct(burst, SCALE, WAVELENGTH, DIAMETER, deconvolve=False, **given)
             mean = tile_aligned_mean(burst).image
             found, plain = figures(result.image, truth), figures(mean, truth)

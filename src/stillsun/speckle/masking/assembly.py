@@ -1,4 +1,4 @@
-"""From amplitudes and phases of the subfields to images, theirs and the frame's."""
+"""From the spectra of the subfields to images, theirs and the frame's."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from stillsun.speckle.masking.ratio import SeeingFit, SeeingModel
 from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
 
 
-def subfield_image(amplitude: np.ndarray, result: SubfieldResult, geometry: Geometry) -> np.ndarray:
+def subfield_image(spectrum: np.ndarray, result: SubfieldResult, geometry: Geometry) -> np.ndarray:
     """
-    Transform amplitudes and phases of a subfield to its image.
+    Transform the spectrum of a subfield to its image.
 
     Parameters
     ----------
-    amplitude : numpy.ndarray
-        Object amplitudes, (m,).
+    spectrum : numpy.ndarray
+        Fourier transform of the object, (m,).
     result : SubfieldResult
-        Phases, and what is left of the tracking.
+        What is left of the tracking.
     geometry : Geometry
         What the subfields share.
 
@@ -35,7 +35,7 @@ def subfield_image(amplitude: np.ndarray, result: SubfieldResult, geometry: Geom
     f, size = geometry.frequencies, geometry.size
     # Whole-pixel tracking leaves the content by a fraction off its mean place.
     turn = 2 * np.pi / size * (f.y * result.offset[0] + f.x * result.offset[1])
-    values = amplitude * result.phases * np.exp(1j * turn)
+    values = spectrum * np.exp(1j * turn)
     plane = np.zeros((size, size // 2 + 1), dtype=np.complex64)
     plane[f.y, f.x] = values
     edge = f.x == 0

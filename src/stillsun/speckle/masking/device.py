@@ -114,38 +114,34 @@ class DeviceWorker:
         yield from self._in_batches(partial(self._reduce, phases=phases), corners, len(corners))
 
     def images(
-        self, amplitude: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
+        self, spectrum: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
     ) -> Iterator[Any]:
         """
         Images of subfields; see `stillsun.speckle.masking.assembly.subfield_image`.
 
         Parameters
         ----------
-        amplitude : callable
-            Object amplitudes, (m,), of the subfield of a number.
+        spectrum : callable
+            Fourier transform of the object, (m,), in the subfield of a number.
         results : sequence of SubfieldResult
-            Their phases, and what is left of the tracking.
+            What is left of the tracking.
 
         Yields
         ------
         array
             (size, size) float32 on the device, windowed, without its mean.
         """
-        amplitudes = on_threads(amplitude, range(len(results)), self._backend)
-        yield from self._in_batches(self._images, zip(amplitudes, results, strict=True), len(results))
+        spectra = on_threads(spectrum, range(len(results)), self._backend)
+        yield from self._in_batches(self._images, zip(spectra, results, strict=True), len(results))
 
     def _images(self, part: Sequence[tuple[np.ndarray, SubfieldResult]]) -> Iterable[Any]:
         xp, size = self._backend.xp, self._geometry.size
-        stacked = np.stack([amplitude for amplitude, _ in part])
-        values = self._backend.asarray(stacked) * self._stack(part, lambda result: result.phases)
-        offset = self._stack(part, lambda result: result.offset)
+        values = self._backend.asarray(np.stack([spectrum for spectrum, _ in part]))
+        offset = self._backend.asarray(np.stack([result.offset for _, result in part]))
         wave = xp.stack([self._rows, self._columns]).astype(np.float64)
         values = (values * xp.exp((2j * np.pi / size) * (offset @ wave))).astype(np.complex64)
         planes = half_planes(values, self._rows, self._columns, size, xp)
         return self._backend.fft.irfft2(planes, s=(size, size), norm="ortho")
-
-    def _stack(self, part: Sequence[Any], pick: Callable[[SubfieldResult], np.ndarray]) -> Any:
-        return self._backend.asarray(np.stack([pick(result) for _, result in part]))
 
     def _in_batches(
         self, work: Callable[[list[Any]], Iterable[Any]], items: Iterable[Any], count: int

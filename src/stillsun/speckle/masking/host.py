@@ -81,17 +81,17 @@ class HostWorker:
         yield from on_threads(lambda corner: self._worker.reduce(*corner, phases), corners, self._backend)
 
     def images(
-        self, amplitude: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
+        self, spectrum: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
     ) -> Iterator[np.ndarray]:
         """
         Images of subfields.
 
         Parameters
         ----------
-        amplitude : callable
-            Object amplitudes, (m,), of the subfield of a number.
+        spectrum : callable
+            Fourier transform of the object, (m,), in the subfield of a number.
         results : sequence of SubfieldResult
-            Their phases, and what is left of the tracking.
+            What is left of the tracking.
 
         Yields
         ------
@@ -100,7 +100,7 @@ class HostWorker:
         """
 
         def image(number: int) -> np.ndarray:
-            return subfield_image(amplitude(number), results[number], self._geometry)
+            return subfield_image(spectrum(number), results[number], self._geometry)
 
         yield from on_threads(image, range(len(results)), self._backend)
 

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.fft
 from scipy.interpolate import PchipInterpolator
 
+from stillsun.speckle.masking.exposure import exposure_table
 from stillsun.speckle.masking.geometry import tukey
 from stillsun.speckle.masking.indices import Frequencies, frequencies
 from stillsun.speckle.masking.powers import BurstPowers
@@ -49,7 +50,7 @@ class SeeingFit:
     ratio : numpy.ndarray
         Spectral ratio of each subfield, means over rings, (subfields, rings) float64.
     at_edge : bool
-        The fit ended at the edge of the models: the value is a limit only.
+        The fit ended at the worst seeing of the models: the value is a limit only.
     speckle : numpy.ndarray
         Effective speckle transfer function, windowed like the data, (m,) float64.
     telescope : numpy.ndarray
@@ -78,6 +79,9 @@ class SeeingModel:
         Highest frequency, of the diffraction limit.
     apodised : float
         Share of the side on which the window falls.
+    moved : float, optional
+        Way of the lower layer of air during an exposure, in diameters, see
+        `stillsun.speckle.masking.exposure.ExposureTable`.
 
     Notes
     -----
@@ -87,22 +91,29 @@ class SeeingModel:
     """
 
     def __init__(
-        self, size: int, limit_y: float, limit_x: float, phase_limit: float, apodised: float
+        self,
+        size: int,
+        limit_y: float,
+        limit_x: float,
+        phase_limit: float,
+        apodised: float,
+        moved: float = 0.0,
     ) -> None:
         self.frequencies: Frequencies = frequencies(size, limit_y, limit_x, phase_limit)
         self.size = size
+        self._moved = moved
         y = scipy.fft.fftfreq(size)[:, None]
         x = scipy.fft.rfftfreq(size)
         self._q = np.hypot(y / limit_y, x / limit_x)
         table = seeing_table()
         self.strengths = table.strength
-        telescope = telescope_transfer(self._q)
+        self._telescope = telescope_transfer(self._q) ** 2
         self._shares = table.shares
+        coherent = np.stack([exposure_table().at(s, moved, self._q)[1] for s in self.strengths])
         self._log_long = np.stack(
             [[np.log(table.at(s, self._q, slope)[1]) for s in self.strengths] for slope in table.slope]
-        )
-        self._telescope = telescope**2
-        self._speckle = np.stack([telescope**2 * table.at(s, self._q)[0] for s in self.strengths])
+        ) + 0.5 * np.log(coherent)
+        self._speckle = np.stack([self._speckle_at(s) for s in self.strengths])
         window = tukey(size, apodised)
         # Circular: its transform is the window's power, nowhere negative, so that no ringing enters.
         lags = scipy.fft.ifft(np.abs(scipy.fft.fft(window)) ** 2).real / np.sum(window**2)
@@ -203,7 +214,7 @@ class SeeingModel:
             strength,
             local[:count],
             ratios[:count],
-            best in (0, len(fine) - 1),
+            best == len(fine) - 1,
             self._pick(self._smear(scene * self._speckle_at(strength)) / smooth),
             self._pick(self._smear(scene * self._telescope) / smooth),
         )
@@ -274,7 +285,12 @@ class SeeingModel:
 
     def _speckle_at(self, strength: float) -> np.ndarray:
         """Speckle transfer function on the half plane, not smeared."""
-        return self._telescope * seeing_table().at(strength, self._q)[0]
+        speckle, long_exposure = seeing_table().at(strength, self._q)
+        if self._moved > 0:
+            kept, coherent = exposure_table().at(strength, self._moved, self._q)
+            steady = np.minimum(long_exposure**2, speckle)
+            speckle = steady * coherent + (speckle - steady) * kept
+        return self._telescope * speckle
 
     def _pick(self, plane: np.ndarray) -> np.ndarray:
         """Values at the frequencies in use, (..., m), of half planes."""
@@ -283,14 +299,14 @@ class SeeingModel:
 
 @lru_cache(maxsize=8)
 def seeing_model(
-    size: int, limit_y: float, limit_x: float, phase_limit: float, apodised: float
+    size: int, limit_y: float, limit_x: float, phase_limit: float, apodised: float, moved: float = 0.0
 ) -> SeeingModel:
     """
     The model curves of a geometry, kept for the next burst.
 
     Parameters
     ----------
-    size, limit_y, limit_x, phase_limit, apodised
+    size, limit_y, limit_x, phase_limit, apodised, moved
         As for `SeeingModel`.
 
     Returns
@@ -298,7 +314,7 @@ def seeing_model(
     SeeingModel
         The same object for the same arguments.
     """
-    return SeeingModel(size, limit_y, limit_x, phase_limit, apodised)
+    return SeeingModel(size, limit_y, limit_x, phase_limit, apodised, moved)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -14,11 +14,12 @@ from stillsun.errors import ConfigError
 from stillsun.speckle.engine import Progress, Reconstruction
 from stillsun.speckle.masking.adaptive import AdaptiveFit, adaptive_model
 from stillsun.speckle.masking.adaptive_field import Field
-from stillsun.speckle.masking.amplitude import object_amplitude
+from stillsun.speckle.masking.amplitude import object_spectrum
 from stillsun.speckle.masking.assembly import Mosaic, SubfieldKeeper
 from stillsun.speckle.masking.device import DeviceWorker
 from stillsun.speckle.masking.geometry import Lattice, inner_lattice, subfield_lattice, subfield_size
 from stillsun.speckle.masking.host import HostWorker
+from stillsun.speckle.masking.limb import with_dark_sky
 from stillsun.speckle.masking.methods import METHODS
 from stillsun.speckle.masking.noise import FlatFrames, subfield_noise
 from stillsun.speckle.masking.powers import LEAST_INNER, BurstPowers, burst_powers
@@ -62,6 +63,9 @@ def reconstruct(
     ao_modes: int = 24,
     ao_lock_x: float = -1,
     ao_lock_y: float = -1,
+    exposure_ms: float = 0.0,
+    wind: float = 10.0,
+    pixel_mtf: bool = False,
     keep_subfields: bool = False,
     progress: Progress | None = None,
 ) -> Reconstruction:
@@ -114,6 +118,12 @@ def reconstruct(
         Zernike modes after piston, in Noll's order, that were corrected, 3 to 66.
     ao_lock_x, ao_lock_y : float, optional
         Column and row of the lock point, pixels, zero-based; the middle of the frame where negative.
+    exposure_ms : float, optional
+        Length of an exposure, milliseconds, in which air that moves washes out speckles; 0: an instant.
+    wind : float, optional
+        Speed of the lower of two layers of air, m/s; the upper one moves twice as fast and across.
+    pixel_mtf : bool, optional
+        Divide by the transfer function of pixels that integrate over their area.
     keep_subfields : bool, optional
         Return the subfields before they are put together as well.
     progress : callable, optional
@@ -159,6 +169,8 @@ def reconstruct(
         weight_exponent=(weight_exponent + 1, 0, np.inf),
         apodisation=(apodisation + 1, 0, 101),
         ao_modes=(ao_modes, 2, 66),
+        exposure_ms=(exposure_ms + 1, 0, np.inf),
+        wind=(wind + 1, 0, np.inf),
     )
     backend = get_backend(backend)
     backend.use()
@@ -223,35 +235,39 @@ def reconstruct(
             more = list(worker.reduce(inside.corners, phases=False))
             noise_there = subfield_noise(more, geometry, flats, prepared.level)
             powers = powers.judged_by(burst_powers(more, noise_there, inside, len(prepared.frames)))
-        fit = _fit(powers, geometry, len(results))
+        fit = _fit(powers, geometry, wind * exposure_ms / diameter, len(results))
     if fit.at_edge:
         notes.append(f"Fried parameter at the edge of the models (D/r0 = {fit.strength:g})")
     transfer = fit.speckle if deconvolve else fit.speckle / fit.telescope
+    if pixel_mtf:
+        transfer = transfer * geometry.pixel_transfer() ** 2
     model = _model(geometry)
     mosaic = Mosaic(lattice, geometry.window, backend)
     keeper = SubfieldKeeper(lattice, geometry, to_host(surface)) if keep_subfields else None
 
-    def amplitude(index: int) -> np.ndarray:
-        return object_amplitude(
-            results[index].power,
+    def spectrum(index: int) -> np.ndarray:
+        return object_spectrum(
+            results[index],
             noise_power[index],
             transfer[index] if ao_used else transfer,
+            fit.ratio[index],
             len(prepared.frames),
             model,
             noise_filter=noise_filter,
         )
 
     if adaptive is None:
-        images = worker.images(amplitude, results)
+        images = worker.images(spectrum, results)
     else:
-        images = adaptive.images(worker, amplitude, results, backend)
+        images = adaptive.images(worker, spectrum, results, backend)
     for place, result, tile in zip(places, results, images, strict=True):
         mosaic.add(*place, tile, result.level)
         if keeper is not None:
             keeper.add(*place, to_host(tile), result.level)
     for note in notes:
         log.info("speckle: %s", note)
-    image = to_host((mosaic.image() + surface) * np.float32(prepared.level))
+    image = with_dark_sky(mosaic.image() + surface, surface, results, lattice, geometry, worker, backend)
+    image = to_host(image * np.float32(prepared.level))
     subfields = None if keeper is None else keeper.finish(results, fit, model, prepared.level)
     outcome = _outcome(image, results, fit, prepared, lattice, diameter, len(burst))
     return replace(outcome, subfields=subfields, notes=tuple(notes))
@@ -297,12 +313,12 @@ def _surface(prepared: PreparedBurst, size: int, backend: Backend) -> Any:
     return smooth.astype(np.float32)
 
 
-def _model(geometry: Geometry) -> Any:
-    return seeing_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
+def _model(geometry: Geometry, moved: float = 0.0) -> Any:
+    return seeing_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised, moved)
 
 
-def _fit(powers: BurstPowers, geometry: Geometry, count: int) -> SeeingFit:
-    return _model(geometry).fit(powers, count)
+def _fit(powers: BurstPowers, geometry: Geometry, moved: float, count: int) -> SeeingFit:
+    return _model(geometry, moved).fit(powers, count)
 
 
 def _fit_field(powers: BurstPowers, geometry: Geometry, field: Field) -> AdaptiveFit:

@@ -74,6 +74,18 @@ class Geometry:
         """Phase equations."""
         return equations(self.size, *self.limits, self.phase_limit, self.u_limit, self.v_limit)
 
+    def pixel_transfer(self) -> np.ndarray:
+        """
+        Transfer function of square pixels that integrate over their area.
+
+        Returns
+        -------
+        numpy.ndarray
+            At the frequencies in use, (m,) float64.
+        """
+        f = self.frequencies
+        return np.asarray(np.sinc(f.y / self.size) * np.sinc(f.x / self.size))
+
     def noise_plane(self) -> np.ndarray:
         """
         Where a half-plane spectrum holds noise only.
