@@ -278,6 +278,8 @@ def test_masking_is_given_what_the_configuration_says(work, raw, monkeypatch):
     assert seen["plate_scale"] == (0.06, 0.0602)
     assert (seen["wavelength"], seen["diameter"], seen["deconvolve"]) == (430.5, 762.0, True)
     assert (seen["subfield_arcsec"], seen["max_iterations"], seen["noise_filter"]) == (2.0, 4, False)
+    assert (seen["pixel_mtf"], seen["wind"]) == (True, 10.0)
+    assert seen["exposure_ms"] == 10.0
     assert seen["noise"].shape == seen["shape"] == (FRAMES, ROWS, COLUMNS)
     assert product["r0"] == pytest.approx([0.1] * BURSTS)
     assert product["alpha"] == pytest.approx([0.1 / DIAMETER_M] * BURSTS)

@@ -111,6 +111,7 @@ def _engine(ctx: StageContext, reader: BurstReader) -> tuple[Engine, _Centres]:
         diameter=ctx.observation.telescope.diameter_mm,
         noise=FlatFrames(ctx.inputs["calibration"].read("noise")),
         backend=ctx.backend,
+        exposure_ms=ctx.settings.exposure_ms,
         **{**{name: getattr(config, name) for name in _OPTIONS}, "method": config.method.value},
     )
     size = subfield_size(config.subfield_arcsec, (scale_y, scale_x), shape)

@@ -147,6 +147,8 @@ def _channel(settings: SimulationSettings, setup: ChannelSetup, fulldisk: Path) 
         else:
             channel[role] = {"directory": str(spool_directory(settings, role)), "pattern": "*spool.dat"}
     channel["assemble"] = {"frames_per_burst": settings.burst_length(setup)}
+    # Simulated exposures are instants.
+    channel["speckle"] = {"wind": 0.0}
     if setup is settings.channels[0]:
         # The simulated Sun, not that of the day.
         channel["align"] = {"cache": str(fulldisk)}

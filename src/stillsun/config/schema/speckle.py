@@ -66,6 +66,14 @@ class SpeckleConfig:
         30.0, "share of a subfield that is apodised, both sides together", unit="%", ge=0, le=100
     )
     noise_filter: bool = opt(True, "damp frequencies where noise prevails")
+    pixel_mtf: bool = opt(True, "divide by the transfer function of the detector's pixels (masking)")
+    wind: float = opt(
+        10.0,
+        "speed of the lower of two layers of air, which washes out speckles during an exposure (masking); "
+        "0: an exposure is an instant",
+        unit="m/s",
+        ge=0,
+    )
     ao_used: bool = opt(False, "adaptive optics corrected the wavefront; false: tip-tilt only or none")
     ao_modes: int = opt(
         24, "Zernike modes after piston that adaptive optics correct (masking)", unit="modes", ge=3, le=66

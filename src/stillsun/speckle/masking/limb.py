@@ -2,76 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from stillsun.core.backend import Backend
-from stillsun.speckle.masking.assembly import Mosaic
-from stillsun.speckle.masking.geometry import Lattice
-from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
+from stillsun.speckle.masking.prepare import PreparedBurst
+from stillsun.speckle.stack import tile_aligned_mean
 
-# Brightness, of the frame's brightest part, below which the mean image stands, and above which it does not.
-_DARK = (0.03, 0.06)
-
-
-class SubfieldImages(Protocol):
-    """What makes images of spectra, on the host or on a device."""
-
-    def images(
-        self, spectrum: Callable[[int], np.ndarray], results: Sequence[SubfieldResult]
-    ) -> Iterator[Any]:
-        """
-        Images of subfields.
-
-        Parameters
-        ----------
-        spectrum : callable
-            Fourier transform, (m,), in the subfield of a number.
-        results : sequence of SubfieldResult
-            What is left of the tracking.
-
-        Yields
-        ------
-        array
-            (size, size) float32, windowed, without its mean.
-        """
+# All of the frame's brightest part: where it is darker than this somewhere there is sky in it; then the mean
+# image stands below the second, and not above the third.
+_SKY = 0.05
+_DARK = (0.05, 0.09)
 
 
-def with_dark_sky(
-    image: Any,
-    surface: Any,
-    results: Sequence[SubfieldResult],
-    lattice: Lattice,
-    geometry: Geometry,
-    worker: SubfieldImages,
-    backend: Backend,
-) -> Any:
+def with_dark_sky(image: Any, surface: Any, prepared: PreparedBurst, backend: Backend) -> Any:
     """
-    An image whose darkest parts are those of the mean image.
+    An image whose sky is that of the tile-aligned mean.
 
     Parameters
     ----------
     image : array
-        Reconstructed frame, (rows, columns).
+        Reconstructed frame, mean 1, (rows, columns) float32.
     surface : array
-        Its smooth background, (rows, columns) float32.
-    results : sequence of SubfieldResult
-        The subfields, row by row.
-    lattice : Lattice
-        Where they lie.
-    geometry : Geometry
-        What they share.
-    worker : SubfieldImages
-        Makes images of spectra.
+        Its smooth background, likewise.
+    prepared : PreparedBurst
+        The burst.
     backend : Backend
-        Where the frame is.
+        Where the arrays are.
 
     Returns
     -------
     array
-        (rows, columns) float32; the same one where nothing is dark.
+        (rows, columns) float32; the same one where there is no sky in the frame.
 
     Notes
     -----
@@ -80,12 +41,8 @@ def with_dark_sky(
     """
     xp = backend.xp
     bright = float(surface.max())
-    if not bright > 0 or float(surface.min()) >= _DARK[1] * bright:
+    if not bright > 0 or float(surface.min()) >= _SKY * bright:
         return image
-    mosaic = Mosaic(lattice, geometry.window, backend)
-    means = worker.images(lambda index: results[index].mean, results)
-    for number, (tile, result) in enumerate(zip(means, results, strict=True)):
-        mosaic.add(*divmod(number, lattice.counts[1]), tile, result.level)
-    mean = mosaic.image() + surface
-    share = xp.clip((mean / np.float32(bright) - _DARK[0]) / (_DARK[1] - _DARK[0]), 0, 1)
-    return (mean + share * (image - mean)).astype(np.float32)
+    mean = backend.asarray(tile_aligned_mean(prepared.frames, backend=backend).image / prepared.level)
+    share = xp.clip((mean / bright - _DARK[0]) / (_DARK[1] - _DARK[0]), 0, 1)
+    return (mean + share * (image - mean)).astype(image.dtype)

@@ -14,6 +14,8 @@ from stillsun.errors import InputError, ReconstructionError
 
 LEAST_FRAMES = 3
 _MOST_DEAD = 0.2
+# Width (sigma) of the smoothing that separates the background, of a subfield's side.
+_SMOOTH = 0.25
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,38 @@ def prepare(burst: Any, backend: Backend) -> PreparedBurst:
         notes.append(f"{count} dead pixels filled")
     means = to_host(frames.mean(axis=(1, 2), dtype=np.float64))
     return PreparedBurst(frames, used, (1.0 / means).astype(np.float32), float(means.mean()), tuple(notes))
+
+
+def smooth_background(prepared: PreparedBurst, size: int, backend: Backend) -> Any:
+    """
+    Burst mean, smoothed until no seeing is left in it.
+
+    Parameters
+    ----------
+    prepared : PreparedBurst
+        The burst.
+    size : int
+        Side of a subfield, pixels.
+    backend : Backend
+        Where it is.
+
+    Returns
+    -------
+    array
+        (rows, columns) float32, mean 1.
+
+    Notes
+    -----
+    Seeing does not blur what is this smooth, so that it may be taken off each frame and put back on the
+    image: gradients of a limb or a spot do not leak through the window, and the scale of the subfield
+    itself, where amplitudes are poorest, comes from the mean image.
+    """
+    mean = backend.xp.zeros(prepared.frames.shape[1:], dtype=np.float64)
+    for frame, factor in zip(prepared.frames, prepared.scale, strict=True):
+        mean += frame * factor
+    mean /= len(prepared.frames)
+    smooth = backend.ndimage.gaussian_filter(mean, _SMOOTH * size, mode="reflect")
+    return smooth.astype(np.float32)
 
 
 def _dead_pixels(frames: Any, xp: Any) -> np.ndarray:

@@ -20,10 +20,11 @@ from stillsun.speckle.masking.device import DeviceWorker
 from stillsun.speckle.masking.geometry import Lattice, inner_lattice, subfield_lattice, subfield_size
 from stillsun.speckle.masking.host import HostWorker
 from stillsun.speckle.masking.limb import with_dark_sky
+from stillsun.speckle.masking.limits import check_ranges, plate_scale_of
 from stillsun.speckle.masking.methods import METHODS
 from stillsun.speckle.masking.noise import FlatFrames, subfield_noise
 from stillsun.speckle.masking.powers import LEAST_INNER, BurstPowers, burst_powers
-from stillsun.speckle.masking.prepare import PreparedBurst, prepare
+from stillsun.speckle.masking.prepare import PreparedBurst, prepare, smooth_background
 from stillsun.speckle.masking.ratio import SeeingFit, seeing_model
 from stillsun.speckle.masking.subfield import Geometry, SubfieldResult
 from stillsun.speckle.masking.tracking import frame_shifts
@@ -36,8 +37,6 @@ _REACH_ARCSEC = 0.45
 # D/r0 below this cannot be told from no seeing at all.
 _WEAKEST = 0.2
 _LEAST_FREQUENCIES = 24
-# Width (sigma) of the smoothing that separates the background, of a subfield's side.
-_SMOOTH = 0.25
 
 
 def reconstruct(
@@ -154,10 +153,10 @@ def reconstruct(
     Memory: the burst as float32, and per thread about 12 bytes a frame and subfield pixel. On a GPU the burst
     and 40 % of its memory for the subfields in work.
     """
-    scale_y, scale_x = _plate_scale(plate_scale)
+    scale_y, scale_x = plate_scale_of(plate_scale)
     if method not in METHODS:
         raise ConfigError("no such method of phase reconstruction", expected=", ".join(METHODS), found=method)
-    _check(
+    check_ranges(
         wavelength=(wavelength, 0, np.inf),
         diameter=(diameter, 0, np.inf),
         subfield_arcsec=(subfield_arcsec, 0, np.inf),
@@ -203,7 +202,7 @@ def reconstruct(
     if noise is not None and flats is None:
         notes.append("no noise could be read from the noise frames: it was taken from the data")
     lattice = subfield_lattice(shape, size, geometry.apodised)
-    surface = _surface(prepared, size, backend)
+    surface = smooth_background(prepared, size, backend)
     shifts = frame_shifts(prepared.frames, prepared.scale, backend)
     data = prepared.frames, prepared.scale, surface, shifts, geometry
     worker = (DeviceWorker if backend.is_gpu else HostWorker)(
@@ -266,7 +265,7 @@ def reconstruct(
             keeper.add(*place, to_host(tile), result.level)
     for note in notes:
         log.info("speckle: %s", note)
-    image = with_dark_sky(mosaic.image() + surface, surface, results, lattice, geometry, worker, backend)
+    image = with_dark_sky(mosaic.image() + surface, surface, prepared, backend)
     image = to_host(image * np.float32(prepared.level))
     subfields = None if keeper is None else keeper.finish(results, fit, model, prepared.level)
     outcome = _outcome(image, results, fit, prepared, lattice, diameter, len(burst))
@@ -297,22 +296,6 @@ def _outcome(
     )
 
 
-def _surface(prepared: PreparedBurst, size: int, backend: Backend) -> Any:
-    """
-    Burst mean, smoothed until no seeing is left in it.
-
-    Seeing does not blur what is this smooth, so that it may be taken off each frame and put back on the
-    image: gradients of a limb or a spot do not leak through the window, and the scale of the subfield
-    itself, where amplitudes are poorest, comes from the mean image.
-    """
-    mean = backend.xp.zeros(prepared.frames.shape[1:], dtype=np.float64)
-    for frame, factor in zip(prepared.frames, prepared.scale, strict=True):
-        mean += frame * factor
-    mean /= len(prepared.frames)
-    smooth = backend.ndimage.gaussian_filter(mean, _SMOOTH * size, mode="reflect")
-    return smooth.astype(np.float32)
-
-
 def _model(geometry: Geometry, moved: float = 0.0) -> Any:
     return seeing_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised, moved)
 
@@ -329,22 +312,3 @@ def _fit_field(powers: BurstPowers, geometry: Geometry, field: Field) -> Adaptiv
 def _lock(place: tuple[float, float], shape: tuple[int, ...]) -> tuple[float, float]:
     y, x = (p if p >= 0 else (length - 1) / 2 for p, length in zip(place, shape, strict=True))
     return y, x
-
-
-def _plate_scale(value: float | tuple[float, float]) -> tuple[float, float]:
-    try:
-        x, y = (float(v) for v in np.broadcast_to(np.asarray(value, dtype=np.float64), 2))
-    except ValueError as error:
-        raise ConfigError("plate_scale is neither a number nor a pair", found=repr(value)) from error
-    _check(plate_scale=(min(x, y), 0, np.inf))
-    return y, x
-
-
-def _check(**ranges: tuple[float, float, float]) -> None:
-    findings = [
-        f"{name}: {value:g} is not within {low:g} (exclusive) and {high:g}"
-        for name, (value, low, high) in ranges.items()
-        if not low < value <= high
-    ]
-    if findings:
-        raise ConfigError(findings=findings)

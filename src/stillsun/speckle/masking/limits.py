@@ -1,0 +1,28 @@
+"""Limits of the options of a reconstruction."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stillsun.errors import ConfigError
+
+
+def plate_scale_of(value: float | tuple[float, float]) -> tuple[float, float]:
+    """Arcsec per pixel along y and x, of one value or (x, y)."""
+    try:
+        x, y = (float(v) for v in np.broadcast_to(np.asarray(value, dtype=np.float64), 2))
+    except ValueError as error:
+        raise ConfigError("plate_scale is neither a number nor a pair", found=repr(value)) from error
+    check_ranges(plate_scale=(min(x, y), 0, np.inf))
+    return y, x
+
+
+def check_ranges(**ranges: tuple[float, float, float]) -> None:
+    """Refuse values that do not lie within their limits, of which the lower one does not belong to them."""
+    findings = [
+        f"{name}: {value:g} is not within {low:g} (exclusive) and {high:g}"
+        for name, (value, low, high) in ranges.items()
+        if not low < value <= high
+    ]
+    if findings:
+        raise ConfigError(findings=findings)
