@@ -50,7 +50,7 @@ class SeeingFit:
     ratio : numpy.ndarray
         Spectral ratio of each subfield, means over rings, (subfields, rings) float64.
     at_edge : bool
-        The fit ended at the worst seeing of the models: the value is a limit only.
+        The fit ended at the edge of the models: the value is a limit only.
     speckle : numpy.ndarray
         Effective speckle transfer function, windowed like the data, (m,) float64.
     telescope : numpy.ndarray
@@ -214,7 +214,7 @@ class SeeingModel:
             strength,
             local[:count],
             ratios[:count],
-            best == len(fine) - 1,
+            best in (0, len(fine) - 1),
             self._pick(self._smear(scene * self._speckle_at(strength)) / smooth),
             self._pick(self._smear(scene * self._telescope) / smooth),
         )
