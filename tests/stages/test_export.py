@@ -351,6 +351,42 @@ def test_steps_name_the_engine(tmp_path, engine, step, program, version):
     assert header.comments["PRSTEP2"].startswith(f"{program} {version}")
 
 
+@pytest.mark.parametrize(
+    ("options", "program", "version"),
+    [
+        ({"executable": "entry", "name": None, "version": None}, "entry", None),
+        ({"executable": "entry", "name": None, "version": "0.6"}, "KISIP", "0.6"),
+        ({"executable": "other", "name": None, "version": "2"}, "other", "2"),
+        ({"executable": "entry", "name": "NEWSP", "version": None}, "NEWSP", None),
+    ],
+)
+def test_an_external_program_has_the_name_that_it_is_given(tmp_path, monkeypatch, options, program, version):
+    monkeypatch.setitem(OPTIONS["speckle"], "kisip", options)
+    header = fits.getheader(Night(tmp_path, engine="kisip", frames=1).export()[0])
+    assert (header["PRPROC2"], header.get("PRPVER2")) == (program, version)
+
+
+def test_exposures_that_were_left_out_are_not_in_the_header(tmp_path):
+    night = Night(tmp_path, frames=2)
+    beg = START + INTERVAL * np.array([2.0, PER_BURST])
+    more = {
+        "exposures": np.array([PER_BURST - 3, PER_BURST]),
+        "time_beg": beg,
+        "time_avg": beg + 0.95,
+        "time_end": beg + 2.0,
+    }
+    rows, values = night.stores["speckle"]
+    (tmp_path / "speckle.h5").unlink()
+    night._store("speckle", rows, values | more, "masking")
+    header = fits.getheader(night.export()[0])
+    assert header["NSUMEXP"] == PER_BURST - 3
+    assert header["XPOSURE"] == header["TEXPOSUR"] == pytest.approx((PER_BURST - 3) * EXPOSURE)
+    for key, moment in (("BEG", beg[0]), ("AVG", beg[0] + 0.95), ("END", beg[0] + 2.0)):
+        said = np.datetime64(header[f"DATE-{key}"], "us").astype(np.int64) / 1e6
+        assert said == pytest.approx(moment, abs=1e-3)
+        assert header[f"MJD-{key}"] == pytest.approx(moment / 86400 + 40587, abs=1e-8)
+
+
 def test_registered_channel(tmp_path):
     header = fits.getheader(Night(tmp_path, reference=False, frames=1).export()[0])
     assert (header["CRPIX1"], header["CRPIX2"]) == (29.8, 35.8)

@@ -162,6 +162,21 @@ def files(directory: Path) -> list[str]:
     return sorted(p.name for p in directory.iterdir()) if directory.is_dir() else []
 
 
+def test_times_and_exposures_are_those_of_the_exposures_that_were_used(tmp_path, raw, monkeypatch):
+    frames = raw[0].copy()
+    frames[[3, 5, 10]] = 0  # first and last of the second burst, the middle one of the fourth
+    work = Work(tmp_path, frames, monkeypatch)
+    stored = work.run(SpeckleConfig(engine=SpeckleEngine.none))
+    assert list(stored["exposures"]) == [3, 1, 3, 2, 3]
+    begin = np.datetime64("2025-09-03T14:21:52", "s").astype(float) + 0.033 * FRAMES * np.arange(BURSTS)
+    np.testing.assert_allclose(stored["time_beg"] - begin, [0, 0.033, 0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(
+        stored["time_end"] - begin, 0.01 + np.array([2, 1, 2, 2, 2]) * 0.033, atol=1e-5
+    )
+    np.testing.assert_allclose(stored["time_avg"] - begin, 0.038, atol=1e-5)
+    assert len([note for note in work.notes if "burst 1" in note or "burst 3" in note]) >= 2
+
+
 def stop_after(monkeypatch, bursts):
     """Let the engine of the stage end the run after some bursts; gives what it had been."""
     whole = stage.tile_aligned_mean

@@ -67,6 +67,8 @@ class Reconstruction:
         Rows and columns of the subfields' centres, pixels, zero-based.
     subfields : Subfields or None
         The subfields before they are put together, if they were asked for.
+    used : numpy.ndarray or None
+        Exposures of the burst that the image is made of, counted from 0; None: all.
     notes : tuple of str
         What a person should know: frames left out, pixels filled, a fit that ended at the edge of its
         models.
@@ -79,6 +81,7 @@ class Reconstruction:
     convergence: np.ndarray | None = None
     centres: tuple[np.ndarray, np.ndarray] | None = None
     subfields: Subfields | None = None
+    used: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -132,7 +132,9 @@ def tile_aligned_mean(
     image = _blend(means, lattice, frames.shape[1:], backend)
     tracking = np.full((given, 2, len(lattice.rows), len(lattice.columns)), np.nan, dtype=np.float32)
     tracking[used] = shifts.reshape(*tracking.shape[2:], len(frames), 2).transpose(2, 3, 0, 1)
-    return Reconstruction(image=to_host(image), shifts=tracking, centres=lattice.centres, notes=notes)
+    return Reconstruction(
+        image=to_host(image), shifts=tracking, centres=lattice.centres, used=used, notes=notes
+    )
 
 
 def tile_centres(shape: tuple[int, int], tile: int = TILE) -> tuple[np.ndarray, np.ndarray]:

@@ -303,22 +303,23 @@ def _pointing(ctx: StageContext, observer: Observer) -> Pointing:
 
 def _columns(ctx: StageContext) -> dict[str, np.ndarray]:
     """Times, exposures, telescope state and Fried parameter, one a frame."""
-    bursts = ctx.inputs["bursts"]
+    bursts, speckle = ctx.inputs["bursts"], ctx.inputs["speckle"]
+    # Of the exposures that the image is made of; frames of an earlier system have theirs in the bursts.
+    about, count = (speckle, "exposures") if "exposures" in speckle else (bursts, "frames_used")
     moments = {"BEG": "time_beg", "AVG": "time_avg", "END": "time_end", "OBS": "time_beg"}
     columns: dict[str, np.ndarray] = {}
     for short, name in moments.items():
-        columns[f"DATE-{short}"] = times.iso(bursts.read(name))
-        columns[f"MJD-{short}"] = times.mjd(bursts.read(name))
+        columns[f"DATE-{short}"] = times.iso(about.read(name))
+        columns[f"MJD-{short}"] = times.mjd(about.read(name))
     columns |= {
         "STARTOBS": columns["DATE-BEG"],
         "ENDOBS": columns["DATE-END"],
         "DATEREF": columns["DATE-BEG"],
         "MJDREF": columns["MJD-BEG"],
     }
-    frames = bursts.read("frames_used")
+    frames = about.read(count)
     exposure = frames * (ctx.settings.exposure_ms / 1000.0)
     columns |= {"NSUMEXP": frames, "XPOSURE": exposure, "TEXPOSUR": exposure}
     log = {"SCINT": "scintillation", "LLVL": "light_level", "RSUN_ARC": "solar_radius"}
     columns |= {key: bursts.read(name) for key, name in log.items()}
-    speckle = ctx.inputs["speckle"]
     return columns | {"SPKLALPH": speckle.read("alpha"), "ATMOS_R0": speckle.read("r0") * _CM_PER_M}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from stillsun.sky.header import ProcessingStep
@@ -11,6 +12,8 @@ from stillsun.stages._earlier import earlier_steps
 from stillsun.stages._earlierfiles import DESTRETCHED, TURNED
 from stillsun.stages.base import StageContext
 
+# How KISIP's file is called.
+_KISIP_FILE = "entry"
 # Options of a stage that belong into PRPARAn.
 _PARAMETERS = {
     "speckle": ("subfield_arcsec", "phase_limit", "deconvolve"),
@@ -113,9 +116,17 @@ def _speckle_step(ctx: StageContext) -> ProcessingStep:
     if engine == "none":
         return _step(ctx, "speckle", "SPATIAL-ALIGNMENT,SUMMING", mode="tile-aligned mean", parameters="")
     if engine == "kisip":
-        version = json.loads(about["config"])["kisip"].get("version")
-        return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", program="KISIP", version=version or "")
+        return _step(
+            ctx, "speckle", "SPECKLE-DECONVOLUTION", **_external(json.loads(about["config"])["kisip"])
+        )
     return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", mode="speckle masking")
+
+
+def _external(options: Mapping[str, Any]) -> dict[str, str]:
+    """Name and version that a person gave the program; else its file's name, and no version."""
+    version, executable = options.get("version") or "", options.get("executable", _KISIP_FILE)
+    known = "KISIP" if version and executable == _KISIP_FILE else executable
+    return {"program": options.get("name") or known, "version": version}
 
 
 def _step(

@@ -134,7 +134,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="export",
-        version=2,
+        version=3,
         run=Later("export"),
         reads=("bursts", "calibration", "speckle", "destretch"),
         optional=("registration", "pointing"),

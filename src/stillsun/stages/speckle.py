@@ -13,6 +13,7 @@ import numpy as np
 
 from stillsun.config.schema import SpeckleConfig, SpeckleEngine
 from stillsun.core.backend import to_host
+from stillsun.core.bursts import unix_seconds
 from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.bursts import BurstReader, open_bursts
 from stillsun.io.store import StoreWriter
@@ -128,9 +129,16 @@ def _store(
     with ctx.create(bursts, _fields(reader.shape, centres), {"engine": ctx.config.engine.name}) as store:
         for name, values in zip(("centres_y", "centres_x"), centres, strict=True):
             store.write(name, values)
+        unix, exposure_s = unix_seconds(reader.source.start_times), reader.source.exposure_s
         missing = [int(burst) for burst in np.flatnonzero(~store.done())]
         ctx.progress(bursts - len(missing), bursts)
         for done, (burst, result) in enumerate(zip(missing, results_of(missing), strict=True), start=1):
+            used = np.arange(reader.frames) if result.used is None else result.used
+            begin = unix[int(reader.first[burst]) + used]
+            store.write("exposures", len(used), row=burst)
+            store.write("time_beg", begin[0], row=burst)
+            store.write("time_end", begin[-1] + exposure_s, row=burst)
+            store.write("time_avg", begin.mean() + exposure_s / 2, row=burst)
             _write(ctx, store, burst, result)
             ctx.progress(bursts - len(missing) + done, bursts)
 
@@ -156,8 +164,13 @@ def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruc
 
 def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
     grid = (len(centres[0]), len(centres[1]))
+    unix = "Unix time, UTC: "
     return {
         "image": Field(shape[1:], "float32", "DN", "reconstructed image, camera orientation"),
+        "exposures": Field((), "int64", "", "exposures that the image is made of"),
+        "time_beg": Field((), "float64", "s", unix + "start of the first of them"),
+        "time_end": Field((), "float64", "s", unix + "end of the last of them"),
+        "time_avg": Field((), "float64", "s", unix + "mean of their middles"),
         "r0": Field((), "float64", "m", "Fried parameter of the frame at its wavelength; NaN: unknown"),
         "alpha": Field((), "float64", "", "Fried parameter over telescope diameter"),
         "r0_map": Field(grid, "float32", "m", "Fried parameter of each subfield (y, x)"),

@@ -32,7 +32,12 @@ class KisipConfig:
     lib: str | None = opt(None, "directory of the program's libraries", holds="path")
     mpirun: str = opt("mpirun", "name of the MPI starter in bin", holds="name")
     executable: str = opt("entry", "name of the program in bin", holds="name")
-    version: str | None = opt(None, "version of the program, for the header (PRPVERn)")
+    name: str | None = opt(
+        None,
+        "name of the program that runs, for the header (PRPROCn); KISIP where a version is given and "
+        "executable is entry, else the file's name",
+    )
+    version: str | None = opt(None, "version of the program that runs, for the header (PRPVERn)")
     header_offset: int = opt(0, "bytes before the data in a burst file", unit="bytes", ge=0)
     retries: int = opt(3, "attempts to make bursts that the program left out", unit="attempts", ge=0)
 

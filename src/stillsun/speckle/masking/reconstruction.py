@@ -293,6 +293,7 @@ def _outcome(
         shifts=shifts,
         convergence=np.array([r.change for r in results], dtype=np.float32).reshape(counts),
         centres=lattice.centres,
+        used=prepared.used,
     )
 
 
