@@ -158,12 +158,13 @@ class FileSource:
                     remedy="Wait until it is written or copied completely, and run again",
                 )
             page = first % mmap.ALLOCATIONGRANULARITY
-            words = np.frombuffer(
+            data = np.frombuffer(
                 mmap.mmap(file.fileno(), length + page, access=mmap.ACCESS_READ, offset=first - page),
-                dtype=np.uint16,
+                dtype=np.uint8,
             )
+        words = data[: data.size // WORD * WORD].view(np.uint16)
         if self._stated(begin):
-            self._verify(words.view(np.uint8)[page:], begin, end)
+            self._verify(data[page:], begin, end)
         stride = int(self.offsets[begin + 1] - self.offsets[begin]) // WORD if end - begin > 1 else 0
         return RawBlock(
             words,

@@ -17,6 +17,7 @@ CARD = 80
 _MOST_BLOCKS = 256
 _END = b"END".ljust(CARD)
 _FIRST = (b"SIMPLE", b"XTENSION")
+_TEXT = bytes(range(32, 127))
 _GZIP = b"\x1f\x8b"
 
 
@@ -60,7 +61,9 @@ def read_header(descriptor: int, at: int, path: Path, what: str) -> bytes:
                 else repr(block[:20].decode("ascii", "replace")),
                 remedy=REMEDY,
             )
-        if len(block) < BLOCK:
+        # Pixels, or another header: the END card before them is damaged.
+        strange = len(block.translate(None, _TEXT)) > BLOCK // 10
+        if len(block) < BLOCK or strange or (blocks and card_place(block, "XTENSION") is not None):
             break
         blocks.append(block)
         if any(block[k : k + CARD] == _END for k in range(0, BLOCK, CARD)):

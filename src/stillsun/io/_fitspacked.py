@@ -141,7 +141,7 @@ def _walk(file: int, path: Path, verify: bool) -> tuple[FileScan, np.ndarray, Pa
         begin = at + len(text)
         heap = card_number(text, "PCOUNT")
         length = packing.heap + heap
-        if heap < 0 or begin + length > size:
+        if heap < 0 or begin + (padded(length) if names_in(text) else length) > size:
             raise InputError(
                 f"truncated within extension {number}, or its header is damaged",
                 file=path,

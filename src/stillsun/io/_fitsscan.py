@@ -9,6 +9,7 @@ is parsed, the others are compared with it byte by byte where they describe the 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,8 +247,8 @@ def _walk(descriptor: int, size: int, primary: bytes, path: Path, verify: bool) 
         text = read_header(descriptor, at, path, f"extension {number}")
         shape, exposure, date = _meaning(text, path, number)
         end = at + len(text) + padded(frame_bytes(shape))
-        # Some writers leave out the padding behind the last frame.
-        if at + len(text) + frame_bytes(shape) > size:
+        # Some writers leave out the padding behind the last frame; those that write sums do not.
+        if (end if names_in(text) else at + len(text) + frame_bytes(shape)) > size:
             raise InputError(
                 f"truncated within extension {number}",
                 file=path,
@@ -285,7 +286,10 @@ def _walk(descriptor: int, size: int, primary: bytes, path: Path, verify: bool) 
 
 def _meaning(text: bytes, path: Path, number: int) -> tuple[tuple[int, int], float, str]:
     """Shape, exposure and date that an extension header gives; refuses what are no 16-bit images."""
-    with reading(path, f"the header of extension {number} is damaged"):
+    with (
+        reading(path, f"the header of extension {number} is damaged"),
+        warnings.catch_warnings(action="ignore"),
+    ):
         header = fits.Header.fromstring(text)
         found = {name: header.get(name) for name in _WANTED}
         scale = header.get("BSCALE", 1)

@@ -11,6 +11,7 @@ import io
 import math
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,11 @@ def read_facts(path: Path) -> ReconstructedFile:
         If the file cannot be read or holds no image.
     """
     header, shape, _ = _read(path, pixels=False)
+    with reading(path, "the header is damaged", remedy=_REMEDY), warnings.catch_warnings(action="ignore"):
+        return _facts(path, header, shape)
+
+
+def _facts(path: Path, header: fits.Header, shape: tuple[int, int]) -> ReconstructedFile:
     begin, end = _first_time(header, _BEGIN), _first_time(header, _END)
     # DATE is when the file was written, but for the cards of a raw extension.
     raw = np.isnan(begin) and ("FRAME NUMBER" in header or "FRAME DELTA" in header)
@@ -181,7 +187,8 @@ def read_image(path: Path) -> np.ndarray:
         If the file cannot be read or holds no image, or a pixel is not finite.
     """
     header, _, stored = _read(path, pixels=True)
-    scale = (float(header.get("BZERO", 0.0)), float(header.get("BSCALE", 1.0)))
+    with reading(path, "the header is damaged", remedy=_REMEDY):
+        scale = (float(header.get("BZERO", 0.0)), float(header.get("BSCALE", 1.0)))
     image = np.asarray(stored, dtype=np.float32)
     if stored is not None and scale != (0.0, 1.0) and not (stored.dtype.kind == "f" and scale == _LEFT_OVER):
         image = np.asarray(stored * scale[1] + scale[0], dtype=np.float32)
@@ -195,7 +202,8 @@ def read_image(path: Path) -> np.ndarray:
 def _read(path: Path, *, pixels: bool) -> tuple[fits.Header, tuple[int, int], np.ndarray | None]:
     """Header, shape, and pixels as stored if they are wanted, of the first image of two axes."""
     found: list[tuple[int, ...]] = []
-    with open_regular(path) as file, reading(path, remedy=_REMEDY):
+    quiet = warnings.catch_warnings(action="ignore")
+    with open_regular(path) as file, reading(path, remedy=_REMEDY), quiet:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
         at = 0

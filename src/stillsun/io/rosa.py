@@ -29,6 +29,8 @@ _NAME = re.compile(
     r"\.fits?(\.fz)?",
     re.IGNORECASE,
 )
+# Files that are named one by one.
+_NAMED = 8
 _TRAILING = re.compile(r"(\d{1,18})\.\w+(\.fz)?$")
 
 
@@ -121,6 +123,10 @@ def open_rosa(
             f"files compressed in an unusual way ({', '.join(slow)}) are read slowly; funpack helps"
         )
     counts = [len(scan.dates) for scan in scans]
+    short = [file.name for file, count in zip(ordered[:-1], counts, strict=False) if count < max(counts)]
+    if short:
+        names = ", ".join(short[:_NAMED]) + (", …" if len(short) > _NAMED else "")
+        findings.append(f"{len(short)} files hold fewer exposures than others ({max(counts)}): {names}")
     return FileSource(
         files=tuple(ordered),
         file_index=np.repeat(np.arange(len(ordered), dtype=np.int32), counts),
