@@ -8,6 +8,8 @@ import json
 import logging
 import re
 import runpy
+import shutil
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import Field, StoreReader
 from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.plan import changed_by, make_plan
-from stillsun.pipeline.record import is_alive, read_record
+from stillsun.pipeline.record import is_alive, read_record, required_record
 from stillsun.pipeline.run import execute
 from stillsun.pipeline.task import Action
 from stillsun.pipeline.workspace import Workspace
@@ -312,6 +314,71 @@ def test_a_record_that_cannot_be_written_stops_nothing(observation, monkeypatch,
     _, outcome = _go(observation, "channels=[A]")
     assert not outcome.failed
     assert "the record of the run cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize("work", [True, False])
+def test_a_disk_that_is_full_elsewhere_is_not_taken_for_that_of_the_results(
+    observation, tmp_path, monkeypatch, work
+):
+    def refused(ctx):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def usage(path):
+        full = Path(path).is_relative_to(tmp_path / "work") == work
+        return shutil._ntuple_diskusage(1 << 40, 0, 0 if full else 1 << 39)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / ".cache"))
+    stages = {**STAGES, "destretch": replace(STAGES["destretch"], run=refused)}
+    said = str(_go(observation, "channels=[A]", stages=stages)[1].failed["A/destretch"])
+    place, remedy = ("work/A", "observation.work_dir") if work else ("home/.cache", "XDG_CACHE_HOME")
+    assert said.startswith(f"{tmp_path / place}: no room")
+    assert remedy in said
+
+
+def test_a_full_place_of_compiled_kernels_is_named(observation, tmp_path, monkeypatch):
+    (tmp_path / "kernel.py").write_text(KERNEL)
+
+    def refused(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def run(ctx):
+        runpy.run_path(str(tmp_path / "kernel.py"))["double"](ctx.settings.exposure_ms)
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", refused)
+    stages = {**STAGES, "destretch": replace(STAGES["destretch"], run=run)}
+    said = str(_go(observation, "channels=[A]", stages=stages)[1].failed["A/destretch"])
+    assert "__pycache__: no room" in said
+    assert "NUMBA_CACHE_DIR" in said
+
+
+def test_a_scheduler_that_is_gone_is_said(observation, monkeypatch):
+    def cancelled(*_):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+    monkeypatch.setattr("stillsun.pipeline.executors._Inline.submit", cancelled)
+    _, outcome = _go(observation, "channels=[A]")
+    assert "scheduler" in str(outcome.failed["A/calibrate"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", "null", "[" * 100_000, "\xff", '{"tasks": []}', '{"tasks": {"a": 1}}',
+     '{"tasks": {"A/export": {"notes": 3}}}', '{"tasks": {}, "is_job": false}'],
+)  # fmt: skip
+def test_a_damaged_record_is_named_and_stops_no_run(observation, tmp_path, damage):
+    _go(observation, "channels=[A]")
+    layout = Layout(tmp_path / "work")
+    layout.manifest.write_text(damage, encoding="latin-1")
+    with pytest.raises(
+        InputError, match=r"manifest\.json: the record of the runs is damaged|no run has been here"
+    ):
+        required_record(layout)
+    assert not _go(observation, "channels=[A]", "force=[export]")[1].failed
+    assert required_record(layout)["tasks"]["A/export"]["state"] == "done"
 
 
 def test_a_stamp_that_is_none_is_made_again(observation, tmp_path):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from stillsun.pipeline.locks import open_own
 from stillsun.pipeline.workspace import write_json
 
 if TYPE_CHECKING:
@@ -44,6 +47,9 @@ class _LogFile(logging.FileHandler):
     """A log that nothing fails for, and that goes on when a full disk has room again."""
 
     _complete = True
+
+    def _open(self) -> TextIOWrapper:
+        return cast(TextIOWrapper, open_own(Path(self.baseFilename), os.O_APPEND))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say once that the log has a gap."""

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import platform
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stillsun.config.schema import LockKind
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 from stillsun.pipeline.console import FILE_ONLY
 from stillsun.pipeline.digest import plain
 from stillsun.pipeline.layout import Layout
+from stillsun.pipeline.locks import is_held, locked, present
 from stillsun.pipeline.provenance import versions
 from stillsun.pipeline.task import Action, Plan, Task
 from stillsun.pipeline.workspace import Workspace, write_json
 
 _LOG = logging.getLogger(__name__)
+# No time in seconds, and no number of a process, is larger.
+_LARGEST = 1e11
+_NUMBER, _TEXT = (int, float, type(None)), (str, type(None))
+# What stands in an entry of a task, and in the record of a run.
+_OF_TASK: dict[str, Any] = {
+    "stage": str, "channel": str, "digest": str, "work": str, "state": str, "error": _TEXT, "host": _TEXT,
+    "seconds": _NUMBER, "expected": _NUMBER, "started": _NUMBER, "ended": _NUMBER, "pid": _NUMBER,
+    "notes": (list, type(None)),
+}  # fmt: skip
+_OF_RUN: dict[str, Any] = {
+    "command": str, "directory": str, "work": str, "backend": str, "device": str, "host": str, "swept": list,
+    "is_job": bool, "started": _NUMBER, "ended": _NUMBER, "pid": int, "configuration": dict,
+}  # fmt: skip
 _KEPT = ("seconds", "ended", "error", "notes")
 
 
@@ -44,6 +59,7 @@ class RunRecord:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._begun = False
+        self._lock = LockKind.flock
 
     @contextmanager
     def kept(
@@ -73,9 +89,8 @@ class RunRecord:
         if not command or not any(task.action is Action.make for task in plan.tasks):
             yield
             return
-        self._layout.run_lock.parent.mkdir(parents=True, exist_ok=True)
-        with self._layout.run_lock.open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH)
+        self._lock = settings.run.run.lock
+        with present(self._layout.run_lock, self._lock):
             self._begun = True
             about = {
                 **versions(),
@@ -128,8 +143,7 @@ class RunRecord:
 
     def _change(self, about: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> None:
         try:
-            with self._layout.record_lock.open("a") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            with locked(self._layout.record_lock, self._lock):
                 record = read_record(self._layout)
                 entries = _changed(record.get("tasks", {}), tasks)
                 write_json(self._layout.manifest, {**record, **about, "tasks": entries})
@@ -183,14 +197,43 @@ def read_record(layout: Layout) -> dict[str, Any]:
     Returns
     -------
     dict
-        The record; empty where nothing was run yet.
+        The record; empty where nothing was run yet, or it is damaged.
     """
+    record = _parsed(layout.manifest)
+    return record if isinstance(record, dict) and not _damage(record) else {}
+
+
+def _parsed(path: Path) -> Any:
+    """What stands in a JSON file: None where there is no such file, a text where it is damaged."""
     try:
-        record: dict[str, Any] = json.loads(layout.manifest.read_text())
-        is_record = isinstance(record["tasks"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return record if is_record else {}
+        return json.loads(path.read_text()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
+
+
+def _damage(record: Mapping[str, Any]) -> str:
+    """What is wrong with a record; empty if nothing is."""
+    tasks = record.get("tasks")
+    if not isinstance(tasks, dict) or not all(isinstance(entry, dict) for entry in tasks.values()):
+        return "tasks"
+    wrong = [f"tasks.{name}" for name, entry in tasks.items() if not _fits(entry, _OF_TASK)]
+    if "is_job" in record:
+        wrong += [key for key in _OF_RUN if key not in record or not _fits({key: record[key]}, _OF_RUN)]
+        if not wrong and not isinstance(record["configuration"].get("observation"), dict):
+            return "configuration"
+    return wrong[0] if wrong else ""
+
+
+def _fits(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> bool:
+    try:
+        shlex.split(values.get("command", ""))
+        texts = [text for key in ("notes", "swept") for text in values.get(key) or ()]
+    except (TypeError, ValueError, AttributeError):
+        return False
+    known = [values[key] for key in kinds if key in values]
+    bounded = all(abs(v) < _LARGEST for v in known if isinstance(v, float | int))
+    right = all(isinstance(values[key], kind) for key, kind in kinds.items() if key in values)
+    return bounded and right and all(isinstance(text, str) for text in texts)
 
 
 def required_record(layout: Layout) -> dict[str, Any]:
@@ -212,8 +255,16 @@ def required_record(layout: Layout) -> dict[str, Any]:
     InputError
         If nothing was run there.
     """
-    record = read_record(layout)
-    if "is_job" not in record:
+    record = _parsed(layout.manifest)
+    wrong = _damage(record) if isinstance(record, dict) else record
+    if wrong:
+        raise InputError(
+            "the record of the runs is damaged",
+            file=layout.manifest,
+            found=str(wrong)[:200],
+            remedy="Delete it: products stay, and the next run writes it again",
+        )
+    if record is None or "is_job" not in record:
         raise InputError(
             "no run has been here",
             file=layout.work,
@@ -224,37 +275,5 @@ def required_record(layout: Layout) -> dict[str, Any]:
 
 
 def is_alive(layout: Layout, process: Mapping[str, Any]) -> bool:
-    """
-    Tell whether a run goes on.
-
-    Parameters
-    ----------
-    layout : Layout
-        Places of the work directory.
-    process : mapping
-        The record, or a task's entry in it: ``pid`` and ``host``.
-
-    Returns
-    -------
-    bool
-        False if no run holds the directory, or the process is gone (seen on its own machine only).
-    """
-    lock = layout.run_lock
-    try:
-        # Some file systems lock only what may be written.
-        with lock.open("r+" if os.access(lock, os.W_OK) else "r") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        pass
-    except OSError:
-        return False
-    if process.get("host") != platform.node():
-        return True
-    try:
-        os.kill(int(process.get("pid") or 0), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    """Tell whether a run goes on; `process` is the record, or a task's entry in it (`locks.is_held`)."""
+    return is_held(layout.run_lock, process)

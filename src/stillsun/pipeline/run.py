@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from stillsun.pipeline.contexts import SoFar, observation_context, stage_context
 from stillsun.pipeline.digest import digest
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.layout import Layout
+from stillsun.pipeline.locks import locked
 from stillsun.pipeline.plan import input_tasks
 from stillsun.pipeline.record import RunRecord
 from stillsun.pipeline.systemerrors import told_in_words
@@ -229,7 +230,14 @@ def _collect(
     task: Task, future: Future[TaskResult], outcome: Outcome, record: RunRecord, *, told: bool
 ) -> None:
     """Take over how a task ended; `told`: its notes are on the console already."""
-    error = future.exception()
+    error: BaseException | None
+    try:
+        error = future.exception()
+    except CancelledError:
+        error = StillsunError(
+            "the Dask scheduler, or the connection to it, is gone",
+            remedy="Look after the cluster and its memory; the same command goes on from here",
+        )
     if error is None:
         result = future.result()
         getattr(outcome, result.state).append(task.name)
@@ -291,7 +299,10 @@ def run_task(
     with told_in_words(task.layout.channel(task.channel).directory), ExitStack() as stack:
         if log is not None:
             stack.enter_context(logging_to(log, quiet=True, console=False))
-        waited = stack.enter_context(_locked(task.layout.lock(task.channel), task.name))
+        lock = task.layout.lock(task.channel)
+        said = "%s: waits for another run that works on this channel (%s)"
+        waits = partial(_LOG.warning, said, task.name, lock)
+        waited = stack.enter_context(locked(lock, settings.run.run.lock, waits))
         mark = task.layout.redo(task.channel, task.stage.name)
         if waited and task.is_made():
             mark.unlink(missing_ok=True)
@@ -317,21 +328,6 @@ def run_task(
             write_stamp(stamp, task.layout.work, task.digest, list(files), notes, told)
         mark.unlink(missing_ok=True)
     return TaskResult(state, notes, time.monotonic() - start)
-
-
-@contextmanager
-def _locked(path: Path, name: str) -> Iterator[bool]:
-    """Keep other runs off a channel; yields whether this run had to wait for one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    waited = False
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _LOG.warning("%s: waits for another run that works on this channel (%s)", name, path)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            waited = True
-        yield waited
 
 
 def _stored_notes(task: Task) -> list[str]:

@@ -6,6 +6,8 @@ import errno
 import os
 import pickle
 import re
+import shutil
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from stillsun.errors import StillsunError
 _NAMED = re.compile(r"filename = '([^']*)'")
 _NUMBERED = re.compile(r"errno = (\d+)")
 _NUMBA_CACHE = "numba/core/caching.py"
+# Bytes below which a disk counts as full.
+_LEAST_FREE = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -67,6 +71,19 @@ def _kept_kernels(error: BaseException) -> str:
     return ""
 
 
+def _full_place(error: BaseException, place: Path | None) -> Path | None:
+    """Where there is no room, for an error that does not say it: not every file is in the work directory."""
+    if place is None or getattr(error, "errno", None) not in _FULL or _is_full(place):
+        return place
+    others = (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), Path("~"), Path(tempfile.gettempdir()))
+    return next((p for p in (o.expanduser() for o in others) if _is_full(p)), place)
+
+
+def _is_full(place: Path) -> bool:
+    there = next(p for p in (place, *place.parents) if p.exists())
+    return shutil.disk_usage(there).free < _LEAST_FREE
+
+
 def in_words(error: OSError | MemoryError, place: Path | None = None) -> StillsunError:
     """
     Say what a user can do about an error of the operating system.
@@ -91,15 +108,14 @@ def in_words(error: OSError | MemoryError, place: Path | None = None) -> Stillsu
             remedy="Free memory, or work on fewer channels at a time: channels=[...], executor.workers",
         )
     named = _NAMED.search(str(error))
-    file = error.filename or (named.group(1) if named else place)
+    unnamed = place if error.filename or named else _kept_kernels(error) or _full_place(error, place)
+    file = error.filename or (named.group(1) if named else unnamed)
     found = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:
-        return StillsunError(
-            "no room to write",
-            file=file,
-            found=found,
-            remedy="Make room, or choose another observation.work_dir",
-        )
+        remedy = "Make room, or choose another observation.work_dir"
+        if unnamed != place:
+            remedy = "Make room there; NUMBA_CACHE_DIR, XDG_CACHE_HOME and TMPDIR name other directories"
+        return StillsunError("no room to write", file=file, found=found, remedy=remedy)
     if error.errno in _REFUSED:
         return StillsunError(
             "not allowed", file=file, found=found, remedy="Give the user who runs this the permission"

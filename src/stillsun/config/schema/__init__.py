@@ -23,7 +23,7 @@ from stillsun.config.schema.observation import (
 )
 from stillsun.config.schema.option import REQUIRED, opt
 from stillsun.config.schema.output import ExportConfig, MovieConfig, QualityConfig, ReportConfig
-from stillsun.config.schema.run import RunConfig, StageName
+from stillsun.config.schema.run import LockKind, RunConfig, RunOptions, StageName
 from stillsun.config.schema.speckle import KisipConfig, SpeckleConfig, SpeckleEngine, SpeckleMethod
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "FileSet",
     "Interpolation",
     "KisipConfig",
+    "LockKind",
     "MovieConfig",
     "ObservationConfig",
     "QualityConfig",
@@ -53,6 +54,7 @@ __all__ = [
     "RegisterConfig",
     "ReportConfig",
     "RunConfig",
+    "RunOptions",
     "SpeckleConfig",
     "SpeckleEngine",
     "SpeckleMethod",

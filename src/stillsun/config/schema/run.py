@@ -29,6 +29,25 @@ class StageName(Enum):
     report = "report"
 
 
+class LockKind(Enum):
+    """How runs in one work directory keep off each other."""
+
+    flock = "flock"
+    file = "file"
+    off = "off"
+
+
+@dataclass
+class RunOptions:
+    """How a run shares its work directory with others."""
+
+    lock: LockKind = opt(
+        LockKind.flock,
+        "flock: system locks; file: lock files, for file systems without them; off: none, where no other run "
+        "works in the directory at the same time",
+    )
+
+
 @dataclass
 class RunConfig:
     """The whole configuration of `stillsun run`."""
@@ -40,6 +59,7 @@ class RunConfig:
     force: list[StageName] = opt(list, "stages to do again although their products are up to date")
     progress: bool = opt(True, "progress bars, where standard error is a terminal")
     plan: bool = opt(False, "say what would be done, and stop")
+    run: RunOptions = opt(RunOptions, "sharing of the work directory")
     backend: BackendConfig = opt(BackendConfig, "array library")
     executor: ExecutorConfig = opt(ExecutorConfig, "who runs the tasks")
     calibrate: CalibrateConfig = opt(CalibrateConfig, "calibration images")
