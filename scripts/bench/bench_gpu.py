@@ -41,7 +41,7 @@ from stillsun.core.batch import raw_block
 from stillsun.core.calibrate import correct_frames, make_correction
 from stillsun.core.quality import frame_quality
 from stillsun.core.reference import RunningReference
-from stillsun.core.similarity import match_images
+from stillsun.core.registration.similarity import match_images
 from stillsun.core.statistics import average_frames
 from stillsun.errors import ConfigError
 from stillsun.speckle.masking import device, device_methods, reconstruction

@@ -8,12 +8,12 @@ from scipy import ndimage
 from tests.fakes.device import device, missing_from
 
 from stillsun import apply_shifts, destretch, destretch_series, get_backend
+from stillsun.core.affine import carry_displacement, pixel_map, shifts_of_field
 from stillsun.core.batch import raw_block
 from stillsun.core.calibrate import correct_frames, correct_image, make_correction
-from stillsun.core.carry import carry_displacement, pixel_map, shifts_of_field
-from stillsun.core.lay import lay_on, remaining_offset
 from stillsun.core.quality import frame_quality
-from stillsun.core.similarity import match_images
+from stillsun.core.registration.offset import lay_on, remaining_offset
+from stillsun.core.registration.similarity import match_images
 from stillsun.core.statistics import average_frames
 from stillsun.core.summary import summarise
 from stillsun.speckle.stack import tile_aligned_mean

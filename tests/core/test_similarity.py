@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stillsun.core._overlap import _masked_correlation
 from stillsun.core.backend import get_backend
-from stillsun.core.similarity import match_images
+from stillsun.core.registration.overlap import _masked_correlation
+from stillsun.core.registration.similarity import match_images
 from stillsun.errors import InputError
 
 

@@ -10,6 +10,7 @@ from numba import njit
 from stillsun.core._device import kept, run_kernel
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend
+from stillsun.core.robust import robust_deviation
 
 _OUTLIER = 4.0  # robust standard deviations
 _NEIGHBOURS = (1, 4)  # sigmas in tiles of the means that replace a tile, the closer first
@@ -55,7 +56,7 @@ def repair(shifts: Any, measured: Any, limit: float, slack: float, backend: Back
     if not known:
         return xp.zeros_like(shifts), 0.0
     differs = _differences_device(shifts, backend) if backend.is_gpu else _differences(shifts)
-    scatter = 1.4826 * float(xp.median(differs[:, measured]))
+    scatter = robust_deviation(differs[:, measured], xp)
     good = measured & (differs < _OUTLIER * scatter + slack).all(axis=0) & (abs(shifts) <= limit).all(axis=0)
     count = int(good.sum())
     if not count:

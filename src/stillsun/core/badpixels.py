@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stillsun.core.robust import centre_and_deviation
 from stillsun.errors import InputError
 
 DEAD = 1
@@ -48,9 +49,8 @@ def find_bad_pixels(
     flags = np.zeros(dark.shape, dtype=np.uint8)
     # A pixel without any signal is dead even where the share asked for is zero.
     flags[~(signal > max(dead_fraction * float(np.median(signal)), 0.0))] |= DEAD
-    centre = float(np.median(dark))
-    spread = max(1.4826 * float(np.median(np.abs(dark - centre))), 1.0)
-    flags[~(np.abs(dark - centre) <= hot_sigma * spread)] |= HOT
+    centre, spread = centre_and_deviation(dark)
+    flags[~(np.abs(dark - centre) <= hot_sigma * max(spread, 1.0))] |= HOT
     return flags
 
 
@@ -90,9 +90,8 @@ def find_unstable_pixels(
     floor = max(0.1 * float(np.median(signal)), 1.0)
     flags = np.zeros(signal.shape, dtype=np.uint8)
     for noise in (np.asarray(dark_variance), np.asarray(flat_variance) / np.maximum(signal, floor)):
-        usual = float(np.median(noise))
+        usual, spread = centre_and_deviation(noise)
         if usual > 0:
-            spread = 1.4826 * float(np.median(np.abs(noise - usual)))
             limit = max(usual + unstable_sigma * spread, _USUAL_VARIANCE * usual)
             y, x = np.nonzero(~(noise <= limit))
             alone = ~(noise[y, x] <= _USUAL_VARIANCE * _median_around(noise, y, x))

@@ -125,7 +125,7 @@ class Correction:
         Parameters
         ----------
         seconds : float
-            Unix seconds UTC; `stillsun.core.drifting.DriftingCorrection` looks at it.
+            Unix seconds UTC; `stillsun.core.calibrate_in_time.DriftingCorrection` looks at it.
 
         Returns
         -------

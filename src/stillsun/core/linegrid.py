@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from stillsun.core.robust import robust_deviation
 from stillsun.errors import InputError
 
 # Harmonics of the lines' profile that the search uses; they are narrow, so there are many.
@@ -222,7 +223,7 @@ def _line_fit(
             return fit, np.zeros_like(keep)
         fit = np.linalg.lstsq(terms[keep], across[keep], rcond=None)[0]
         off = np.abs(across - terms @ fit)
-        limit = max(4 * 1.4826 * float(np.median(off[keep])), 0.02)
+        limit = max(4 * robust_deviation(off[keep]), 0.02)
         fresh = keep & (off <= limit)
         if (fresh == keep).all():
             break

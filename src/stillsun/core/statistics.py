@@ -13,6 +13,7 @@ from stillsun.core import _rawkernels
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.core.batch import RawBlock, decode, frames_per_batch, grouped
+from stillsun.core.robust import robust_deviation
 from stillsun.errors import InputError
 
 Progress = Callable[[int, int], None]
@@ -201,7 +202,7 @@ def _outliers(levels: np.ndarray, sigma: float) -> np.ndarray:
         return np.zeros(levels.shape, dtype=bool)
     usual = np.median(levels) if levels.size < _RUNNING else median_filter(levels, _RUNNING, mode="nearest")
     distance = np.abs(levels - usual)
-    limit = np.maximum(sigma * 1.4826 * np.median(distance), np.maximum(_HARMLESS * np.abs(usual), 1.0))
+    limit = np.maximum(sigma * robust_deviation(distance), np.maximum(_HARMLESS * np.abs(usual), 1.0))
     off = np.asarray(distance > limit)
     return off if off.mean() < _MOST_OUTLIERS else np.zeros_like(off)
 

@@ -12,7 +12,7 @@ from stillsun.core.backend import Backend
 from stillsun.core.batch import RawBlock
 from stillsun.core.bursts import unix_seconds
 from stillsun.core.calibrate import Correction, correct_frames, make_correction
-from stillsun.core.drifting import DriftingCorrection, make_drifting
+from stillsun.core.calibrate_in_time import DriftingCorrection, make_drifting
 from stillsun.errors import InputError
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource

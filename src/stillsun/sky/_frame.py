@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from stillsun.core.affine import pixels_at
 from stillsun.core.backend import Backend, to_host
+from stillsun.core.robust import robust_deviation
 from stillsun.errors import InputError
 
 _FWHM = 2.3548
@@ -109,14 +111,7 @@ class SkyTemplate:
         y, x = (spacing * (xp.arange(n, dtype=np.float64) - (n - 1) / 2) for n in shape)
         x, y = x[None, :], y[:, None]
         # world = R(CROTA2) S (p - centre)
-        cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
-        rows, columns = self._weight.shape
-        where = xp.stack(
-            [
-                (-sin * x + cos * y) / self._scale[1] + (rows - 1) / 2,
-                (cos * x + sin * y) / self._scale[0] + (columns - 1) / 2,
-            ]
-        )
+        where = xp.stack(pixels_at(x, y, self._scale, self._weight.shape, np.radians(angle_deg)))
         sample = self._backend.ndimage.map_coordinates
         pixels = sample(self._pixels, where, order=3, mode="mirror", prefilter=False)
         mask = sample(self._weight, where, order=1, mode="constant", cval=0.0) > 0.99
@@ -153,5 +148,5 @@ def contrast(image: np.ndarray, mask: np.ndarray, width: float) -> np.ndarray:
     floor = max(0.2 * float(np.median(positive)), 1e-6) if positive.size else 1.0
     value = mask * (image - around) / np.maximum(around, floor)
     inside = np.abs(value[mask > 0])
-    limit = _CLIP * 1.4826 * float(np.median(inside)) if inside.size else 0.0
+    limit = _CLIP * robust_deviation(inside)
     return np.clip(value, -limit, limit).astype(np.float32) if limit > 0 else value.astype(np.float32)

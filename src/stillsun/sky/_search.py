@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from stillsun.core.backend import Backend
-from stillsun.core.template import Peak, TemplateSearch, find_peak
+from stillsun.core.registration.correlation import Peak, TemplateSearch, find_peak
+from stillsun.core.robust import centre_and_deviation
 from stillsun.sky._frame import SkyTemplate, contrast
 from stillsun.sky.fulldisk import FullDisk, SkyGrid
 
@@ -110,8 +111,7 @@ class SunSearch:
         surface = maps[best]
         peak = find_peak(surface)
         far = _far(surface.shape, peak.position, _AWAY_ARCSEC / spacing)
-        centre = float(np.median(surface[far]))
-        spread = 1.4826 * float(np.median(np.abs(surface[far] - centre)))
+        centre, spread = centre_and_deviation(surface[far])
         # Chance comes from what image and frame do not have in common.
         chance = float(np.sqrt(np.clip(1.0 - peak.height**2, _LEAST_CHANCE, 1.0)))
         slopes = chance * np.stack(np.gradient(surface, spacing))[:, far]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillsun.core.lay import lay_on
 from stillsun.core.orient import Orientation
-from stillsun.core.similarity import Similarity, match_images
+from stillsun.core.registration.offset import lay_on
+from stillsun.core.registration.similarity import Similarity, match_images
 from stillsun.qa.overlay import Overlay, write_overlays
 from stillsun.stages._drift import middle_pair
 from stillsun.stages.base import StageContext

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core.lay import Offset, lay_on, remaining_offset
 from stillsun.core.orient import rotation
+from stillsun.core.registration.offset import Offset, lay_on, remaining_offset
 from stillsun.errors import InputError
 from stillsun.io.store import Field, StoreReader
 from stillsun.stages._motion import field_motion

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stillsun.core.carry import PixelMap, carry_displacement, pixel_map, shifts_of_field
+from stillsun.core.affine import PixelMap, carry_displacement, pixel_map, shifts_of_field
 from stillsun.core.destretch import displacement_field
 from stillsun.core.flows import seeing_field
 from stillsun.core.orient import Orientation

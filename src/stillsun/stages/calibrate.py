@@ -17,7 +17,7 @@ from stillsun.core.calibrate import (
     make_correction,
     response_table,
 )
-from stillsun.core.drifting import between, make_drifting
+from stillsun.core.calibrate_in_time import between, make_drifting
 from stillsun.core.linegrid import measure_line_grid
 from stillsun.core.statistics import FrameStatistics
 from stillsun.errors import InputError
@@ -104,7 +104,7 @@ def run(ctx: StageContext) -> None:
 
 
 def _drift(averages: Mapping[str, Average]) -> dict[str, np.ndarray]:
-    """What `stillsun.core.drifting.make_drifting` takes, as it is stored."""
+    """What `stillsun.core.calibrate_in_time.make_drifting` takes, as it is stored."""
     dark, flat = averages["dark"], averages["flat"]
     darks = np.array([part.mean for part in dark.parts])
     responses = [

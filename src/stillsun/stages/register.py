@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stillsun.core.orient import Orientation
-from stillsun.core.similarity import Similarity
+from stillsun.core.registration.similarity import Similarity
 from stillsun.io.store import Field, StoreReader
 from stillsun.sky.wcs import register_channel
 from stillsun.stages import _drift

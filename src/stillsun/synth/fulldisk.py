@@ -10,6 +10,7 @@ import scipy.fft
 import scipy.ndimage
 from astropy.io import fits
 
+from stillsun.core.robust import robust_deviation
 from stillsun.synth.channels import rotation
 from stillsun.synth.ephemeris import AU_M, RSUN_M, SunView, sun_view
 from stillsun.synth.scene import Look, Scene
@@ -117,7 +118,7 @@ def _insert_scene(
     offset = np.hypot((rows - row)[:, None], (columns - column)[None, :]) * scale
     weight = np.clip((reach - offset) / (0.15 * reach), 0, 1)
     # A robust deviation: spots are no measure of the granulation elsewhere.
-    granulation *= 1.4826 * np.median(np.abs(contrast))
+    granulation *= robust_deviation(np.abs(contrast))
     part = (slice(r0, r1), slice(c0, c1))
     granulation[part] = (1 - weight) * granulation[part] + weight * contrast
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillsun.core.template import TemplateSearch, find_peak
+from stillsun.core.registration.correlation import TemplateSearch, find_peak
 from stillsun.errors import InputError
 
 

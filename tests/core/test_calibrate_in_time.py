@@ -9,7 +9,7 @@ from tests.fakes.device import device
 from stillsun.core.backend import get_backend, to_host
 from stillsun.core.batch import raw_block
 from stillsun.core.calibrate import correct_frames, gain_table, make_correction, response_table
-from stillsun.core.drifting import between, make_drifting
+from stillsun.core.calibrate_in_time import between, make_drifting
 
 SHAPE = (23, 31)
 DARK_TIMES = np.array([1000.0, 5000.0, 9000.0])

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from stillsun.core.affine import pixels_at
 from stillsun.core.backend import Backend, get_backend, to_host
-from stillsun.core.template import TemplateSearch, find_peak
+from stillsun.core.registration.correlation import TemplateSearch, find_peak
+from stillsun.core.robust import centre_and_deviation, robust_deviation
 from stillsun.errors import InputError
 
 # Structure between these, arcsec (standard deviation), is compared: seeing and noise below, light above.
@@ -99,14 +101,8 @@ def lay_on(
         for n, s, t in zip(shape, tuple(scale)[::-1], tuple(translation)[::-1], strict=True)
     )
     x, y = x[None, :], y[:, None]
-    cos, sin = float(np.cos(np.radians(rotation_deg))), float(np.sin(np.radians(rotation_deg)))
     rows, columns = pixels.shape
-    where = xp.stack(
-        [
-            (-sin * x + cos * y) / float(image_scale[1]) + (rows - 1) / 2,
-            (cos * x + sin * y) / float(image_scale[0]) + (columns - 1) / 2,
-        ]
-    )
+    where = xp.stack(pixels_at(x, y, image_scale, pixels.shape, np.radians(rotation_deg)))
     inside = (where[0] >= 0) & (where[1] >= 0) & (where[0] <= rows - 1) & (where[1] <= columns - 1)
     good = xp.isfinite(pixels)
     if not bool(good.all()):
@@ -172,15 +168,14 @@ def remaining_offset(
         (np.arange(n) - p) * s for n, p, s in zip(surface.shape, peak.position, step, strict=True)
     )
     far = np.hypot(rows[:, None], columns[None, :]) > _AWAY_ARCSEC
-    centre = float(np.median(surface[far]))
-    spread = max(1.4826 * float(np.median(np.abs(surface[far] - centre))), 1e-9)
+    centre, spread = centre_and_deviation(surface[far])
     slopes = np.stack(np.gradient(surface))[:, far]
     inverse = np.linalg.pinv(peak.curvature)
     chance = float(np.clip(1.0 - peak.height**2, _LEAST_CHANCE, 1.0)) / far.sum()
     error = np.sqrt(np.diag(inverse @ (chance * slopes @ slopes.T) @ inverse)) * step
     # The image's content lies where the reference has it once it is moved by the place of the peak.
     shift = -(np.array(peak.position) - reach) * step
-    significance = (peak.height - centre) / spread
+    significance = (peak.height - centre) / max(spread, 1e-9)
     ratio = peak.height / max(float(surface[far].max()), 1e-9)
     checks = (
         (significance >= _MIN_SIGNIFICANCE, f"correlation peak of {significance:.1f} deviations"),
@@ -211,5 +206,5 @@ def _band(image: Any, step: np.ndarray, backend: Backend) -> tuple[np.ndarray, n
 
     band = to_host((smooth(_FINE_ARCSEC) - smooth(_COARSE_ARCSEC)) * weight)
     inside = np.abs(band[to_host(good)])
-    limit = _CLIP * 1.4826 * float(np.median(inside)) if inside.size else 0.0
+    limit = _CLIP * robust_deviation(inside)
     return np.clip(band, -limit, limit).astype(np.float32), to_host(weight)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stillsun.core.lay import lay_on, remaining_offset
+from stillsun.core.registration.offset import lay_on, remaining_offset
 from stillsun.errors import InputError
 
 SCALE, OTHER = (0.06, 0.062), (0.084, 0.081)

@@ -1,4 +1,4 @@
-"""A displacement that was measured in one channel, carried to another one's pixels."""
+"""Where the pixels of one image lie in another one, and displacements carried over by it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,32 @@ class PixelMap:
     offset: np.ndarray
 
 
+def pixels_at(x: Any, y: Any, scale: Sequence[float], shape: Sequence[int], angle: float) -> tuple[Any, Any]:
+    """
+    Find the pixels of an image that show points around its centre.
+
+    Parameters
+    ----------
+    x, y : array
+        Points, arcsec from the image's centre; they broadcast.
+    scale : sequence of float
+        Plate scales of the image along (x, y), arcsec per pixel.
+    shape : sequence of int
+        Rows and columns of the image.
+    angle : float
+        The image's +y points so far counter-clockwise of the points' y, radians.
+
+    Returns
+    -------
+    row, column : array
+        Pixels, counted from 0; they need not be in the image.
+    """
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    rows, columns = shape
+    row = (-sin * x + cos * y) / float(scale[1]) + (rows - 1) / 2
+    return row, (cos * x + sin * y) / float(scale[0]) + (columns - 1) / 2
+
+
 def pixel_map(
     shape: tuple[int, int],
     plate_scale: Sequence[float],
@@ -56,7 +82,7 @@ def pixel_map(
         Plate scales along (x, y) of the oriented source frames, arcsec per pixel.
     translation : sequence of float, optional
         Where this channel's centre lies on the source, (x, y) arcsec from its centre; as in
-        `stillsun.core.similarity.Similarity`, of which the source is the reference.
+        `stillsun.core.registration.similarity.Similarity`, of which the source is the reference.
     rotation_deg : float, optional
         This channel's +y points so many degrees counter-clockwise of the source's; as there.
     orientation : Orientation, optional

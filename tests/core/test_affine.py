@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from stillsun.core.affine import carry_displacement, pixel_map, shifts_of_field
 from stillsun.core.backend import get_backend
-from stillsun.core.carry import carry_displacement, pixel_map, shifts_of_field
 from stillsun.core.destretch import apply_shifts, destretch, displacement_field
 from stillsun.core.orient import Orientation
 from stillsun.core.series import apply_field

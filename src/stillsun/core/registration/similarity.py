@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core._overlap import FlatImage, coarse_search, sample
 from stillsun.core.backend import Backend, get_backend, to_host
+from stillsun.core.registration.overlap import FlatImage, coarse_search, sample
 
 # Blurs of the refinement in pixels of the coarser image, from the coarse search's to none.
 _FINE_BLURS = (4.0, 2.0, 1.0)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from stillsun.core.affine import pixels_at
 from stillsun.core.backend import Backend, to_host
+from stillsun.core.robust import centre_and_deviation
 from stillsun.errors import InputError
 
 # Points along the longer side of the search, and its step in angle.
@@ -132,8 +134,7 @@ def coarse_search(one: FlatImage, two: FlatImage, max_rotation_deg: float, backe
     columns = (np.arange(size[1]) - column + size[1] // 2) % size[1] - size[1] // 2
     away = np.hypot(rows[:, None], columns[None, :]) > _COARSE_POINTS / 12
     others = host[away & (host > -1.0)]
-    centre = float(np.median(others))
-    spread = 1.4826 * float(np.median(np.abs(others - centre)))
+    centre, spread = centre_and_deviation(others)
     # The image's content lies at u - offset: moving it by +offset lays it on the reference.
     translation = -offset * spacing
     return Coarse(
@@ -166,9 +167,7 @@ def sample(
 ) -> tuple[Any, Any]:
     """Image at the points u = (x, y) of the reference's field, and where it has pixels."""
     xp = backend.xp
-    cos, sin = float(np.cos(d)), float(np.sin(d))
-    column = (cos * (x - float(t[0])) + sin * (y - float(t[1]))) / image.scale[0] + image.centre[0]
-    row = (-sin * (x - float(t[0])) + cos * (y - float(t[1]))) / image.scale[1] + image.centre[1]
+    row, column = pixels_at(x - float(t[0]), y - float(t[1]), image.scale, image.pixels.shape, d)
     inside = (column >= 0) & (row >= 0) & (column <= 2 * image.centre[0]) & (row <= 2 * image.centre[1])
     value = backend.ndimage.map_coordinates(
         pixels, xp.stack([row, column]), order=order, mode="mirror", prefilter=False

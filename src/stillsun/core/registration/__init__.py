@@ -1,0 +1,1 @@
+"""One image against another: correlation, offset, rotation."""
