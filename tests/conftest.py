@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,27 @@ REAL_FRAMES = {
     "gband": "20211022_151846_gband_kisip.speckle.batch.00.{:03d}.final.fits",
     "cak": "20211022_161846_cak_kisip.speckle.batch.00.{:03d}.final.fits",
 }
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """``made_once(name, make)``: a directory that the first process of the tests makes and all only read."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made_once"
+    root.mkdir(exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        place = root / name
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / f"{name}.done").exists():
+                # What a process left that failed.
+                shutil.rmtree(place, ignore_errors=True)
+                make(place)
+                (root / f"{name}.done").touch()
+        return place
+
+    return once
 
 
 @pytest.fixture(scope="session")

@@ -17,19 +17,19 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="session")
-def simulated(tmp_path_factory):
+def simulated(made_once):
     """Directory of a simulated observation that nobody reduces in place."""
-    out = tmp_path_factory.mktemp("simulated") / "observation"
-    simulate_night(out)
-    return out
+    return made_once("observation", simulate_night)
 
 
 @pytest.fixture(scope="session")
-def reduced(simulated, tmp_path_factory):
+def reduced(simulated, made_once):
     """Work directory of the whole pipeline's run on the simulated observation; read only."""
-    work = tmp_path_factory.mktemp("reduced") / "work"
-    assert reduce(simulated, work) == 0
-    return work
+
+    def make(work: Path) -> None:
+        assert reduce(simulated, work) == 0
+
+    return made_once("reduced", make)
 
 
 @pytest.fixture
