@@ -83,7 +83,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="speckle",
-        version=6,
+        version=7,
         run=Later("speckle"),
         reads=("calibration", "bursts"),
         writes="speckle",
