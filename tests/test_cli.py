@@ -64,3 +64,37 @@ def test_what_the_machine_refuses_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("stillsun.cli.run.run_words", run)
     assert main(["run"]) == 1
     assert capsys.readouterr().err.startswith("stillsun: /no/work: not allowed; found Permission denied.")
+
+
+def test_watching_a_run_that_has_just_been_started_waits_for_it(tmp_path, monkeypatch, capsys):
+    from stillsun.pipeline.layout import Layout
+
+    work = tmp_path / "work"
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            Layout(work).manifest.parent.mkdir(parents=True)
+            Layout(work).manifest.write_text("damaged")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["status", str(work), "--watch"]) == 1
+    assert len(looks) == 3
+    said = capsys.readouterr().err
+    assert f"waiting for a run in {work}" in said
+    assert "manifest.json: the record of the runs is damaged" in said
+    assert main(["status", str(tmp_path / "other"), "--watch"]) == 2
+    assert "no such directory" in capsys.readouterr().err
+
+
+def test_a_question_without_a_terminal_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    (tmp_path / "night.yaml").write_text(
+        "work_dir: work\ndefaults: [{/channel@channels.A: rosa_gband}]\nchannels: {A: {data: {pattern: x}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stillsun.pipeline.session.prepare", lambda settings: None)
+    for more, said in (([], "no terminal to ask on"), (["executor=dask"], "executor=serial")):
+        assert main(["run", "observation_file=night.yaml", "align.verify=true", *more]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()

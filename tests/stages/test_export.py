@@ -608,6 +608,20 @@ def test_new_content_replaces_and_removes_old_files(tmp_path):
     assert all(fits.getheader(f)["DIGEST"] == "f" * 32 for f in files)
 
 
+def test_what_another_run_asked_for_stays_while_it_is_true(tmp_path, caplog):
+    night = Night(tmp_path, frames=2)
+    night.export(reconstructed=True)
+    left = state(tmp_path)
+    night.export(calibration=False, digest="f" * 32)
+    kept = state(tmp_path)
+    for path, was in left.items():
+        assert path in kept
+        assert (kept[path] == was) == (path.parent.name != "splineDestretch")
+    assert "removed" not in caplog.text
+    Night(tmp_path, frames=2).export(calibration=False)
+    assert re.search(r"ROSA_GBAND: removed 2 files of an earlier reduction.*postSpeckle", caplog.text)
+
+
 def test_pixels_that_are_not_finite_are_refused(tmp_path):
     night = Night(tmp_path, frames=2)
     bad = night.oriented.copy()

@@ -27,6 +27,7 @@ from stillsun.config.compose import (
 )
 from stillsun.config.keys import find_key
 from stillsun.config.overrides import first_lines, split_jobs, tidy_overrides
+from stillsun.config.schema import AlignEngine, ExecutorName, StageName
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError, StillsunError
 
@@ -57,7 +58,23 @@ def run_words(arguments: list[str]) -> int:
     checked = _check(jobs, options.config_dir)
     if checked[0].run.plan:
         return _plan(checked, jobs, words, options.config_dir, options.multirun)
+    _check_questions(checked)
     return _hand_over(words, flags, command, options.config_dir, options.multirun)
+
+
+def _check_questions(checked: list[Settings]) -> None:
+    """Refuse a question that nobody would see before there is any work."""
+    run = checked[0].run
+    asked = run.align.verify and run.align.engine is AlignEngine.hmi and StageName.align in run.stages
+    if asked and run.executor.name is ExecutorName.dask:
+        raise ConfigError(
+            "align.verify=true asks in this process", remedy="Give executor=serial, or align.verify=false"
+        )
+    if asked and not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError(
+            "align.verify=true: there is no terminal to ask on",
+            remedy="Run it in a terminal, or give align.verify=false and look at WORK/CHANNEL/align.png",
+        )
 
 
 def _refuse_dashes(arguments: list[str]) -> None:

@@ -32,6 +32,8 @@ _MEANS = {
     "stopped": "a run ended in the midst of it; the next one goes on there",
 }
 _INTERVAL = 5.0
+# How long --watch waits for a run to begin, and how often it looks, seconds.
+_PATIENCE, _LOOK = 30.0, 0.5
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -48,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
     from stillsun.pipeline.status import look
 
     work, here = options.work.resolve(), Path.cwd()
+    if options.watch:
+        _wait_for_a_run(work)
     while True:
         with where_it_ran(record_of(work)):
             status = look(work, settings_from_record, here)
@@ -58,6 +62,20 @@ def run(options: argparse.Namespace) -> int:
         if not options.watch or status.state != "running":
             return 0
         time.sleep(_INTERVAL)
+
+
+def _wait_for_a_run(work: Path) -> None:
+    """A run that has just been started checks its files before it leaves a record."""
+    from stillsun.pipeline.layout import Layout
+
+    manifest = Layout(work).manifest
+    if work.is_file() or manifest.exists():
+        return
+    print(f"waiting for a run in {work}", file=sys.stderr, flush=True)
+    for _ in range(round(_PATIENCE / _LOOK)):
+        if manifest.exists():
+            return
+        time.sleep(_LOOK)
 
 
 def status_text(status: Status, width: int | None = None) -> str:

@@ -227,5 +227,8 @@ def _agreed(ctx: StageContext, picture: Path) -> bool:
         _LOG.info("%s: no terminal to ask on; the match is shown in %s", ctx.channel, picture)
         return True
     webbrowser.open(picture.resolve().as_uri())
-    answer = input(f"\n{ctx.channel}: the match to the Sun is shown in {picture}. Use it? [Y/n] ")
+    # On a line of its own, where progress bars are drawn too.
+    question = f"{ctx.channel}: the match to the Sun is shown in {picture}. Use it? [Y/n] "
+    print(f"\r\x1b[K\n{question}", end="", file=sys.stderr, flush=True)
+    answer = input("")
     return answer.strip().lower() in ("", "y", "yes")

@@ -37,8 +37,8 @@ def run(ctx: StageContext) -> list[Path]:
     Write the channel's FITS files.
 
     Files of this digest that are whole, and newer than the products they are made of, stay untouched, so
-    that an interrupted export goes on where it was; files of the channel that an earlier run made of other
-    things are removed.
+    that an interrupted export goes on where it was. Files of the channel that an earlier run made of other
+    things are removed, and said; those of these products stay, also if this run does not ask for them.
 
     Parameters
     ----------
@@ -72,11 +72,10 @@ def run(ctx: StageContext) -> list[Path]:
                     path, partial(read, row), template, cards.values(row, level) | {"FILENAME": path.name}
                 )
     for directory in (ctx.paths.destretched, ctx.paths.post_speckle):
-        _remove_stale(directory, cards.name_pattern, files)
+        _remove_stale(ctx, directory, cards.name_pattern, files)
     calibration = list(_calibration_files(ctx, is_current)) if ctx.config.calibration else []
     stale = rf"{re.escape(ctx.channel)}_({'|'.join(_CALIBRATION)})\.fits"
-    _remove_stale(ctx.paths.directory, stale, calibration)
-    _remove_stale(ctx.paths.directory, re.escape(_SCALE), calibration)
+    _remove_stale(ctx, ctx.paths.directory, rf"{stale}|{re.escape(_SCALE)}", calibration)
     return [*files, *calibration]
 
 
@@ -127,8 +126,13 @@ def _currency(ctx: StageContext) -> Callable[[Path], bool]:
     A stage that is done again may end otherwise with the same digest: a person refuses the match to the
     Sun, a download succeeds now. So a file must not be older than the products either.
     """
-    made = max(store.path.stat().st_mtime_ns for store in ctx.inputs.values())
+    made = _made(ctx)
     return lambda path: is_product(path, ctx.digest) and path.stat().st_mtime_ns >= made
+
+
+def _made(ctx: StageContext) -> int:
+    """When the last of the products was made."""
+    return max(store.path.stat().st_mtime_ns for store in ctx.inputs.values())
 
 
 def _write_frame(path: Path, image: np.ndarray, template: HeaderTemplate, values: Mapping[str, Any]) -> None:
@@ -193,15 +197,18 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _remove_stale(directory: Path, pattern: str, keep: Sequence[Path]) -> None:
-    """Remove files that carry this channel's names and are not of this run, and what a kill left."""
+def _remove_stale(ctx: StageContext, directory: Path, pattern: str, keep: Sequence[Path]) -> None:
+    """Remove this channel's files that are older than its products, and what a kill left."""
     if not directory.is_dir():
         return
-    wanted = {p.name for p in keep if p.parent == directory}
-    names = re.compile(rf"{pattern}({re.escape(PART)})?")
-    for path in sorted(directory.iterdir()):
-        if path.name not in wanted and names.fullmatch(path.name):
-            _LOG.info("removed a file of an earlier run: %s", path)
-            path.unlink()
+    wanted, made = {p.name for p in keep if p.parent == directory}, _made(ctx)
+    names = re.compile(rf"({pattern})({re.escape(PART)})?")
+    found = [p for p in sorted(directory.iterdir()) if p.name not in wanted and names.fullmatch(p.name)]
+    old = [p for p in found if p.suffix == PART or p.stat().st_mtime_ns < made]
+    for path in old:
+        path.unlink()
+    if old:
+        said = "%s: removed %d files of an earlier reduction, from %s on, in %s"
+        _LOG.warning(said, ctx.channel, len(old), old[0].name, directory)
     if not any(directory.iterdir()):
         directory.rmdir()
