@@ -2,7 +2,7 @@
 """
 Destretch against dense optical flow and the superseded engine: accuracy with known truth, and cost.
 
-Real frames are distorted by a known displacement (`stillsun.synth.knownwarp`); every method gives a
+Real frames are distorted by a known displacement (`known_warp.py`); every method gives a
 field, which is compared with the truth: in the interior (64 pixels inside the valid part), in the ring
 4 to 64 pixels inside, and for a hard pair (2 px rms, 15 % noise, 30 % change). The fine detail is that
 of the image after the method's own interpolation. Cost is that of one frame in a running sequence,
@@ -34,6 +34,7 @@ import scipy.fft
 import scipy.interpolate
 import scipy.ndimage as ndimage
 from astropy.io import fits
+from known_warp import known_warp
 
 from stillsun.config.schema import ChannelConfig, DestretchConfig, ObservationConfig
 from stillsun.core.backend import get_backend
@@ -43,7 +44,6 @@ from stillsun.core.warp import resample
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.stages import destretch
 from stillsun.stages.base import ChannelPaths, StageContext
-from stillsun.synth.knownwarp import known_warp
 
 try:
     import cv2

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_destretch import read
+from flow_series import FlowSeries, cells, wandering
 
 from stillsun.core.apodize import valid_box
 from stillsun.core.backend import Backend, get_backend
@@ -29,7 +30,6 @@ from stillsun.core.destretch import DEFAULT_KERNELS, Destretcher, Match, displac
 from stillsun.core.flows import CADENCE, Follower
 from stillsun.core.reference import RunningReference
 from stillsun.core.series import remove_seeing
-from stillsun.synth.flowseries import FlowSeries, cells, wandering
 
 SKIPPED = 12
 WINDOW = 10

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy.ndimage as ndimage
+from scripts.bench.known_warp import known_warp
 from tests.fakes.device import open_device
 
 import stillsun
@@ -22,7 +23,6 @@ from stillsun.core.reference import FixedReference, RunningReference, mean_frame
 from stillsun.core.series import apply_field, destretch_series
 from stillsun.core.tiles import lattice
 from stillsun.errors import ConfigError, InputError
-from stillsun.synth.knownwarp import known_warp
 
 CPU = get_backend("numpy", threads=2)
 GENERIC = open_device()

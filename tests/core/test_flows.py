@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy.ndimage as ndimage
+from scripts.bench.flow_series import FlowSeries, cells
 from tests.fakes.device import open_device
 
 from stillsun.core.backend import get_backend
@@ -22,7 +23,6 @@ from stillsun.core.reference import RunningReference
 from stillsun.core.series import destretch_series, remove_seeing
 from stillsun.core.warp import add_control_points
 from stillsun.errors import InputError
-from stillsun.synth.flowseries import FlowSeries, cells
 
 CPU = get_backend("numpy", threads=2)
 GENERIC = open_device()

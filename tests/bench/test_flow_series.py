@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.ndimage as ndimage
-
-from stillsun.synth.flowseries import FlowSeries, cells, wandering
+from scripts.bench.flow_series import FlowSeries, cells, wandering
 
 SHAPE = (120, 128)
 COUNT = 40

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import scipy.ndimage as ndimage
-
-from stillsun.synth.knownwarp import known_warp
+from scripts.bench.known_warp import known_warp
 
 
 @pytest.fixture(scope="module")
