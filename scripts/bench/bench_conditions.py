@@ -26,7 +26,7 @@ from scipy import ndimage
 from stillsun import reconstruct
 from stillsun.speckle.stack import tile_aligned_mean
 from stillsun.synth.granulation import DarkSpot
-from stillsun.synth.scene import Look, granulation_scene
+from stillsun.synth.scene import Appearance, granulation_scene
 from stillsun.synth.seeing import Atmosphere, Layer
 
 SCALE, WAVELENGTH = 0.055, 430.5
@@ -128,7 +128,7 @@ def scene(condition: Condition, seed: int) -> np.ndarray:
     sun = granulation_scene(2 * side * SCALE, seed, spots=spots)
     places = np.arange(-BOX // 2, side + BOX // 2)
     corner = np.full(2, -SCALE * (side - 1) / 2)
-    image = sun.image(corner, SCALE * np.eye(2), places, places, 0.0, Look.gband)
+    image = sun.image(corner, SCALE * np.eye(2), places, places, 0.0, Appearance.gband)
     if condition.limb:
         height = off_limb(places, side)
         darkening = 0.35 + 0.65 * np.sqrt(np.clip(-height, 0.0, None) / 60.0)

@@ -28,7 +28,7 @@ from stillsun.synth.channels import rotation
 from stillsun.synth.flow import default_flow
 from stillsun.synth.fulldisk import write_fulldisk
 from stillsun.synth.granulation import DarkSpot
-from stillsun.synth.scene import Look, Scene, granulation_scene
+from stillsun.synth.scene import Appearance, Scene, granulation_scene
 from stillsun.synth.settings import SimulationSettings
 from stillsun.synth.telescope import TelescopeState
 
@@ -56,7 +56,7 @@ class Case:
     image_seed: int = 1
     delay: float = 20.0
     longitude: float = 17.6
-    look: Look = Look.gband
+    look: Appearance = Appearance.gband
     blur: float = 0.2
     direction: float = 45.0
     off: float = OFF
@@ -71,8 +71,12 @@ class Case:
         words = [f"{self.frame}, {self.field:.0f} arcsec"]
         if self.longitude != 17.6:
             words.append(f"longitude {self.longitude:.0f}")
-        if self.look is not Look.gband:
-            words.append({Look.cak: "Ca K", Look.halpha: "H alpha", Look.continuum: "continuum"}[self.look])
+        if self.look is not Appearance.gband:
+            words.append(
+                {Appearance.cak: "Ca K", Appearance.halpha: "H alpha", Appearance.continuum: "continuum"}[
+                    self.look
+                ]
+            )
         if self.blur > 0.3:
             words.append(f"blurred to {self.blur:g} arcsec")
         if self.mirrored:
@@ -94,13 +98,13 @@ CASES = (
     Case("pores", longitude=55.0),
     Case("pores", blur=0.8),
     Case("pores", field=36.0),
-    Case("pores", look=Look.cak, possible=False),
+    Case("pores", look=Appearance.cak, possible=False),
     Case("spot"),
     Case("spot", direction=120.0),
     Case("spot", delay=300.0),
     Case("spot", image_seed=7),
     Case("spot", longitude=-62.0),
-    Case("spot", look=Look.halpha, possible=False),
+    Case("spot", look=Appearance.halpha, possible=False),
     Case("round spot"),
     Case("round spot", image_seed=7),
     Case("quiet", possible=False),

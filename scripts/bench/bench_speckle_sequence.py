@@ -18,7 +18,7 @@ from bench_speckle import BORDER, DIAMETER, FIELD_STEP, aligned, expose
 
 from stillsun import reconstruct
 from stillsun.synth.imaging import Imager
-from stillsun.synth.scene import Look, granulation_scene
+from stillsun.synth.scene import Appearance, granulation_scene
 
 HARMONICS = 4
 
@@ -92,7 +92,7 @@ def main() -> None:
     print(f"{'burst':>5} {'r0 fit/true':>12} {'contrast':>9} {'corr':>8}")
     for number in range(options.bursts):
         seconds = number * options.cadence
-        scene = sun.image(np.zeros(2), jacobian, imager.rows, imager.columns, seconds, Look.gband)
+        scene = sun.image(np.zeros(2), jacobian, imager.rows, imager.columns, seconds, Appearance.gband)
         prepared = imager.prepare(scene / scene.mean())
         burst, _ = expose(
             imager, prepared, options.frames, options.r0 / 100, options.wavelength, 1000 + number

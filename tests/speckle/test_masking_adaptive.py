@@ -14,7 +14,7 @@ from stillsun.speckle.masking.geometry import subfield_lattice
 from stillsun.speckle.masking.transfer import seeing_table
 from stillsun.synth.imaging import Imager
 from stillsun.synth.mirror import AdaptiveOptics
-from stillsun.synth.scene import Look, granulation_scene
+from stillsun.synth.scene import Appearance, granulation_scene
 from stillsun.synth.seeing import Atmosphere
 
 Q = np.linspace(0.0, 0.98, 50)
@@ -160,7 +160,7 @@ def corrected():
     )
     corner = -SCALE * (np.array([side, side]) - 1) / 2
     scene = granulation_scene(25.0, 3).image(
-        corner, SCALE * np.eye(2), imager.rows, imager.columns, 0.0, Look.gband
+        corner, SCALE * np.eye(2), imager.rows, imager.columns, 0.0, Appearance.gband
     )
     prepared = imager.prepare(scene / scene.mean())
     atmosphere = Atmosphere(r0=R0 * (500 / WAVELENGTH) ** 1.2, seed=4, frozen=False)

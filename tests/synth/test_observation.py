@@ -34,7 +34,7 @@ from stillsun.synth.observation import simulate
 from stillsun.synth.scene import granulation_scene
 from stillsun.synth.settings import SimulationSettings
 from stillsun.synth.slides import ARCSEC_PER_MM, line_grid, target
-from stillsun.synth.telescope import GUIDER_ZERO_DEG, TelescopeState
+from stillsun.synth.telescope import GUIDER_ZERO_DEG, MountState
 
 SMALLEST = {
     "bursts": 2,
@@ -263,7 +263,7 @@ def test_fulldisk_image_is_a_silent_map_with_the_spot_in_its_place(tmp_path):
     settings = SimulationSettings.preset("tiny", fulldisk_pixels=2048)
     scene = granulation_scene(50.0, 1, spots=[DarkSpot(6.0, -4.0, 6.0)])
     time = settings.start + timedelta(seconds=20)
-    pointing = TelescopeState(settings).pointing(time)
+    pointing = MountState(settings).pointing(time)
     path = write_fulldisk(tmp_path, settings, scene, pointing, 24.0, time)
     image = sunpy.map.Map(path)
     assert type(image).__name__ == "HMIMap"
@@ -344,4 +344,4 @@ def test_a_cloud_dims_frames_and_log_alike(tmp_path):
     assert 0 < behind.sum() < time.size
     np.testing.assert_allclose(light[behind], 0.5, atol=0.02)
     np.testing.assert_allclose(light[(time < 0.2) | (time > 0.4)], 1.0, atol=0.02)
-    assert TelescopeState(settings).light_level(0.3) == pytest.approx(2.0, abs=0.05)
+    assert MountState(settings).light_level(0.3) == pytest.approx(2.0, abs=0.05)

@@ -9,7 +9,7 @@ from astropy.io import fits
 from stillsun.errors import ConfigError, InputError
 from stillsun.synth.flow import KM_PER_ARCSEC, Flow, FlowCell, default_flow
 from stillsun.synth.granulation import DarkSpot
-from stillsun.synth.scene import Look, granulation_scene, image_scene
+from stillsun.synth.scene import Appearance, granulation_scene, image_scene
 
 GRID = np.arange(-100, 100)
 PIXEL = np.eye(2) * 0.06
@@ -20,7 +20,7 @@ def sun():
     return granulation_scene(22.0, 11)
 
 
-def view(scene, seconds=0.0, look=Look.continuum):
+def view(scene, seconds=0.0, look=Appearance.continuum):
     return scene.image((0.0, 0.0), PIXEL, GRID, GRID, seconds, look)
 
 
@@ -66,13 +66,13 @@ def test_scene_is_periodic_and_continuous_in_time(sun):
 
 def test_looks_differ_but_share_their_sun():
     scene = granulation_scene(22.0, 3, spots=[DarkSpot(0.0, 0.0, 1.5)])
-    images = {look: view(scene, look=look) for look in Look}
-    assert correlation(images[Look.gband], images[Look.continuum]) > 0.9
-    assert correlation(images[Look.cak], images[Look.continuum]) < 0.6
+    images = {look: view(scene, look=look) for look in Appearance}
+    assert correlation(images[Appearance.gband], images[Appearance.continuum]) > 0.9
+    assert correlation(images[Appearance.cak], images[Appearance.continuum]) < 0.6
     inside = np.hypot(*np.meshgrid(GRID, GRID)) * 0.06 < 0.8
     for look, image in images.items():
         assert image[inside].mean() < 0.75 * image.mean(), look
-    assert images[Look.gband][inside].mean() < 0.45
+    assert images[Appearance.gband][inside].mean() < 0.45
 
 
 def test_same_seed_same_sun():

@@ -10,7 +10,7 @@ from stillsun.core.zernike import noll_indices, zernike_basis
 from stillsun.errors import ConfigError
 from stillsun.synth.imaging import ARCSEC, Imager
 from stillsun.synth.mirror import AdaptiveOptics
-from stillsun.synth.scene import Look, granulation_scene
+from stillsun.synth.scene import Appearance, granulation_scene
 from stillsun.synth.seeing import REFERENCE_WAVELENGTH_M, Atmosphere, Layer
 
 GROUND = (Layer(0.0, 1.0, 6.0, 30.0),)
@@ -29,7 +29,7 @@ def imager():
 def scene(imager):
     sun = granulation_scene(25.0, 7)
     corner = np.array([0.3, -0.2]) - JACOBIAN @ (np.array(SHAPE[::-1]) - 1) / 2
-    return sun.image(corner, JACOBIAN, imager.rows, imager.columns, 0.0, Look.gband)
+    return sun.image(corner, JACOBIAN, imager.rows, imager.columns, 0.0, Appearance.gband)
 
 
 @pytest.fixture(scope="module")

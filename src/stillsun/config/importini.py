@@ -15,7 +15,7 @@ from typing import Any
 
 from stillsun.config.ini.camera import CAMERA_KEYWORDS, KNOWN_CAMERAS, IniCamera
 from stillsun.config.ini.convert import boolean, number, text, whole
-from stillsun.config.ini.draft import Draft, Entry, Fate, Section
+from stillsun.config.ini.draft import Draft, Entry, Fate, IniSection
 from stillsun.config.ini.places import ROLES, place_files, place_results
 from stillsun.config.ini.read import NoReferenceError, References, read_ini
 from stillsun.config.keys import schema_fields
@@ -79,7 +79,7 @@ def import_ini(path: Path) -> Imported:
     """Read a configuration of the superseded system."""
     draft = Draft()
     sections = {
-        name: Section(draft, name, {} if _about_logging(name) else _values(draft, name, values))
+        name: IniSection(draft, name, {} if _about_logging(name) else _values(draft, name, values))
         for name, values in read_ini(path).items()
     }
     by_name = {_plain(name): section for name, section in sections.items()}
@@ -151,7 +151,7 @@ def _about_logging(section: str) -> bool:
     return low in _LOGGING or low.startswith(_LOGGING_STARTS)
 
 
-def _cameras(draft: Draft, sections: dict[str, Section], path: Path) -> list[IniCamera]:
+def _cameras(draft: Draft, sections: dict[str, IniSection], path: Path) -> list[IniCamera]:
     cameras: dict[str, IniCamera] = {}
     for name, section in sections.items():
         if _plain(name) in ("SHARED", *_KISIP) or _about_logging(name):
@@ -178,7 +178,7 @@ def _cameras(draft: Draft, sections: dict[str, Section], path: Path) -> list[Ini
     return list(cameras.values())
 
 
-def _shared(draft: Draft, shared: Section | None, cameras: Sequence[IniCamera]) -> None:
+def _shared(draft: Draft, shared: IniSection | None, cameras: Sequence[IniCamera]) -> None:
     if shared is None:
         draft.say("SHARED", Fate.dropped, "there is no such section; its keywords are optional")
         return
@@ -209,7 +209,7 @@ def _shared(draft: Draft, shared: Section | None, cameras: Sequence[IniCamera]) 
         shared.note("contextMovieDirectory", Fate.dropped, "movies lie in WORK/context_movies")
 
 
-def _reference(draft: Draft, shared: Section, cameras: Sequence[IniCamera]) -> None:
+def _reference(draft: Draft, shared: IniSection, cameras: Sequence[IniCamera]) -> None:
     wanted = shared.value("referenceChannel", text)
     if not wanted:
         return
@@ -222,7 +222,7 @@ def _reference(draft: Draft, shared: Section, cameras: Sequence[IniCamera]) -> N
     shared.note("referenceChannel", Fate.contradiction, said)
 
 
-def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[IniCamera]) -> None:
+def _kisip(draft: Draft, sections: dict[str, IniSection], cameras: Sequence[IniCamera]) -> None:
     def every(name: str) -> list[str]:
         return [camera.key(f"speckle.{name}") for camera in cameras]
 
@@ -244,7 +244,7 @@ def _kisip(draft: Draft, sections: dict[str, Section], cameras: Sequence[IniCame
         props.carry("kisipPropsTelescopeDiamm", number, "telescope.diameter_mm")
 
 
-def _method(section: Section, every: Callable[[str], list[str]]) -> None:
+def _method(section: IniSection, every: Callable[[str], list[str]]) -> None:
     chosen = section.value("kisipMethodMethod", whole)
     if chosen in _METHODS:
         section.carry("kisipMethodMethod", lambda _: _METHODS[chosen], *every("method"))

@@ -30,7 +30,7 @@ _ANGLE_ERROR_DEG = 0.5
 
 
 @dataclass(frozen=True)
-class Coarse:
+class CoarsePlace:
     """Best place of a search over offsets and angles, and what chance does around it."""
 
     point: tuple[float, float]
@@ -92,7 +92,7 @@ class SunSearch:
 
     def search(
         self, point: tuple[float, float], angles: Sequence[float], reach: float, max_rotation: float
-    ) -> Coarse:
+    ) -> CoarsePlace:
         """All offsets and angles around a place."""
         spacing = self.disk.scale
         steps = angle_steps(max_rotation)
@@ -118,7 +118,7 @@ class SunSearch:
         start = tried[best][0]
         series = slice(start * offsets.size, (start + 1) * offsets.size)
         with_angle, rotation_error = _about_angle(np.stack(maps[series]), heights[series], far, chance)
-        return Coarse(
+        return CoarsePlace(
             _world(grid, turned, peak.position),
             tried[best][1],
             start,
@@ -130,7 +130,7 @@ class SunSearch:
             rotation_error,
         )
 
-    def settle(self, coarse: Coarse, turn: bool) -> Fine:
+    def settle(self, coarse: CoarsePlace, turn: bool) -> Fine:
         """Passes around the place found, until it stays."""
         spacing = self.disk.scale / 2
         point, angle, moved, rotation_error = coarse.point, coarse.angle, np.inf, np.nan

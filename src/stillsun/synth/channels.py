@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stillsun.core.orient import Orientation
-from stillsun.synth.scene import Look
+from stillsun.synth.scene import Appearance
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ChannelSetup:
         Centre and width of the filter.
     filter : str
         Filter in words.
-    look : Look
+    look : Appearance
         What the filter shows.
     shape : (int, int)
         Rows and columns of the camera image.
@@ -60,7 +60,7 @@ class ChannelSetup:
     wavelength_nm: float
     width_nm: float
     filter: str
-    look: Look
+    look: Appearance
     shape: tuple[int, int]
     plate_scale: tuple[float, float]
     nominal_scale: float
@@ -129,23 +129,23 @@ CHANNELS: dict[str, ChannelSetup] = {
     setup.name: setup
     for setup in (
         ChannelSetup(
-            "ROSA_GBAND", "das1", "2996", 430.5, 0.92, "G band 430.5 nm, 0.92 nm", Look.gband,
+            "ROSA_GBAND", "das1", "2996", 430.5, 0.92, "G band 430.5 nm, 0.92 nm", Appearance.gband,
             plate_scale=(0.0604, 0.0598), orientation=("rot90",), rotation_deg=0.0,
             offset_arcsec=(0.0, 0.0), exposure_ms=6.0, **_ROSA,
         ),
         ChannelSetup(
-            "ROSA_4170", "das2", "3134", 417.0, 3.0, "blue continuum 417.0 nm, 3 nm", Look.continuum,
+            "ROSA_4170", "das2", "3134", 417.0, 3.0, "blue continuum 417.0 nm, 3 nm", Appearance.continuum,
             plate_scale=(0.0601, 0.0605), orientation=("rot90", "flipud"), rotation_deg=0.62,
             offset_arcsec=(0.27, -0.19), exposure_ms=6.0, **_ROSA,
         ),
         ChannelSetup(
-            "ROSA_CAK", "das3", "4325", 393.3, 0.12, "Ca II K 393.3 nm, 0.12 nm", Look.cak,
+            "ROSA_CAK", "das3", "4325", 393.3, 0.12, "Ca II K 393.3 nm, 0.12 nm", Appearance.cak,
             plate_scale=(0.0597, 0.0602), orientation=("rot90", "flip"), rotation_deg=-0.85,
             offset_arcsec=(-0.41, 0.23), exposure_ms=60.0, **(_ROSA | {"interval_ms": 165.0}),
             frames_per_burst=16,
         ),
         ChannelSetup(
-            "HARDCAM", None, "", 656.28, 0.025, "H alpha 656.28 nm, 0.025 nm", Look.halpha,
+            "HARDCAM", None, "", 656.28, 0.025, "H alpha 656.28 nm, 0.025 nm", Appearance.halpha,
             shape=(2048, 2048), plate_scale=(0.0843, 0.0838), nominal_scale=0.084,
             orientation=("rot90", "fliplr"), rotation_deg=1.13, offset_arcsec=(0.52, 0.35),
             exposure_ms=29.4, interval_ms=29.4, electrons_per_dn=0.45, bias_dn=101.0,

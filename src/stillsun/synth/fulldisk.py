@@ -13,7 +13,7 @@ from astropy.io import fits
 from stillsun.core.robust import robust_deviation
 from stillsun.synth.channels import rotation
 from stillsun.synth.ephemeris import AU_M, RSUN_M, SunView, sun_view
-from stillsun.synth.scene import Look, Scene
+from stillsun.synth.scene import Appearance, Scene
 from stillsun.synth.settings import SimulationSettings
 
 HMI_PIXELS = 4096
@@ -109,7 +109,7 @@ def _insert_scene(
     )
     seconds = settings.scene_speed * (time - settings.start).total_seconds()
     image = scene.image(
-        origin - np.asarray(pointing), jacobian, fine_rows, fine_columns, seconds, Look.continuum
+        origin - np.asarray(pointing), jacobian, fine_rows, fine_columns, seconds, Appearance.continuum
     )
     image = scipy.ndimage.gaussian_filter(image, _PSF_FWHM / 2.355 / scale * factor, mode="nearest")
     image = image.reshape(len(rows), factor, len(columns), factor).mean(axis=(1, 3))

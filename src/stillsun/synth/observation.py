@@ -24,7 +24,7 @@ from stillsun.synth.observationfile import observation_text, sequence_start, spo
 from stillsun.synth.rawfiles import write_rosa, write_spool
 from stillsun.synth.settings import SimulationSettings
 from stillsun.synth.slides import line_grid, target
-from stillsun.synth.telescope import TelescopeState
+from stillsun.synth.telescope import MountState
 from stillsun.synth.truth import ChannelTruth, write_truth
 from stillsun.synth.views import Views
 
@@ -96,7 +96,7 @@ class _Simulation:
     ) -> None:
         self.out, self.part, self.settings = out, part, settings
         self.progress = progress
-        self.telescope = TelescopeState(settings)
+        self.telescope = MountState(settings)
         self.views = Views(settings, self.telescope, pool)
         around = settings.dark_frames + settings.flat_frames + 2 * settings.fiducial_frames
         self.total = sum(settings.frame_count(s) + around for s in settings.channels)

@@ -22,7 +22,7 @@ KEYFRAME_SECONDS = 10.0
 DEFAULT_IMAGE_SCALE = 0.048
 
 
-class Look(Enum):
+class Appearance(Enum):
     """What a filter shows."""
 
     continuum = "continuum"
@@ -64,7 +64,7 @@ class Scene:
         rows: np.ndarray,
         columns: np.ndarray,
         seconds: float,
-        look: Look = Look.continuum,
+        look: Appearance = Appearance.continuum,
     ) -> np.ndarray:
         """
         Brightness at the pixels of an image, without telescope or atmosphere.
@@ -79,7 +79,7 @@ class Scene:
             Evenly spaced row and column numbers; they may lie outside the image.
         seconds : float
             Time since the beginning of the observation.
-        look : Look
+        look : Appearance
             What the filter shows.
 
         Returns
@@ -99,7 +99,7 @@ class Scene:
             pattern, y * (pattern.shape[0] / self.period[0]), x * (pattern.shape[1] / self.period[1])
         )
 
-    def pattern(self, seconds: float, look: Look = Look.continuum) -> np.ndarray:
+    def pattern(self, seconds: float, look: Appearance = Appearance.continuum) -> np.ndarray:
         """
         The periodic pattern of one time, before the flow carries it away.
 
@@ -107,7 +107,7 @@ class Scene:
         ----------
         seconds : float
             Time since the beginning of the observation.
-        look : Look
+        look : Appearance
             What the filter shows.
 
         Returns
@@ -122,7 +122,7 @@ class Scene:
         first = self._keyframe(before, look)
         return first if part == 0 else first + part * (self._keyframe(before + 1, look) - first)
 
-    def _make_keyframe(self, number: int, look: Look) -> np.ndarray:
+    def _make_keyframe(self, number: int, look: Appearance) -> np.ndarray:
         assert isinstance(self.source, Granulation)
         return _mix(self._components(number), look, self.source.pixel)
 
@@ -231,14 +231,14 @@ def _crop_constant_border(data: np.ndarray) -> np.ndarray:
     return data
 
 
-def _mix(parts: Components, look: Look, pixel: float) -> np.ndarray:
+def _mix(parts: Components, look: Appearance, pixel: float) -> np.ndarray:
     """Combine the components as a filter would."""
     keep = 1 - parts.spots
-    if look is Look.continuum:
+    if look is Appearance.continuum:
         image = parts.granules + 0.25 * parts.points
-    elif look is Look.gband:
+    elif look is Appearance.gband:
         image = 1 + 1.05 * (parts.granules - 1) + 0.85 * parts.points
-    elif look is Look.cak:
+    elif look is Appearance.cak:
         # Above the photosphere granulation is reversed and blurred; the network glows.
         reversed_ = 1 - 0.80 * (_blur(parts.granules, 0.20, pixel) - 1)
         glow = _blur(parts.points, 0.22, pixel) + 0.25 * _blur(parts.network, 0.8, pixel)

@@ -20,7 +20,7 @@ _CLOUD_EDGE = 0.1
 
 
 @dataclass(frozen=True)
-class TelescopeState:
+class MountState:
     """
     True pointing in time, and the slow drifts of seeing and light.
 

@@ -17,10 +17,10 @@ from stillsun.synth.granulation import DarkSpot
 from stillsun.synth.imaging import Imager, PreparedScene
 from stillsun.synth.mirror import AdaptiveOptics
 from stillsun.synth.observationfile import first_exposure
-from stillsun.synth.scene import Look, Scene, granulation_scene, image_scene
+from stillsun.synth.scene import Appearance, Scene, granulation_scene, image_scene
 from stillsun.synth.seeing import Atmosphere
 from stillsun.synth.settings import Features, SimulationSettings
-from stillsun.synth.telescope import TelescopeState
+from stillsun.synth.telescope import MountState
 from stillsun.synth.truth import ChannelTruth
 
 _FLAT_BLUR_ARCSEC = 1.6
@@ -37,7 +37,7 @@ class Views:
     ----------
     settings : SimulationSettings
         What is simulated.
-    telescope : TelescopeState
+    telescope : MountState
         Pointing, seeing and light level in time.
     pool : ThreadPoolExecutor
         Threads that compute frames ahead.
@@ -54,9 +54,7 @@ class Views:
         Side of the upright square of sky that holds all channels, arcsec.
     """
 
-    def __init__(
-        self, settings: SimulationSettings, telescope: TelescopeState, pool: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, settings: SimulationSettings, telescope: MountState, pool: ThreadPoolExecutor) -> None:
         self._settings, self._telescope, self._pool = settings, telescope, pool
         optics = AdaptiveOptics(
             settings.ao_modes,
@@ -81,11 +79,9 @@ class Views:
         self._field_radius = 0.5 * min(reference.shape) * min(reference.plate_scale)
         self.extent = max(self._extent(setup) for setup in settings.channels)
         self.scene = self._make_scene()
-        blurred = scipy.ndimage.gaussian_filter(
-            self.scene.pattern(0.0, Look.continuum),
-            _FLAT_BLUR_ARCSEC * np.array(self.scene.pattern(0.0, Look.continuum).shape) / self.scene.period,
-            mode="wrap",
-        )
+        pattern = self.scene.pattern(0.0, Appearance.continuum)
+        sigma = _FLAT_BLUR_ARCSEC * np.array(pattern.shape) / self.scene.period
+        blurred = scipy.ndimage.gaussian_filter(pattern, sigma, mode="wrap")
         self._quiet = Scene(blurred / blurred.mean(), self.scene.period)
         self._atmosphere = Atmosphere(
             settings.layers, settings.r0_m, seed=settings.seed, frozen=settings.frozen

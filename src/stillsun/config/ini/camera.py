@@ -16,7 +16,7 @@ from stillsun.config.ini.convert import (
     turns,
     whole,
 )
-from stillsun.config.ini.draft import Draft, Fate, Section
+from stillsun.config.ini.draft import Draft, Fate, IniSection
 
 # Channel to its group in conf/channel and the wavelength that this group is of.
 _KNOWN = {
@@ -59,7 +59,7 @@ class IniCamera:
         Entry of Hydra's `defaults`: the known channel, or the camera where only that is known.
     """
 
-    def __init__(self, draft: Draft, section: Section) -> None:
+    def __init__(self, draft: Draft, section: IniSection) -> None:
         self.draft = draft
         self.section = section
         name = section.name.upper()

@@ -71,7 +71,7 @@ class Draft:
         return wrong
 
 
-class Section:
+class IniSection:
     """One section of an ini file; keywords that nobody asks for are unknown."""
 
     def __init__(self, draft: Draft, name: str, values: dict[str, str]) -> None:

@@ -74,7 +74,7 @@ class FlatImage:
 
 
 @dataclass(frozen=True)
-class Coarse:
+class CoarseMatch:
     """Best offset (x, y) in arcsec and rotation, how it stands out, and the spacing of the search."""
 
     translation: tuple[float, float]
@@ -84,7 +84,7 @@ class Coarse:
     spacing: float
 
 
-def coarse_search(one: FlatImage, two: FlatImage, max_rotation_deg: float, backend: Backend) -> Coarse:
+def coarse_search(one: FlatImage, two: FlatImage, max_rotation_deg: float, backend: Backend) -> CoarseMatch:
     """
     Search all offsets, and rotations to both sides, on a coarse grid.
 
@@ -99,7 +99,7 @@ def coarse_search(one: FlatImage, two: FlatImage, max_rotation_deg: float, backe
 
     Returns
     -------
-    Coarse
+    CoarseMatch
         The best place.
     """
     xp, fft = backend.xp, backend.fft
@@ -137,7 +137,7 @@ def coarse_search(one: FlatImage, two: FlatImage, max_rotation_deg: float, backe
     centre, spread = centre_and_deviation(others)
     # The image's content lies at u - offset: moving it by +offset lays it on the reference.
     translation = -offset * spacing
-    return Coarse(
+    return CoarseMatch(
         (float(translation[0]), float(translation[1])),
         angle,
         (peak - centre) / max(spread, 1e-6),

@@ -20,7 +20,7 @@ from stillsun.errors import ConfigError, ReconstructionError
 from stillsun.speckle.kisip.burstfile import BATCH
 from stillsun.speckle.kisip.job import Job
 from stillsun.speckle.kisip.outputs import remove_outputs
-from stillsun.speckle.kisip.process import Outcome, run_process
+from stillsun.speckle.kisip.process import ProcessEnd, run_process
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def make_bursts(
     missing = {burst for burst in wanted if job.fault(burst)}
     failures = dict.fromkeys(missing, 0)
     fruitless = 0
-    failed: tuple[Outcome, str] | None = None
+    failed: tuple[ProcessEnd, str] | None = None
     while trying := sorted(burst for burst in missing if failures[burst] <= retries):
         run = _first_run(trying)
         made = total - len(missing)
@@ -196,13 +196,13 @@ def make_bursts(
         raise _failure(job, sorted(missing), total, *failed)
 
 
-def likely_cause(outcome: Outcome, subfield_arcsec: float) -> tuple[str, bool]:
+def likely_cause(outcome: ProcessEnd, subfield_arcsec: float) -> tuple[str, bool]:
     """
     Guess from a failed run what went wrong.
 
     Parameters
     ----------
-    outcome : Outcome
+    outcome : ProcessEnd
         How the run ended.
     subfield_arcsec : float
         Size of the subfields.
@@ -248,7 +248,7 @@ def likely_cause(outcome: Outcome, subfield_arcsec: float) -> tuple[str, bool]:
 
 def _run_once(
     program: Program, job: Job, run: range, timeout: float, on_mark: Callable[[int], None]
-) -> Outcome:
+) -> ProcessEnd:
     for burst in run:
         remove_outputs(job.output_base(burst))
     job.write_parameters(run)
@@ -289,7 +289,7 @@ def _first_run(bursts: Sequence[int]) -> range:
 
 
 def _failure(
-    job: Job, missing: Sequence[int], total: int, outcome: Outcome, cause: str
+    job: Job, missing: Sequence[int], total: int, outcome: ProcessEnd, cause: str
 ) -> ReconstructionError:
     lines = "".join(f"\n    {line}" for line in outcome.tail[-_SHOWN:]) or " none"
     return ReconstructionError(

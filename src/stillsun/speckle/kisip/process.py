@@ -32,7 +32,7 @@ _SIGNALLED = re.compile(r"signal:?\s+(?:[a-z ]*\()?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProcessEnd:
     """
     How a run ended.
 
@@ -94,7 +94,7 @@ def run_process(
     timeout: float,
     watch: Callable[[], object],
     on_mark: Callable[[int], None],
-) -> Outcome:
+) -> ProcessEnd:
     """
     Run a program to its end, or until it makes no more progress.
 
@@ -121,7 +121,7 @@ def run_process(
 
     Returns
     -------
-    Outcome
+    ProcessEnd
         How it ended.
 
     Raises
@@ -178,7 +178,7 @@ def run_process(
         # A process that left the group may still hold the pipe; its reader is left to itself then.
         if not reader.is_alive():
             process.stdout.close()
-    return Outcome(status, stopped, marks, tuple(tail), time.monotonic() - started)
+    return ProcessEnd(status, stopped, marks, tuple(tail), time.monotonic() - started)
 
 
 def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[str | None]) -> None:
