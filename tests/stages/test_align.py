@@ -322,6 +322,20 @@ def test_jump_of_the_field(tmp_path, truth, image, disk_path):
     np.testing.assert_allclose(product.read("crval")[3:], truth[3:] + step, atol=0.05)
 
 
+def test_a_match_that_is_not_possible_is_the_same_with_a_file_as_with_a_download(
+    tmp_path, truth, image, disk_path, monkeypatch
+):
+    from stillsun.stages import _solar
+
+    monkeypatch.setattr("stillsun.sky.match._FEWEST_PX", 10_000)
+    monkeypatch.setattr(_solar, "fulldisk_near", lambda time, cache: disk_path)
+    for name, file in (("file", disk_path), ("cache", None)):
+        product, notes = solar(tmp_path / name, truth, image, None, file=file)
+        assert not product.read("aligned")
+        (said,) = [n for n in notes if "not aligned to the Sun" in n]
+        assert "too small for the full-disk image" in said
+
+
 def test_an_image_of_another_day_is_refused(tmp_path, truth, image, tmp_path_factory):
     from stillsun.errors import InputError
 

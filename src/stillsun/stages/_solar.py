@@ -67,7 +67,8 @@ def solve_on_sun(
             frame = _chosen(ctx, quality, first, end)
             attempts.append(_attempt(ctx, supposed, times, site, frame, signs))
     except InputError as error:
-        if ctx.config.file is not None:
+        # A file that a person gives and that cannot be read is their fault; a match that fails is nobody's.
+        if ctx.config.file is not None and error.file is not None:
             raise
         ctx.note(
             f"not aligned to the Sun: {error}. The pointing stays that of the {supposed.method}; "
