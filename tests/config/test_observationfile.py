@@ -66,6 +66,7 @@ HOSTILE = {
     "anchors that multiply": (GOOD + _ANCHORS, "more than 5000 values"),
     "an anchor in itself": (GOOD + "a: &a [*a]\n", "not defined above"),
     "many keys": (GOOD + "".join(f"key{n}: 1\n" for n in range(15_000)), "more than 5000 values"),
+    "many channels": (GOOD + "".join(f"  C{n}: {{}}\n" for n in range(1000)), "at most 50, found 1001"),
     "a large file": (GOOD + "# x\n" * 60_000, "larger than 200000 bytes"),
     "deep lists": (GOOD + f"a: {'[' * 50_000}", "nested deeper than 16 levels"),
     "a long text": (GOOD.replace("test", "x" * 9_000), "more than 2000 letters"),

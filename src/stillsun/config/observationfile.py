@@ -28,7 +28,7 @@ _OF_GROUP: dict[str, dict[str, str]] = {"channel": {"camera": "camera"}, "camera
 _REFERENCE = re.compile(r"\$\{(?!home:)([^${}]*)\}")
 # Longest text that references may make, and what a key outside the file counts.
 _LETTERS, _ELSEWHERE = 4_000, 100
-_FINDINGS = 20
+_FINDINGS, _CHANNELS = 20, 50
 # What starts a program, below the stage speckle.
 _PROGRAM = ("bin", "lib", "mpirun", "executable")
 
@@ -51,7 +51,10 @@ def read_observation(
     tree = _with_defaults(own, _OF_OBSERVATION, [*places, path.parent], findings)
     tree = _without_none(tree, ObservationConfig)
     _drop(tree, [key.split(".")[1:] for key in typed if key.startswith("observation.")], (FILL_IN,))
-    findings += islice(check_tree(tree, ObservationConfig), _FINDINGS)
+    found = list(islice(check_tree(tree, ObservationConfig), _FINDINGS + 1))
+    findings += found if len(found) <= _FINDINGS else [*found[:_FINDINGS], "and more"]
+    if len(tree.get("channels") or ()) > _CHANNELS:
+        findings.append(f"channels: at most {_CHANNELS}, found {len(tree['channels'])}")
     if not findings:
         for _, stage, values in _stages(tree):
             _drop(values, [key.split(".")[1:] for key in typed if key.startswith(f"{stage}.")])
