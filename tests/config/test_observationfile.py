@@ -66,6 +66,8 @@ HOSTILE = {
     "anchors that multiply": (GOOD + _ANCHORS, "more than 5000 values"),
     "an anchor in itself": (GOOD + "a: &a [*a]\n", "not defined above"),
     "many keys": (GOOD + "".join(f"key{n}: 1\n" for n in range(15_000)), "more than 5000 values"),
+    "an escaped reference": (GOOD + "    plate_scale: '\\${observation.name}'\n", "a reference names a key"),
+    "a text for the channels": (GOOD[: GOOD.index("channels:\n")] + "channels: 5\n", "expected a mapping"),
     "many channels": (GOOD + "".join(f"  C{n}: {{}}\n" for n in range(1000)), "at most 50, found 1001"),
     "a large file": (GOOD + "# x\n" * 60_000, "larger than 200000 bytes"),
     "deep lists": (GOOD + f"a: {'[' * 50_000}", "nested deeper than 16 levels"),

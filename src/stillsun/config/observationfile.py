@@ -53,8 +53,8 @@ def read_observation(
     _drop(tree, [key.split(".")[1:] for key in typed if key.startswith("observation.")], (FILL_IN,))
     found = list(islice(check_tree(tree, ObservationConfig), _FINDINGS + 1))
     findings += found if len(found) <= _FINDINGS else [*found[:_FINDINGS], "and more"]
-    if len(tree.get("channels") or ()) > _CHANNELS:
-        findings.append(f"channels: at most {_CHANNELS}, found {len(tree['channels'])}")
+    if isinstance(channels := tree.get("channels"), dict) and len(channels) > _CHANNELS:
+        findings.append(f"channels: at most {_CHANNELS}, found {len(channels)}")
     if not findings:
         for _, stage, values in _stages(tree):
             _drop(values, [key.split(".")[1:] for key in typed if key.startswith(f"{stage}.")])
@@ -129,9 +129,10 @@ def _merged(below: Any, above: Any) -> Any:
 
 def _stages(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Channel, stage and the keys of the stage that the file sets."""
-    for name, channel in (tree.get("channels") or {}).items():
-        for stage in STAGE_SCHEMAS:
-            if isinstance(values := (channel or {}).get(stage), dict):
+    channels = tree.get("channels")
+    for name, channel in channels.items() if isinstance(channels, dict) else ():
+        for stage in STAGE_SCHEMAS if isinstance(channel, dict) else ():
+            if isinstance(values := channel.get(stage), dict):
                 yield name, stage, values
 
 

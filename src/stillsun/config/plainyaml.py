@@ -110,7 +110,7 @@ def _check_scalar(event: yaml.ScalarEvent) -> None:
     while rest != before:  # from the innermost reference outwards
         before = rest
         rest = _REFERENCE.sub("\0", rest)
-    if "${" in rest:
+    if "${" in rest or "\\${" in event.value:
         raise _refused(
             event, f"{event.value[:80]!r}: a reference names a key, ${{observation.KEY}}, or ${{home:PATH}}"
         )
