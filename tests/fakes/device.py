@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import importlib
 import inspect
-import os
 import re
 import shutil
 import subprocess
@@ -23,7 +22,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
-import pytest
 import scipy.fft
 import scipy.ndimage
 
@@ -411,8 +409,6 @@ def device(*, memory=2**26, shared_memory=SHARED_BYTES, order=0):
     Backend
         Named "cupy".
     """
-    if os.environ.get("STILLSUN_TEST_DEVICE") == "0":
-        pytest.skip("the stand-in for a GPU is not wanted (STILLSUN_TEST_DEVICE=0)")
     xp = Namespace(
         np,
         asarray=_created(np.asarray),

@@ -295,14 +295,15 @@ class _Sums:
         self._saturated.append(saturated)
 
     def _add_arrays(self, group: list[RawBlock]) -> None:
+        # A wider type: NumPy 2.0 and 2.1 may crash on a Python number that no pixel can have.
+        limit = np.int64(self._saturation)
         for block in group:
             for piece in block.split(frames_per_batch(block.shape[1:], 12)):
                 raw = decode(piece, self._backend.xp)
                 sampled = raw[:, :: _rawkernels.SAMPLED]
                 self._levels.append(to_host(sampled.sum(axis=(1, 2), dtype=np.int64)))
-                self._saturated.append(
-                    to_host((sampled >= self._saturation).sum(axis=(1, 2), dtype=np.int64))
-                )
+                full = sampled >= limit
+                self._saturated.append(to_host(full.sum(axis=(1, 2), dtype=np.int64)))
                 values = raw.astype(np.float64)
                 self._total += values.sum(axis=0)
                 self._squares += (values * values).sum(axis=0)
