@@ -21,6 +21,37 @@ REAL_FRAMES = {
 }
 
 
+# Files that take longest, longest first: where files are spread over processes, a long one that comes last
+# keeps one of them busy alone.
+LONGEST = (
+    "regression/test_coordinates.py",
+    "regression/test_earlier_data.py",
+    "regression/test_end_to_end.py",
+    "speckle/test_masking_hard.py",
+    "stages/test_align.py",
+    "regression/test_status.py",
+    "regression/test_raw_formats.py",
+    "sky/test_match.py",
+    "regression/test_bad_night.py",
+    "synth/test_observation.py",
+    "speckle/test_masking_adaptive.py",
+    "stages/test_drift.py",
+    "regression/test_device.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files change places; the tests in each keep their order."""
+    place = {name: rank for rank, name in enumerate(LONGEST)}
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        inside = item.path.is_relative_to(here)
+        return place.get(item.path.relative_to(here).as_posix(), len(place)) if inside else len(place)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
     """``made_once(name, make)``: a directory that the first process of the tests makes and all only read."""
