@@ -67,7 +67,7 @@ def test_what_the_machine_refuses_is_one_line(monkeypatch, capsys):
 
 
 def test_watching_a_run_that_has_just_been_started_waits_for_it(tmp_path, monkeypatch, capsys):
-    from stillsun.pipeline.layout import Layout
+    from stillsun.pipeline.places import Places
 
     work = tmp_path / "work"
     looks = []
@@ -75,8 +75,8 @@ def test_watching_a_run_that_has_just_been_started_waits_for_it(tmp_path, monkey
     def sleep(seconds):
         looks.append(seconds)
         if len(looks) == 3:
-            Layout(work).manifest.parent.mkdir(parents=True)
-            Layout(work).manifest.write_text("damaged")
+            Places(work).manifest.parent.mkdir(parents=True)
+            Places(work).manifest.write_text("damaged")
 
     monkeypatch.setattr("time.sleep", sleep)
     assert main(["status", str(work), "--watch"]) == 1

@@ -21,8 +21,12 @@ TIERS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"errors", "config"}, {"hydra", "omegaconf", "yaml"}),
     "io": ({"errors", "core", "speckle", "config.schema", "io"}, CORE | {"h5py", "astropy.io.fits"}),
     "sky": ({"errors", "core", "io", "config.schema", "sky"}, CORE | {"astropy", "sunpy"}),
+    "products": (
+        {"errors", "core", "io", "sky", "config.schema", "config.settings", "products"},
+        CORE | {"astropy"},
+    ),
     "qa": (
-        {"errors", "core", "io", "config.schema", "qa", "stages.base"},
+        {"errors", "core", "io", "products", "config.schema", "qa"},
         CORE | {"matplotlib", "av", "PIL"},
     ),
     "synth": (
@@ -30,11 +34,11 @@ TIERS: dict[str, tuple[set[str], set[str]]] = {
         CORE | {"h5py", "astropy", "yaml", "omegaconf"},
     ),
     "stages": (
-        {"errors", "core", "speckle", "io", "sky", "qa", "config.schema", "stages"},
+        {"errors", "core", "speckle", "io", "sky", "products", "qa", "config.schema", "stages"},
         CORE | {"astropy", "matplotlib", "av", "PIL"},
     ),
     "pipeline": (
-        {"errors", "core", "io", "qa", "stages", "config.schema", "config.settings", "pipeline"},
+        {"errors", "core", "io", "products", "qa", "stages", "config.schema", "config.settings", "pipeline"},
         {"tqdm", "numpy", "dask"},
     ),
     "cli": ({"errors", "config", "io", "synth", "pipeline", "cli"}, {"omegaconf"}),

@@ -42,6 +42,8 @@ from stillsun.core.destretch import Destretcher
 from stillsun.core.reference import FixedReference, RunningReference
 from stillsun.core.warp import resample
 from stillsun.io.store import Field, Layout, StoreReader, create_store
+from stillsun.products.bursts import Bursts
+from stillsun.products.reconstructed import Reconstructed
 from stillsun.stages import destretch
 from stillsun.stages.base import ChannelPaths, StageContext
 
@@ -209,15 +211,14 @@ def stage_cost(frame: np.ndarray, count: int, threads: int | None) -> tuple[floa
             store.mark(slice(None))
         with StoreReader(directory / "speckle.h5") as reader, StoreReader(directory / "bursts.h5") as times:
             ctx = StageContext(
-                channel="C",
-                settings=ChannelConfig(),
+                "C",
+                ObservationConfig(reference_channel="C"),
+                ChannelConfig(),
+                {},
+                ChannelPaths(directory),
+                {"speckle": Reconstructed.on(reader), "bursts": Bursts.on(times)},
                 config=DestretchConfig(),
-                observation=ObservationConfig(),
                 backend=backend,
-                inputs={"speckle": reader, "bursts": times},
-                reference={},
-                is_reference=True,
-                paths=ChannelPaths(directory),
                 create=lambda rows, fields, attributes=None: create_store(
                     directory / "destretch.h5", Layout(rows, fields, attributes or {}), "bench"
                 ),

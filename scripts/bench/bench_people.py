@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,18 @@ from stillsun.config.schema import (
     ReportConfig,
     SpeckleConfig,
 )
-from stillsun.io.store import Field, Layout, StoreReader, create_section, create_store
-from stillsun.pipeline.layout import Layout as Places
+from stillsun.core.backend import get_backend
+from stillsun.io.store import Field
+from stillsun.products.channel import PRODUCTS, Channel, ChannelPaths
 from stillsun.stages import movie, report
-from stillsun.stages.base import ChannelView, ObservationContext
+from stillsun.stages.base import StageContext
 
 SHAPE = (1002, 1004)
 SCALE = 0.06
 START = 1_756_909_312.0
 CADENCE = 2.1
 KERNELS = [0, 128, 64, 32, 12]
-PRODUCTS = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
+KINDS = {kind.name: kind for kind in PRODUCTS}
 
 
 def products(frames: int) -> dict[str, dict[str, tuple[Any, str, bool]]]:
@@ -117,7 +119,6 @@ def write(work: Path, channel: str, frames: int) -> None:
     # Frames differ by noise too, which no encoder can foresee.
     noise = np.random.default_rng(3).normal(0, 8, (7, *SHAPE)).astype(np.float32)
     for product, values in stored.items():
-        path, group = Places(work).store(channel, product)
         fields = {
             name: Field(
                 np.shape(v)[1:] if stack else np.shape(v),
@@ -130,13 +131,7 @@ def write(work: Path, channel: str, frames: int) -> None:
         }
         if product in ("speckle", "destretch"):
             fields["image"] = Field(SHAPE, "float32", "DN", "")
-        layout = Layout(frames, fields)
-        writer = (
-            create_store(path, layout, product)
-            if group == "/"
-            else create_section(path, group, layout, product)
-        )
-        with writer as store:
+        with KINDS[product](work, channel).create(product, frames, fields, {}) as store:
             for name, (value, _, _) in values.items():
                 store.write(name, value.decode() if isinstance(value, bytes) else value)
             for row in range(frames) if "image" in fields else ():
@@ -146,7 +141,7 @@ def write(work: Path, channel: str, frames: int) -> None:
             store.mark(slice(None))
 
 
-def context(work: Path, channels: list[str], config: Any) -> ObservationContext:
+def context(work: Path, channels: list[str], config: Any) -> StageContext:
     """The context of a stage that sees the channels."""
     options = {
         "calibrate": CalibrateConfig(),
@@ -162,22 +157,28 @@ def context(work: Path, channels: list[str], config: Any) -> ObservationContext:
         observation.channels[name] = ChannelConfig(
             wavelength_nm=430.5, plate_scale=[SCALE, SCALE], exposure_ms=10.0
         )
-    views = {
-        name: ChannelView(
+    seen = {
+        name: Channel(
+            name,
+            observation,
             observation.channels[name],
             options,
-            {p: StoreReader(*Places(work).store(name, p)) for p in PRODUCTS},
-            Places(work).channel(name),
+            ChannelPaths(work / name),
+            {kind.name: kind(work, name) for kind in PRODUCTS},
         )
         for name in channels
     }
-    return ObservationContext(
+    return StageContext(
+        "",
+        observation,
+        ChannelConfig(),
+        {},
+        ChannelPaths(work),
         config=config,
-        observation=observation,
-        channels=views,
-        directory=work,
-        notes={},
-        seconds={},
+        backend=get_backend("numpy"),
+        channels=seen,
+        work=work,
+        create=nullcontext,
         progress=lambda done, total: None,
         digest="",
         provenance={"program": "stillsun", "version": "0"},

@@ -18,6 +18,7 @@ _PUBLIC = {
     "destretch": "stillsun.core.destretch",
     "destretch_series": "stillsun.core.series",
     "get_backend": "stillsun.core.backend",
+    "open_work": "stillsun.work",
     "reconstruct": "stillsun.speckle.masking",
 }
 

@@ -15,8 +15,7 @@ from stillsun.core.backend import get_backend
 from stillsun.core.destretch import Destretcher
 from stillsun.core.quality import frame_change, frame_quality
 from stillsun.core.reference import RunningReference
-from stillsun.pipeline.compare import compare_jobs, record_job
-from stillsun.pipeline.score import Figures, score
+from stillsun.pipeline.sweep import Figures, compare_jobs, record_job, score
 
 CPU = get_backend("numpy", threads=2)
 GOOD = Figures(residual_px=0.06, change_px=0.16, sharpness=1.0, kernel=12)

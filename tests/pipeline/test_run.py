@@ -21,12 +21,12 @@ from stillsun.config.schema import StageName
 from stillsun.core.backend import get_backend
 from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import Field, StoreReader
-from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import changed_by, make_plan
+from stillsun.pipeline.places import Places, Workspace, changed_by
+from stillsun.pipeline.plan import Action, make_plan
 from stillsun.pipeline.record import is_alive, read_record, required_record
 from stillsun.pipeline.run import execute
-from stillsun.pipeline.task import Action
-from stillsun.pipeline.workspace import Workspace
+from stillsun.products.calibration import Calibration
+from stillsun.products.destretched import Destretched
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages, check_wiring
 
@@ -43,7 +43,7 @@ def _calibrate(ctx):
 def _destretch(ctx):
     if ctx.settings.filter == "broken":
         raise InputError("broken on purpose", remedy="None")
-    offset = ctx.inputs["calibration"].read("dark")[0] + len(ctx.config.kernels)
+    offset = ctx.calibration.dark[0] + len(ctx.config.kernels)
     ctx.note("kernels were counted")
     with ctx.create(ROWS, {"image": Field((5,), "float32")}) as store:
         for row in np.flatnonzero(~store.done()):
@@ -59,31 +59,32 @@ def _export(ctx):
     files = []
     for row in range(ROWS):
         path = ctx.paths.destretched / f"{row}.txt"
-        path.write_text(str(ctx.inputs["destretch"].read("image", row)))
+        path.write_text(str(ctx.destretched.image(row)))
         files.append(path)
     return files
 
 
 def _report(ctx):
-    path = ctx.directory / "report.json"
-    found = {name: sorted(view.inputs) for name, view in ctx.channels.items()}
-    path.write_text(json.dumps({"channels": found, "notes": {k: list(v) for k, v in ctx.notes.items()}}))
+    path = ctx.work / "report.json"
+    found = {name: sorted(channel.products) for name, channel in ctx.channels.items()}
+    notes = {k: list(v) for k, v in ctx.told.items()}
+    path.write_text(json.dumps({"channels": found, "notes": notes, "failed": ctx.failed}))
     return [path]
 
 
 STAGES = {
-    "calibrate": Stage("calibrate", 1, _calibrate, writes="calibration", raw=("dark",)),
+    "calibrate": Stage("calibrate", 1, _calibrate, writes=Calibration, raw=("dark",)),
     "destretch": Stage(
         "destretch",
         1,
         _destretch,
-        writes="destretch",
-        reads=("calibration",),
+        writes=Destretched,
+        reads=(Calibration,),
         settings=("filter",),
         ignores=("window",),
     ),
-    "export": Stage("export", 1, _export, reads=("destretch",), observation=("author",)),
-    "report": Stage("report", 1, _report, optional=("destretch",), whole=True),
+    "export": Stage("export", 1, _export, reads=(Destretched,), observation=("author",)),
+    "report": Stage("report", 1, _report, optional=(Destretched,), per_observation=True),
 }
 
 
@@ -165,9 +166,11 @@ def test_a_part_of_the_observation_redoes_only_who_names_it(observation):
 def test_what_stands_beside_the_frames_redoes_only_who_reads_it(observation, tmp_path):
     stages = {
         **STAGES,
-        "calibrate": replace(STAGES["calibrate"], files=("telescope_log",), aside=("telescope_log",)),
-        "destretch": replace(STAGES["destretch"], frames_of=("calibration",)),
-        "export": replace(STAGES["export"], reads=("destretch", "calibration")),
+        "calibrate": replace(
+            STAGES["calibrate"], files=("telescope_log",), frame_independent_files=("telescope_log",)
+        ),
+        "destretch": replace(STAGES["destretch"], uses_frames_only=(Calibration,)),
+        "export": replace(STAGES["export"], reads=(Destretched, Calibration)),
     }
     logs = []
     for number in range(2):
@@ -190,7 +193,7 @@ def test_a_missing_file_is_named_with_its_key_and_nothing_follows_from_it(observ
     named = {
         **STAGES,
         "calibrate": replace(STAGES["calibrate"], files=("telescope_log",)),
-        "destretch": replace(STAGES["destretch"], reads_reference=("calibration",)),
+        "destretch": replace(STAGES["destretch"], reads_reference=(Calibration,)),
     }
     plan, _ = _go(observation, "observation.telescope_log=/nowhere.txt", stages=named)
     assert set(plan.findings) == {
@@ -208,7 +211,7 @@ def test_force_and_changed_raw_files_and_versions_redo(observation, tmp_path):
 
 
 def test_what_follows_from_a_forced_stage_is_made_in_a_later_run(observation, tmp_path):
-    stages = {**STAGES, "destretch": replace(STAGES["destretch"], reads_reference=("calibration",))}
+    stages = {**STAGES, "destretch": replace(STAGES["destretch"], reads_reference=(Calibration,))}
     _go(observation, stages=stages)
     only = ("force=[calibrate]", "stages=[calibrate]", "channels=[A]")
     assert _go(observation, *only, stages=stages)[1].made == ["A/calibrate"]
@@ -252,7 +255,7 @@ def test_a_failure_stops_what_follows_but_not_the_other_channel(observation, tmp
     assert "B/export" in outcome.made
     report = json.loads((tmp_path / "work" / "report.json").read_text())
     assert report["channels"] == {"A": [], "B": ["destretch"]}
-    assert report["notes"]["A/destretch"][0].startswith("FAILED: broken on purpose")
+    assert report["failed"]["A/destretch"].startswith("broken on purpose")
     manifest = json.loads((tmp_path / "work" / ".stillsun" / "manifest.json").read_text())
     assert manifest["tasks"]["A/destretch"]["state"] == "failed"
     assert manifest["tasks"]["A/export"]["state"] == "skipped"
@@ -371,7 +374,7 @@ def test_a_scheduler_that_is_gone_is_said(observation, monkeypatch):
 )  # fmt: skip
 def test_a_damaged_record_is_named_and_stops_no_run(observation, tmp_path, damage):
     _go(observation, "channels=[A]")
-    layout = Layout(tmp_path / "work")
+    layout = Places(tmp_path / "work")
     layout.manifest.write_text(damage, encoding="latin-1")
     with pytest.raises(
         InputError, match=r"manifest\.json: the record of the runs is damaged|no run has been here"
@@ -463,7 +466,7 @@ def test_a_second_run_waits_for_the_first(observation, tmp_path, caplog):
         release.emit = lambda record: (
             fcntl.flock(handle, fcntl.LOCK_UN) if "waits for another run" in record.getMessage() else None
         )
-        logger = logging.getLogger("stillsun.pipeline.run")
+        logger = logging.getLogger("stillsun.pipeline.work")
         logger.addHandler(release)
         try:
             with caplog.at_level("WARNING", logger="stillsun"):
@@ -473,7 +476,7 @@ def test_a_second_run_waits_for_the_first(observation, tmp_path, caplog):
     assert "waits for another run" in caplog.text
     assert "A/export" in outcome.reused
     assert "A/export" not in outcome.seconds
-    assert read_record(Layout(tmp_path / "work"))["tasks"]["A/export"]["state"] == "done"
+    assert read_record(Places(tmp_path / "work"))["tasks"]["A/export"]["state"] == "done"
 
 
 def test_a_report_is_made_again_when_what_it_tells_has_changed(observation, tmp_path):
@@ -485,14 +488,14 @@ def test_a_report_is_made_again_when_what_it_tells_has_changed(observation, tmp_
     stages = {
         **STAGES,
         "export": replace(STAGES["export"], run=failing),
-        "report": replace(STAGES["report"], tells=True),
+        "report": replace(STAGES["report"], reports_on_run=True),
     }
 
     def told():
-        return json.loads((tmp_path / "work" / "report.json").read_text())["notes"]
+        return json.loads((tmp_path / "work" / "report.json").read_text())["failed"]
 
     _, outcome = _go(observation, "channels=[A]", stages=stages)
-    assert told()["A/export"] == ["FAILED: a cable came loose"]
+    assert told()["A/export"] == "a cable came loose"
     (tmp_path / "repaired").touch()
     _, outcome = _go(observation, "channels=[A]", stages=stages)
     assert outcome.made == ["A/export", "report"]
@@ -504,7 +507,7 @@ def test_a_report_is_made_again_when_what_it_tells_has_changed(observation, tmp_
 def test_what_another_run_made_again_is_not_taken_for_ones_own(observation, tmp_path):
     def meddled(ctx):
         _destretch(ctx)
-        if ctx.channel == "B":
+        if ctx.name == "B":
             _go(observation, "channels=[A]", "destretch.kernels=[0,64]", "stages=[calibrate,destretch]")
 
     stages = {**STAGES, "destretch": replace(STAGES["destretch"], run=meddled)}
@@ -535,7 +538,7 @@ def test_a_stage_without_a_result_does_not_count_as_done(observation, tmp_path):
 
 
 def test_the_record_can_be_read_while_a_run_goes_on(observation, tmp_path):
-    places = Layout(tmp_path / "work")
+    places = Places(tmp_path / "work")
     seen = {}
 
     def look(ctx):
@@ -563,15 +566,15 @@ def test_the_record_can_be_read_while_a_run_goes_on(observation, tmp_path):
 
 def test_the_record_tells_how_long_a_task_took_last_time(observation, tmp_path):
     _go(observation)
-    before = read_record(Layout(tmp_path / "work"))["tasks"]["A/destretch"]["seconds"]
+    before = read_record(Places(tmp_path / "work"))["tasks"]["A/destretch"]["seconds"]
     _go(observation, "destretch.kernels=[0,64]")
-    assert read_record(Layout(tmp_path / "work"))["tasks"]["A/destretch"]["expected"] == before
+    assert read_record(Places(tmp_path / "work"))["tasks"]["A/destretch"]["expected"] == before
 
 
 def test_a_run_of_one_channel_keeps_the_record_of_the_other(observation, tmp_path):
     _go(observation)
     _go(observation, "channels=[A]", "force=[export]")
-    tasks = read_record(Layout(tmp_path / "work"))["tasks"]
+    tasks = read_record(Places(tmp_path / "work"))["tasks"]
     assert tasks["B/export"]["state"] == "done"
     assert tasks["B/export"]["seconds"] > 0
     assert tasks["A/calibrate"]["seconds"] > 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
+from tests._channels import KINDS
 
 from stillsun.config.schema import (
     AlignConfig,
@@ -21,11 +22,12 @@ from stillsun.config.schema import (
     SpeckleConfig,
     Turn,
 )
+from stillsun.core.backend import get_backend
 from stillsun.core.badpixels import DEAD, HOT
 from stillsun.core.orient import Orientation
-from stillsun.io.store import Field, Layout, StoreReader, create_section, create_store
-from stillsun.pipeline.layout import Layout as Places
-from stillsun.stages.base import ChannelView, ObservationContext
+from stillsun.io.store import Field
+from stillsun.products.channel import Channel, ChannelPaths
+from stillsun.stages.base import StageContext
 
 START = 1_725_000_000.0
 CADENCE = 2.0
@@ -47,6 +49,7 @@ class Night:
         self.levels = np.full(frames, 1000.0)
         self.motion = rng.normal(0.0, 1.5, (frames, 2))
         self.times = START + CADENCE * np.arange(frames)
+        self.r0 = 0.05 + 0.01 * np.arange(frames)
         self.seeing_blur = np.linspace(1.5, 0.5, frames)
         self.orientation = [Turn.rot90, Turn.fliplr]
         self.telescope_log = True
@@ -71,19 +74,13 @@ class Night:
     def write(self, work: Path, channel: str, products: tuple[str, ...]) -> None:
         """Write products of a channel."""
         for product in products:
-            path, group = Places(work).store(channel, product)
+            kind = KINDS[product](work, channel)
             values = getattr(self, f"_{product}")()
             fields = {
                 name: Field(np.shape(v)[1:] if s else np.shape(v), _dtype(v), unit, "", s)
                 for name, (v, unit, s) in values.items()
             }
-            layout = Layout(len(self.times), fields)
-            writer = (
-                create_store(path, layout, product)
-                if group == "/"
-                else create_section(path, group, layout, product)
-            )
-            with writer as store:
+            with kind.create(product, len(self.times), fields, {}) as store:
                 for name, (value, _, _) in values.items():
                     store.write(name, value.decode() if isinstance(value, bytes) else value)
                 store.mark(slice(None))
@@ -121,7 +118,7 @@ class Night:
     def _speckle(self) -> dict[str, Any]:
         return {
             "image": (self.before(), "DN", True),
-            "r0": (0.05 + 0.01 * np.arange(len(self.times)), "m", True),
+            "r0": (self.r0, "m", True),
         }
 
     def _destretch(self) -> dict[str, Any]:
@@ -167,10 +164,10 @@ EVERYTHING = ("calibration", "bursts", "speckle", "destretch", "pointing")
 
 def context(
     work: Path, nights: dict[str, tuple[Night, tuple[str, ...]]], config: Any, **more: Any
-) -> ObservationContext:
+) -> StageContext:
     """Write the products of each channel; give the context of a stage that sees them all."""
     observation = ObservationConfig(name="test night")
-    views = {}
+    channels = {}
     for name, (night, products) in nights.items():
         night.write(work, name, products)
         settings = ChannelConfig(
@@ -186,15 +183,19 @@ def context(
             "movie": config if isinstance(config, MovieConfig) else MovieConfig(),
             "report": config if isinstance(config, ReportConfig) else ReportConfig(),
         }
-        inputs = {p: StoreReader(*Places(work).store(name, p)) for p in products}
-        views[name] = ChannelView(settings, options, inputs, Places(work).channel(name))
-    return ObservationContext(
+        stores = {p: KINDS[p](work, name) for p in products}
+        channels[name] = Channel(name, observation, settings, options, ChannelPaths(work / name), stores)
+    return StageContext(
+        "",
+        observation,
+        ChannelConfig(),
+        {},
+        ChannelPaths(work),
+        channels=channels,
         config=config,
-        observation=observation,
-        channels=views,
-        directory=work,
-        notes=more.pop("notes", {}),
-        seconds=more.pop("seconds", {}),
+        backend=get_backend("numpy", threads=2),
+        work=work,
+        create=None,
         progress=more.pop("progress", lambda done, total: None),
         digest="d",
         provenance={"program": "stillsun", "version": "0"},

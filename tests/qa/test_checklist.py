@@ -6,18 +6,19 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from tests._channels import channel
 
 from stillsun.config.schema import (
     AssembleConfig,
     ChannelConfig,
     DestretchConfig,
+    ObservationConfig,
     QualityConfig,
     SpeckleConfig,
     SpeckleEngine,
 )
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.qa.checklist import checklist
-from stillsun.qa.products import ChannelProducts
 
 GOOD = {
     "calibration": {
@@ -73,8 +74,15 @@ def _check(tmp_path, *, changed=None, files=4, reference=False, engine=SpeckleEn
             "speckle": SpeckleConfig(engine=engine),
             "destretch": DestretchConfig(),
         }
-        products = ChannelProducts("A", settings, options, inputs)
-        return checklist(products, QualityConfig(), is_reference=reference, files=files)
+        products = channel(
+            "A",
+            tmp_path,
+            inputs,
+            settings=settings,
+            options=options,
+            observation=ObservationConfig(reference_channel="A" if reference else "R"),
+        )
+        return checklist(products, QualityConfig(), files=files)
 
 
 def test_all_conditions_of_a_good_channel_hold(tmp_path):

@@ -10,7 +10,7 @@ from stillsun.config.schema import ReportConfig
 from stillsun.qa import curves
 from stillsun.qa.metrics import series_quality
 from stillsun.qa.page import Section
-from stillsun.qa.products import ChannelProducts, ChannelReport
+from stillsun.qa.products import ChannelReport, images_after, images_before
 
 
 @pytest.fixture
@@ -26,10 +26,9 @@ def drawn(tmp_path, monkeypatch):
 
         figure = curves.series_figure
         monkeypatch.setattr(curves, "series_figure", keep)
-        view = context(tmp_path, {"A": (night, products)}, ReportConfig()).channels["A"]
-        channel = ChannelProducts("A", view.settings, view.options, view.inputs)
+        channel = context(tmp_path, {"A": (night, products)}, ReportConfig()).channels["A"]
         report = ChannelReport(Section("A"))
-        both = [s and series_quality(s) for s in (channel.before, channel.after)]
+        both = [s and series_quality(s) for s in (images_before(channel), images_after(channel))]
         curves.show_curves(channel, report, *both)
         return panels, report
 

@@ -14,7 +14,7 @@ from tests.qa._night import Night, context
 from stillsun.config.schema import AlignConfig, AlignEngine, ReportConfig
 from stillsun.qa.geometry import show_geometry
 from stillsun.qa.page import Section
-from stillsun.qa.products import ChannelProducts, ChannelReport
+from stillsun.qa.products import ChannelReport
 
 PRODUCTS = ("calibration", "bursts", "registration", "pointing")
 
@@ -42,12 +42,12 @@ def shown(tmp_path):
     """Text of the section, its pictures' mean colours, and what is missing."""
 
     def make(night, engine=AlignEngine.hmi, pictures=()):
-        view = context(tmp_path, {"A": (night, PRODUCTS)}, ReportConfig()).channels["A"]
+        channel = context(tmp_path, {"A": (night, PRODUCTS)}, ReportConfig()).channels["A"]
         for name, colour in pictures:
             matplotlib.image.imsave(tmp_path / "A" / name, np.full((40, 60, 3), colour))
-        options = {**view.options, "align": AlignConfig(engine=engine, min_significance=7.5)}
+        channel.options = {**channel.options, "align": AlignConfig(engine=engine, min_significance=7.5)}
         report = ChannelReport(Section("A"))
-        show_geometry(ChannelProducts("A", view.settings, options, view.inputs), report)
+        show_geometry(channel, report)
         html = "".join(report.section.parts)
         found = [
             matplotlib.image.imread(io.BytesIO(base64.b64decode(data)), format="jpeg").mean(axis=(0, 1))

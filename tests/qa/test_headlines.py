@@ -11,7 +11,7 @@ from tests.qa._night import EVERYTHING, Night, context
 from stillsun.config.schema import AlignConfig, AlignEngine, ReportConfig
 from stillsun.qa.headlines import headlines
 from stillsun.qa.metrics import SeriesQuality
-from stillsun.qa.products import ChannelProducts, Headline
+from stillsun.qa.products import Headline
 
 PRODUCTS = (*EVERYTHING, "registration")
 
@@ -53,12 +53,12 @@ def said(tmp_path):
     """Headlines of a night."""
 
     def find(night, engine=AlignEngine.none, reference=False) -> list[Headline]:
-        view = context(tmp_path, {"A": (night, PRODUCTS)}, ReportConfig()).channels["A"]
-        options = {**view.options, "align": AlignConfig(engine=engine)}
-        products = ChannelProducts("A", view.settings, options, view.inputs)
+        channel = context(tmp_path, {"A": (night, PRODUCTS)}, ReportConfig()).channels["A"]
+        channel.options = {**channel.options, "align": AlignConfig(engine=engine)}
+        channel.observation.reference_channel = "A" if reference else "R"
         flat = np.ones(len(night.times))
         statistics = SeriesQuality(night.levels, flat, flat, flat)
-        found = headlines(products, statistics, 0.7, is_reference=reference)
+        found = headlines(channel, statistics, 0.7)
         assert all(headline.remedy.endswith(".") for headline in found)
         return found
 

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 import scipy.ndimage
+from tests._channels import KINDS, channel
 from tests.qa._night import Night
 
-from stillsun.io.store import StoreReader
 from stillsun.qa import metrics
 from stillsun.qa.metrics import dim_frames, inner_field, series_quality
 
@@ -18,9 +18,16 @@ from stillsun.qa.metrics import dim_frames, inner_field, series_quality
 def stored(tmp_path):
     def store(night, product="destretch"):
         night.write(tmp_path, "A", (product,))
-        return StoreReader(tmp_path / "A" / f"{product}.h5")
+        return KINDS[product](tmp_path, "A")
 
     return store
+
+
+def clearest(result, dim_fraction=0.0):
+    """The clearest frame of a channel of which only these statistics are known."""
+    return channel("A", ".", {}).clearest(
+        passed_over=dim_frames(result.mean, dim_fraction), sharpness=result.sharpness
+    )
 
 
 def test_statistics_of_known_frames(stored):
@@ -35,7 +42,7 @@ def test_statistics_of_known_frames(stored):
         :, rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4
     ]
     assert result.contrast == pytest.approx(centre.std(axis=(1, 2)) / centre.mean(axis=(1, 2)), rel=1e-5)
-    assert (result.clearest(), result.worst()) == (1, 2)
+    assert (clearest(result), result.worst()) == (1, 2)
     truth = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in itertools.pairwise(inner)]
     assert np.isnan(result.steadiness[0])
     assert result.steadiness[1:] == pytest.approx(truth, abs=1e-5)
@@ -75,8 +82,8 @@ def test_dim_noisy_frame_is_not_the_clearest(stored):
     night.levels[2] = 300.0
     night.seeing_blur[:] = [1.0, 0.6, 0.01, 1.0, 1.0]
     result = series_quality(stored(night))
-    assert result.clearest() == 2
-    assert result.clearest(dim_fraction=0.7) == 1
+    assert clearest(result) == 2
+    assert clearest(result, dim_fraction=0.7) == 1
 
 
 def test_damaged_frame_is_passed_over(stored):
@@ -84,7 +91,7 @@ def test_damaged_frame_is_passed_over(stored):
     night.levels[3] = np.nan
     result = series_quality(stored(night))
     assert np.isnan(result.sharpness[3])
-    assert result.clearest() == 2
+    assert clearest(result) == 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from stillsun.qa.placement import Placement, System
+from stillsun.products.placement import Placement, System
 from stillsun.qa.view import View, common_raster, frame_raster
 
 SHAPE = (90, 120)

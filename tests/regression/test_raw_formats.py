@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from tests import _channels
 from tests.regression.conftest import reduce
 
 from stillsun.cli import main
 from stillsun.config.compose import load_settings
-from stillsun.io.bursts import open_bursts
 from stillsun.io.store import StoreReader
 from stillsun.synth.observation import simulate
 from stillsun.synth.rawfiles import spool_name
@@ -136,10 +136,14 @@ def _reader(out, channel):
     settings = load_settings(
         [f"observation_file={out / 'observation.yaml'}", f"observation.work_dir={out / 'work'}"]
     )
-    observation = settings.run.observation
     calibration = StoreReader(out / "work" / channel / "calibration.h5")
     bursts = StoreReader(out / "work" / channel / "bursts.h5")
-    return open_bursts(observation, observation.channels[channel], calibration, bursts), calibration, bursts
+    stores = {"calibration": calibration, "bursts": bursts}
+    observation = settings.run.observation
+    opened = _channels.channel(
+        channel, out, stores, settings=observation.channels[channel], observation=observation
+    )
+    return opened.open_bursts(), calibration, bursts
 
 
 @pytest.mark.parametrize("channel", CHANNELS)

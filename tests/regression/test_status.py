@@ -19,7 +19,8 @@ from tests.regression.conftest import products, reduce
 from stillsun.cli import main
 from stillsun.errors import InputError
 from stillsun.io.store import part_progress
-from stillsun.pipeline.layout import Layout
+from stillsun.pipeline.places import Places
+from stillsun.products.base import FilesProduct
 from stillsun.stages import registry
 
 STAGES = ("calibrate", "assemble", "speckle", "destretch", "register", "align", "export")
@@ -171,11 +172,11 @@ def test_a_directory_without_a_run(tmp_path, capsys):
 
 
 def test_what_cannot_be_made_here_does_not_hide_that_the_rest_is_done(work, status):
-    manifest = Layout(work).manifest
+    manifest = Places(work).manifest
     record = json.loads(manifest.read_text())
     record["tasks"]["movie"] |= {"state": "empty", "notes": ["no encoder"]}
     manifest.write_text(json.dumps(record))
-    Layout(work).stamp("", "movie").unlink()
+    FilesProduct(work, "", "movie").remove()
     said = status(work)
     assert said["state"] == "unfinished"
     assert said["tasks"]["movie"]["notes"] == ["no encoder"]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from tests import _channels
 from tests.io import _rawfiles
 
 from stillsun.config.schema import CameraConfig, ChannelConfig, FileSet, ObservationConfig, ReaderName
-from stillsun.core.backend import get_backend
-from stillsun.io.store import Layout, StoreReader, create_store
-from stillsun.stages.base import ChannelPaths, StageContext
+from stillsun.io.store import StoreReader
 
 SHAPE = (48, 56)
 FRAMES = 40
@@ -88,37 +86,31 @@ def make_channel(directory, *, reader="rosa", flats=24, flats_per_file=6, seed=0
     return observation, known, times
 
 
-def context(
-    observation, directory, stage, config, *, inputs=None, digest="d", progress=lambda done, total: None
-):
+def context(observation, directory, stage, config, *, inputs=None, digest="d", **more):
     """A context that writes its store into `directory`."""
-
-    @contextmanager
-    def create(rows, fields, attributes=None):
-        with create_store(
-            directory / f"{stage.writes}.h5", Layout(rows, fields, attributes or {}), digest
-        ) as store:
-            yield store
-
-    return StageContext(
-        channel="C",
-        settings=observation.channels["C"],
+    return _channels.context(
+        "C",
+        directory,
+        inputs or {},
         config=config,
+        settings=observation.channels["C"],
         observation=observation,
-        backend=get_backend("numpy", threads=2),
-        inputs=inputs or {},
-        reference={},
-        is_reference=True,
-        paths=ChannelPaths(directory),
-        create=create,
-        progress=progress,
+        writes=directory / stage.writes.file,
         digest=digest,
-        provenance={"program": "stillsun", "version": "test"},
+        **more,
     )
+
+
+def open_bursts(observation, calibration, bursts):
+    """Reader of the calibrated bursts, from the stores of both stages."""
+    stores = {"calibration": calibration, "bursts": bursts}
+    settings = observation.channels["C"]
+    channel = _channels.channel("C", ".", stores, settings=settings, observation=observation)
+    return channel.open_bursts("numpy")
 
 
 def run_stage(observation, directory, stage, config, **options):
     """Run a stage; returns its finished store and its notes."""
     ctx = context(observation, directory, stage, config, **options)
     stage.run(ctx)
-    return StoreReader(directory / f"{stage.writes}.h5"), ctx.notes
+    return StoreReader(directory / stage.writes.file), ctx.notes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests._channels import channel, context
 
 from stillsun.config.schema import (
     AlignConfig,
@@ -17,13 +17,11 @@ from stillsun.config.schema import (
     TelescopeConfig,
     Turn,
 )
-from stillsun.core.backend import get_backend
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.sky.fulldisk import read_fulldisk
 from stillsun.sky.observer import Site, helioprojective, observe, rotate_with_sun
 from stillsun.sky.pointing import CSYER_UNKNOWN
 from stillsun.stages.align import run
-from stillsun.stages.base import ChannelPaths, StageContext
 
 TIMES = 1756909313.6 + 30.0 * np.arange(5)
 LATITUDE, LONGITUDE = np.full(5, -23.16), np.full(5, 51.4)
@@ -37,25 +35,13 @@ def align(path, latitude, longitude, guider, pointing=None, sign=1):
             store.write(name, column)
     product = path / "pointing.h5"
 
-    @contextmanager
-    def create(rows, fields, attributes=None):
-        with create_store(product, Layout(rows, fields), "x") as store:
-            yield store
-
-    ctx = StageContext(
-        channel="R",
-        settings=ChannelConfig(),
+    ctx = context(
+        "R",
+        path,
+        {"bursts": path / "bursts.h5"},
         config=AlignConfig(engine=AlignEngine.none, pointing=pointing),
-        observation=ObservationConfig(telescope=TelescopeConfig(guider_sign=sign)),
-        backend=get_backend("numpy"),
-        inputs={"bursts": StoreReader(path / "bursts.h5")},
-        reference={},
-        is_reference=True,
-        paths=ChannelPaths(path),
-        create=create,
-        progress=lambda done, total: None,
-        digest="x",
-        provenance={"program": "stillsun", "version": "0"},
+        observation=ObservationConfig(telescope=TelescopeConfig(guider_sign=sign), reference_channel="R"),
+        writes=product,
     )
     run(ctx)
     with StoreReader(product) as store:
@@ -186,11 +172,6 @@ def solar(path, truth, image, disk_path, *, reference=None, motion=None, frames=
     }
     product = path / "pointing.h5"
 
-    @contextmanager
-    def create(rows, fields, attributes=None):
-        with create_store(product, Layout(rows, fields), "x") as writer:
-            yield writer
-
     config = {
         "engine": AlignEngine.hmi,
         "search_arcsec": 20.0,
@@ -198,20 +179,15 @@ def solar(path, truth, image, disk_path, *, reference=None, motion=None, frames=
         "file": str(disk_path),
         **options,
     }
-    ctx = StageContext(
-        channel="R",
-        settings=ChannelConfig(orientation=[Turn.rot90]),
+    ctx = context(
+        "R" if reference is None else "S",
+        path,
+        inputs,
         config=AlignConfig(**config),
-        observation=ObservationConfig(telescope=TelescopeConfig(guider_sign=sign)),
-        backend=get_backend("numpy"),
-        inputs=inputs,
-        reference={} if reference is None else {"pointing": reference},
-        is_reference=reference is None,
-        paths=ChannelPaths(path),
-        create=create,
-        progress=lambda done, total: None,
-        digest="x",
-        provenance={"program": "stillsun", "version": "0"},
+        settings=ChannelConfig(orientation=[Turn.rot90]),
+        observation=ObservationConfig(telescope=TelescopeConfig(guider_sign=sign), reference_channel="R"),
+        reference=None if reference is None else channel("R", path, {"pointing": reference}),
+        writes=product,
     )
     run(ctx)
     return StoreReader(product), ctx.notes

@@ -12,7 +12,7 @@ from stillsun.config.schema import AssembleConfig, CalibrateConfig
 from stillsun.core.backend import get_backend
 from stillsun.core.calibrate import make_correction
 from stillsun.errors import InputError
-from stillsun.io.bursts import BurstReader, open_bursts
+from stillsun.io.bursts import BurstReader
 from stillsun.io.burstwriter import write_bursts
 from stillsun.io.source import ArraySource
 from stillsun.io.store import StoreReader
@@ -89,7 +89,7 @@ def test_telescope_state_is_that_of_the_middle(result):
 
 def test_calibrated_bursts_equal_the_scene_within_the_noise(result):
     observation, truth, _, calibration, bursts, _ = result
-    reader = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    reader = _level0.open_bursts(observation, calibration, bursts)
     assert len(reader) == 5
     assert reader.shape == (BURST, *_level0.SHAPE)
     good = np.ones(_level0.SHAPE, dtype=bool)
@@ -109,7 +109,7 @@ def test_calibrated_bursts_equal_the_scene_within_the_noise(result):
 
 def test_a_sample_of_the_middle_burst_is_kept(result):
     observation, _, _, calibration, bursts, _ = result
-    reader = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    reader = _level0.open_bursts(observation, calibration, bursts)
     frames = reader.read(2)
     assert bursts.read("sample_burst") == 2
     best = int(bursts.read("best_frame", 2))
@@ -119,7 +119,7 @@ def test_a_sample_of_the_middle_burst_is_kept(result):
 
 def test_burst_files_hold_the_same_pixels(result, tmp_path):
     observation, _, _, calibration, bursts, _ = result
-    reader = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    reader = _level0.open_bursts(observation, calibration, bursts)
     paths = {burst: tmp_path / f"burst.{burst:03d}" for burst in (0, 3, 4)}
     seen = []
     write_bursts(reader, paths, progress=lambda *p: seen.append(p))
@@ -136,7 +136,7 @@ def test_burst_files_hold_the_same_pixels(result, tmp_path):
 
 def test_failed_burst_files_leave_nothing_behind(result, tmp_path):
     observation, _, _, calibration, bursts, _ = result
-    reader = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    reader = _level0.open_bursts(observation, calibration, bursts)
     with pytest.raises(FileNotFoundError):
         write_bursts(reader, {0: tmp_path / "no" / "burst"})
 
@@ -148,7 +148,7 @@ def test_failed_burst_files_leave_nothing_behind(result, tmp_path):
             yield from reader.source.blocks(start, stop - 3)
             raise OSError("disk gone")
 
-    broken = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    broken = _level0.open_bursts(observation, calibration, bursts)
     broken.source = Broken()
     with pytest.raises(OSError, match="disk gone"):
         write_bursts(broken, {0: tmp_path / "burst"})

@@ -12,7 +12,7 @@ from stillsun.core.destretch import apply_shifts
 from stillsun.core.orient import Orientation
 from stillsun.errors import ConfigError
 from stillsun.io.store import Field, Layout, StoreReader, create_store
-from stillsun.stages import _destretched
+from stillsun.stages import _destretch_writer
 from stillsun.stages.registry import STAGES
 
 SHAPE = (128, 150)
@@ -190,7 +190,7 @@ def test_clearest_frame_by_fried_parameter_is_the_fixed_reference(moved, bursts,
 
 
 def test_failure_of_writing_comes_up_and_keeps_what_was_written(speckle, tmp_path, monkeypatch):
-    original = _destretched.Destretched.write_image
+    original = _destretch_writer.DestretchedWriter.write_image
 
     def full(self, number, *rest):
         if number == 2:
@@ -199,7 +199,7 @@ def test_failure_of_writing_comes_up_and_keeps_what_was_written(speckle, tmp_pat
 
     config = DestretchConfig(kernels=KERNELS, window=2, preserve_flows=False)
     with monkeypatch.context() as patch:
-        patch.setattr(_destretched.Destretched, "write_image", full)
+        patch.setattr(_destretch_writer.DestretchedWriter, "write_image", full)
         with pytest.raises(OSError, match="disk full"):
             run(speckle, tmp_path / "out", config)
     (part,) = (tmp_path / "out").rglob("*.part")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests._channels import channel, context
 
-from stillsun.config.schema import ChannelConfig, ObservationConfig, RegisterConfig
-from stillsun.core.backend import get_backend
+from stillsun.config.schema import ObservationConfig, RegisterConfig
 from stillsun.io.store import Field, Layout, StoreReader, create_store
-from stillsun.sky.wcs import ChannelGeometry
-from stillsun.stages._cards import _wandering
+from stillsun.products.registration import Registration
 from stillsun.stages._drift import _APART, _beside
-from stillsun.stages.base import ChannelPaths, StageContext
 from stillsun.stages.register import run
 
 SCALE = {"R": (0.06, 0.06), "S": (0.084, 0.083)}
@@ -51,7 +46,7 @@ def put(path, rows, values, attributes=None):
             store.write(name, value)
 
 
-def channel(path, name, sun, target, held=None):
+def write(path, name, sun, target, held=None):
     put(
         path / f"{name}.calibration.h5",
         0,
@@ -79,27 +74,18 @@ def channel(path, name, sun, target, held=None):
 def register(path, name, **options):
     product = path / f"{name}.registration.h5"
 
-    @contextmanager
-    def create(rows, fields, attributes=None):
-        with create_store(product, Layout(rows, fields), "x") as store:
-            yield store
-
     own = ("calibration", "bursts", "destretch")
-    other = (*own, "registration") if name == "S" else ()
-    ctx = StageContext(
-        channel=name,
-        settings=ChannelConfig(),
+    reference = None
+    if name == "S":
+        reference = channel("R", path, {k: path / f"R.{k}.h5" for k in (*own, "registration")})
+    ctx = context(
+        name,
+        path,
+        {kind: path / f"{name}.{kind}.h5" for kind in own},
         config=RegisterConfig(**options),
-        observation=ObservationConfig(),
-        backend=get_backend("numpy"),
-        inputs={kind: StoreReader(path / f"{name}.{kind}.h5") for kind in own},
-        reference={kind: StoreReader(path / f"R.{kind}.h5") for kind in other},
-        is_reference=name == "R",
-        paths=ChannelPaths(path),
-        create=create,
-        progress=lambda done, total: None,
-        digest="x",
-        provenance={"program": "stillsun", "version": "0"},
+        observation=ObservationConfig(reference_channel="R"),
+        reference=reference,
+        writes=product,
     )
     run(ctx)
     return StoreReader(product), ctx
@@ -108,7 +94,7 @@ def register(path, name, **options):
 @pytest.fixture
 def night(tmp_path):
     target = pattern(3, 0.5)
-    channel(tmp_path, "R", pattern(1), target)
+    write(tmp_path, "R", pattern(1), target)
     register(tmp_path, "R")
     return tmp_path, target
 
@@ -117,7 +103,7 @@ def night(tmp_path):
 def test_drift_is_measured_and_applied_when_asked(night, track):
     path, target = night
     # Half of what the channel shows is its own.
-    channel(path, "S", pattern(1) + 0.7 * pattern(2), target)
+    write(path, "S", pattern(1) + 0.7 * pattern(2), target)
     product, ctx = register(path, "S", track_drift=track)
     seconds = TIMES[-1] - TIMES[0]
     measured = product.read("drift_rate") * seconds
@@ -128,9 +114,7 @@ def test_drift_is_measured_and_applied_when_asked(night, track):
     assert (error < 0.06).all()
     assert any("drift (" in n and ("follow it" in n) for n in ctx.notes)
     assert (path / "register.png").stat().st_size > 10000
-    ctx.inputs = {"registration": product}
-    geometry = ChannelGeometry((85.5, 90.5), SCALE["S"], float(product.read("rotation_deg")))
-    moved = _wandering(ctx, geometry, TIMES)
+    moved = Registration.on(product).geometry_at(TIMES).crpix - product.read("crpix")
     if not track:
         np.testing.assert_array_equal(moved, 0.0)
     else:
@@ -151,17 +135,21 @@ def test_frames_are_compared_with_those_beside_them_in_time():
 
 def test_reference_pixel_goes_where_the_moving_translation_takes_it(tmp_path):
     offset, rate = np.array([0.3, -0.5]), np.array([0.002, 0.004])
+    angle, scale = np.radians(35.0), np.array([0.06, 0.09])
+    centre = np.array([85.5, 90.5])
     values = {
+        "crpix": centre,
+        "plate_scale": scale,
+        "rotation_deg": np.float64(35.0),
+        "uncertainty": np.float64(0.0),
         "drift_applied": np.uint8(1),
         "drift_offset": offset,
         "drift_rate": rate,
         "drift_time": np.float64(TIMES[3]),
     }
     put(tmp_path / "registration.h5", 0, values)
-    angle, scale = np.radians(35.0), np.array([0.06, 0.09])
     with StoreReader(tmp_path / "registration.h5") as store:
-        ctx = SimpleNamespace(inputs={"registration": store})
-        moved = _wandering(ctx, ChannelGeometry((85.5, 90.5), tuple(scale), 35.0), TIMES)
+        moved = Registration.on(store).geometry_at(TIMES).crpix - centre
     # On the reference's field, u = t + R(d) S (p - c), every pixel moves with the translation.
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     expected = offset + (TIMES - TIMES[3])[:, None] * rate
@@ -174,11 +162,11 @@ def test_drift_that_destretch_took_out_is_found_in_its_shifts(night):
     # A lock that jumps moves both fields; this one is seen by a frame of one channel earlier.
     jump = np.where(np.arange(FRAMES)[:, None] >= 5, (0.9, 0.4), (0.0, 0.0))
     early = np.where(np.arange(FRAMES)[:, None] >= 4, (0.9, 0.4), (0.0, 0.0))
-    channel(path, "R", pattern(1), target, held=jump)
+    write(path, "R", pattern(1), target, held=jump)
     register(path, "R")
     turn = np.radians(-ROTATION)
     back = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    channel(path, "S", pattern(9), target, held=(early + share * 2 * DRIFT) @ back.T)
+    write(path, "S", pattern(9), target, held=(early + share * 2 * DRIFT) @ back.T)
     product, ctx = register(path, "S")
     seconds = TIMES[-1] - TIMES[0]
     np.testing.assert_allclose(product.read("held_rate") * seconds, 2 * DRIFT, atol=0.02)
@@ -189,7 +177,7 @@ def test_drift_that_destretch_took_out_is_found_in_its_shifts(night):
 
 def test_frames_of_the_sun_are_shown_where_there_is_no_target(night):
     path, _ = night
-    channel(path, "S", pattern(1), None)
+    write(path, "S", pattern(1), None)
     product, ctx = register(path, "S")
     assert not product.read("accepted")
     assert any("this channel has no target image" in n for n in ctx.notes)
@@ -198,7 +186,7 @@ def test_frames_of_the_sun_are_shown_where_there_is_no_target(night):
 
 def test_what_cannot_be_measured_is_said(night):
     path, target = night
-    channel(path, "S", pattern(9), target)
+    write(path, "S", pattern(9), target)
     product, ctx = register(path, "S", track_drift=True)
     assert "drift_rate" not in product
     assert any("drift against the reference channel cannot be measured" in n for n in ctx.notes)

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import time
-from contextlib import contextmanager
 from datetime import datetime
 
 import numpy as np
@@ -19,16 +18,15 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth, propagate_with_solar_surface
+from tests._channels import context
 
 from stillsun.config.schema import CameraConfig, ChannelConfig, ExportConfig, ObservationConfig, Turn
-from stillsun.core.backend import get_backend
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
-from stillsun.io.store import Field, Layout, StoreReader, create_store
+from stillsun.io.store import Field, Layout, create_store
 from stillsun.sky.keywords import KEYWORDS
 from stillsun.sky.pointing import MATCHED
 from stillsun.sky.validate import check_header
-from stillsun.stages.base import ChannelPaths, StageContext
 from stillsun.stages.export import run
 
 # A camera frame with more columns than rows, unequal scales, and a quarter turn among the turns.
@@ -173,13 +171,11 @@ class Night:
     def export(self, digest="0123456789abcdef" * 2, **options):
         """Run the stage; returns its files."""
 
-        @contextmanager
-        def create(rows, fields, attributes=None):
-            raise AssertionError("export writes no store")
-            yield
-
-        ctx = StageContext(
-            channel="ROSA_GBAND",
+        ctx = context(
+            "ROSA_GBAND",
+            self.path / "ROSA_GBAND",
+            {name: self.path / f"{name}.h5" for name in self.stores},
+            config=ExportConfig(**options),
             settings=ChannelConfig(
                 camera=CameraConfig(name="ROSA", model="Andor iXon"),
                 wavelength_nm=430.5,
@@ -189,16 +185,11 @@ class Night:
                 exposure_ms=1000 * EXPOSURE,
                 orientation=TURNS,
             ),
-            config=ExportConfig(**options),
             observation=ObservationConfig(
-                name="20250903_142152", author="sellers", reference_channel="ROSA_4170"
+                name="20250903_142152",
+                author="sellers",
+                reference_channel="ROSA_GBAND" if self.reference else "ROSA_4170",
             ),
-            backend=get_backend("numpy"),
-            inputs={name: StoreReader(self.path / f"{name}.h5") for name in self.stores},
-            reference={},
-            is_reference=self.reference,
-            paths=ChannelPaths(self.path / "ROSA_GBAND"),
-            create=create,
             progress=lambda done, total: self.seen.append((done, total)),
             digest=digest,
             provenance={"program": "stillsun", "version": "0.1.0", "hash": "0123abcd" * 5},

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import h5py
 import numpy as np
 import pytest
+from tests._channels import channel
 from tests.stages import _level0
 
 from stillsun.config.schema import ChannelConfig, DestretchConfig, ObservationConfig, SpeckleConfig, Turn
@@ -16,7 +17,9 @@ from stillsun.core.destretch import apply_shifts, displacement_field
 from stillsun.core.flows import motion_lattice
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError, RegistrationError
+from stillsun.io._storesums import GROUP
 from stillsun.io.store import Field, Layout, StoreReader, create_store
+from stillsun.products.destretched import Destretched
 from stillsun.stages import destretch
 from stillsun.stages.registry import FOLLOWING, STAGES, stage_of_channel
 
@@ -143,13 +146,16 @@ def opened(stack, directory, *names):
 def follow(places, directory, config=CONFIG, source=None, source_products=PRODUCTS, **options):
     """Run the stage for the channel that follows; `source` is the reference channel's directory."""
     directory.mkdir(exist_ok=True)
+    product = directory / "destretch.h5"
     with ExitStack() as stack:
         inputs = opened(stack, places / "S", "speckle", "bursts", "calibration")
         ctx = _level0.context(OBSERVATION, directory, FOLLOWING, config, inputs=inputs, **options)
-        reference = opened(stack, source or places / "R", *source_products)
-        ctx = dataclasses.replace(ctx, reference=reference, is_reference=False)
+        directory = source or places / "R"
+        stores = opened(stack, directory, *source_products)
+        settings = OBSERVATION.channels["R"]
+        ctx.reference = channel("R", directory, stores, settings=settings, observation=OBSERVATION)
         destretch.run(ctx)
-    return StoreReader(directory / "destretch.h5"), ctx.notes
+    return StoreReader(product), ctx.notes
 
 
 def test_another_channel_is_held_still_by_the_shifts_of_the_reference(places, tmp_path):
@@ -249,6 +255,7 @@ def test_a_sequence_out_of_step_is_refused(places, tmp_path, late):
     with h5py.File(source / "bursts.h5", "r+") as file:
         for name in ("time_beg", "time_avg", "time_end"):
             file[name][...] += late
+        del file[GROUP]
     with pytest.raises(InputError, match="too few bursts"):
         follow(places, tmp_path / "out", source=source)
 
@@ -258,6 +265,7 @@ def test_targets_that_do_not_match_are_refused(places, tmp_path):
     shutil.copytree(places / "R", source)
     with h5py.File(source / "calibration.h5", "r+") as file:
         file["target"][...] = np.random.default_rng(0).normal(1000, 100, file["target"].shape)
+        del file[GROUP]
     with pytest.raises(RegistrationError, match="match of the targets fails"):
         follow(places, tmp_path / "out", source=source)
 
@@ -268,4 +276,4 @@ def test_only_a_channel_that_follows_depends_on_the_reference():
     assert stage_of_channel(STAGES["destretch"], options, is_reference=False) is FOLLOWING
     options["destretch"] = DestretchConfig()
     assert stage_of_channel(STAGES["destretch"], options, is_reference=False) is STAGES["destretch"]
-    assert "destretch" in FOLLOWING.reads_reference
+    assert Destretched in FOLLOWING.reads_reference

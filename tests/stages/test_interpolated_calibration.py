@@ -10,7 +10,6 @@ from tests.stages import _level0
 
 from stillsun.config.schema import AssembleConfig, CalibrateConfig, Combine, FileSet
 from stillsun.errors import InputError
-from stillsun.io.bursts import open_bursts
 from stillsun.io.burstwriter import write_bursts
 from stillsun.stages.registry import STAGES
 
@@ -70,7 +69,7 @@ def _calibrated(night, combine, digest):
         inputs={"calibration": calibration},
         digest=digest,
     )
-    reader = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    reader = _level0.open_bursts(observation, calibration, bursts)
     good = calibration.read("bad_pixels") == 0
     frames = np.concatenate([reader.read(burst) for burst in range(len(reader))])
     # The pattern that calibration leaves is what all frames share.
@@ -98,7 +97,7 @@ def test_what_is_stored_gives_the_same_pixels_again(night, tmp_path):
     np.testing.assert_allclose((calibration.read("dark_times") - start) / 60, [BEFORE, AFTER], atol=0.02)
     assert calibration.read("dark_sequences").shape == (2, *_level0.SHAPE)
     assert calibration.read("bad_pixels")[known.dead]
-    again = open_bursts(observation, observation.channels["C"], calibration, bursts, backend="numpy")
+    again = _level0.open_bursts(observation, calibration, bursts)
     write_bursts(again, {2: tmp_path / "burst"})
     burst = reader.read(2)
     np.testing.assert_array_equal(np.fromfile(tmp_path / "burst", np.float32).reshape(burst.shape), burst)

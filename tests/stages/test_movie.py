@@ -15,8 +15,8 @@ from tests.qa._night import START, Night, context
 from stillsun.config.schema import MovieConfig
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
+from stillsun.products.placement import Placement, System
 from stillsun.qa.film import Film
-from stillsun.qa.placement import Placement, System
 from stillsun.qa.plots import MARGINS
 from stillsun.qa.series import Line, Panel
 from stillsun.qa.video import write_video
@@ -182,7 +182,7 @@ def test_all_channels_on_the_same_coordinates(tmp_path, decode):
 def test_channels_that_cannot_be_placed_have_no_common_movie(tmp_path, decode):
     ctx = context(tmp_path, {"A": (Night(2), PLACED), "B": (Night(2), PRODUCTS)}, _quiet(size=128))
     assert [f.name for f in movie.run(ctx)] == ["A.mp4", "B.mp4"]
-    assert "no movie of all channels: it is not known how B lie on the others" in ctx.own_notes
+    assert "no movie of all channels: it is not known how B lie on the others" in ctx.notes
 
 
 def test_x_ray_flux(tmp_path, decode):
@@ -194,7 +194,7 @@ def test_x_ray_flux(tmp_path, decode):
         config = _quiet(size=128, goes_file=str(tmp_path / "goes.nc"))
         ctx = context(tmp_path / name, {"A": (night, PRODUCTS)}, config)
         heights[name] = decode(movie.run(ctx)[0])[0].shape[1]
-        assert any("no X-ray flux" in note for note in ctx.own_notes) is (name == "later")
+        assert any("no X-ray flux" in note for note in ctx.notes) is (name == "later")
     assert heights["with"] > heights["later"] + 50
 
 
@@ -221,7 +221,7 @@ def test_x_ray_flux_of_the_archive(tmp_path, monkeypatch):
     for name in "ab":
         ctx = context(tmp_path / name, {"A": (Night(3), PRODUCTS)}, MovieConfig(size=128))
         movie.run(ctx)
-        assert ctx.own_notes == []
+        assert ctx.notes == []
     assert asked == ["2024-08-30"]
 
 
@@ -235,7 +235,7 @@ def test_an_archive_out_of_reach_is_said_once(tmp_path, monkeypatch):
     monkeypatch.setattr(xrays, "_fetch", fetch)
     ctx = context(tmp_path, {"A": (Night(2), PRODUCTS)}, MovieConfig(size=128))
     assert [f.name for f in movie.run(ctx)] == ["A.mp4"]
-    assert ctx.own_notes == ["no X-ray flux in the movies: no X-rays here. Look up"]
+    assert ctx.notes == ["no X-ray flux in the movies: no X-rays here. Look up"]
 
 
 def test_a_picture_of_every_frame(tmp_path, decode):
@@ -290,7 +290,7 @@ def test_channel_without_frames_is_named(tmp_path):
     seen = []
     ctx = context(tmp_path, nights, _quiet(), progress=lambda done, total: seen.append((done, total)))
     assert [f.name for f in movie.run(ctx)] == ["A.mp4"]
-    assert ctx.own_notes == [
+    assert ctx.notes == [
         "no movie of B: there are no destretched frames, or their times are not known",
         "no X-ray flux in the movies: movie.goes_file is not given, nor a download wanted",
     ]
@@ -304,7 +304,7 @@ def test_without_encoder_nothing_is_written(tmp_path, monkeypatch):
     ctx = context(tmp_path, {"A": (Night(2), PRODUCTS)}, _quiet())
     assert movie.run(ctx) is None
     assert not (tmp_path / "context_movies").exists()
-    assert "pip install 'stillsun[movie]'" in ctx.own_notes[0]
+    assert "pip install 'stillsun[movie]'" in ctx.notes[0]
 
 
 def test_same_frames_give_the_same_bytes(tmp_path):

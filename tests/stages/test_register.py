@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests._channels import channel, context
 
 from stillsun.config.schema import ChannelConfig, ObservationConfig, RegisterConfig, Turn
-from stillsun.core.backend import get_backend
 from stillsun.core.orient import Orientation
 from stillsun.io.store import Field, Layout, StoreReader, create_store
-from stillsun.stages.base import ChannelPaths, StageContext
+from stillsun.products.registration import Registration
 from stillsun.stages.register import run
 from stillsun.stages.registry import STAGES
 
@@ -68,29 +66,19 @@ def register(path, name, reference=None):
     """Run the stage on one channel; returns its stored values and notes."""
     product = path / f"{name}.registration.h5"
 
-    @contextmanager
-    def create(rows, fields, attributes=None):
-        with create_store(product, Layout(rows, fields), "x") as store:
-            yield store
-
-    used = {}
+    other = None
     if reference is not None:
-        for kind in ("calibration", "registration"):
-            used[kind] = StoreReader(path / f"{reference}.{kind}.h5")
-    ctx = StageContext(
-        channel=name,
-        settings=ChannelConfig(orientation=TURNS[name]),
+        stores = {kind: path / f"{reference}.{kind}.h5" for kind in ("calibration", "registration")}
+        other = channel(reference, path, stores, settings=ChannelConfig(orientation=TURNS[reference]))
+    ctx = context(
+        name,
+        path,
+        {"calibration": path / f"{name}.calibration.h5"},
         config=RegisterConfig(),
-        observation=ObservationConfig(),
-        backend=get_backend("numpy"),
-        inputs={"calibration": StoreReader(path / f"{name}.calibration.h5")},
-        reference=used,
-        is_reference=reference is None,
-        paths=ChannelPaths(path),
-        create=create,
-        progress=lambda done, total: None,
-        digest="x",
-        provenance={"program": "stillsun", "version": "0"},
+        settings=ChannelConfig(orientation=TURNS[name]),
+        observation=ObservationConfig(reference_channel="R"),
+        reference=other,
+        writes=product,
     )
     run(ctx)
     with StoreReader(product) as store:
@@ -149,5 +137,5 @@ def test_missing_target_is_noted(tmp_path, reference):
 
 
 def test_declaration():
-    assert STAGES["register"].writes == "registration"
+    assert STAGES["register"].writes is Registration
     assert "orientation" in STAGES["register"].settings

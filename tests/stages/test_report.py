@@ -13,6 +13,8 @@ import pytest
 from tests.qa._night import EVERYTHING, Night, context
 
 from stillsun.config.schema import ReportConfig
+from stillsun.products.destretched import Destretched
+from stillsun.products.reconstructed import Reconstructed
 from stillsun.stages import report
 from stillsun.stages.registry import STAGES
 
@@ -89,11 +91,12 @@ def test_what_is_missing_is_said_first(full):
 def test_failures_come_first(tmp_path):
     notes = {
         "A/assemble": ["37 frames left out <at the end>"],
-        "B/calibrate": ["FAILED: no flats"],
         "A/align": ["no telescope log"],
         "B/align": ["no telescope log"],
     }
-    _, _, page = _make(tmp_path, {"A": (Night(), ()), "B": (Night(), ())}, notes=notes)
+    _, _, page = _make(
+        tmp_path, {"A": (Night(), ()), "B": (Night(), ())}, told=notes, failed={"B/calibrate": "no flats"}
+    )
     first = " ".join(page.sections[0].split())
     assert first.index("B/calibrate failed no flats") < first.index("37 frames left out <at the end>")
     assert "the same command goes on from there" in first
@@ -140,7 +143,7 @@ def test_clouds_are_found(tmp_path):
 def test_comparison_shows_both_sides_of_destretch(tmp_path):
     night = Night(12, (160, 200))
     night.seeing_blur[:] = 0.8
-    night.seeing_blur[4], night.motion[4] = 0.7, (2, -3)
+    night.seeing_blur[4], night.r0[4], night.motion[4] = 0.7, 0.3, (2, -3)
     files, _, page = _make(tmp_path, {"A": (night, EVERYTHING)}, ReportConfig(picture_size=200))
     assert files[1].name == "A_before_after.jpg"
     drawn = matplotlib.image.imread(files[1])[..., 0]
@@ -213,9 +216,9 @@ def test_progress_and_repeat(tmp_path):
 
 
 def test_declaration_lets_an_incomplete_run_through():
-    assert STAGES["report"].whole
+    assert STAGES["report"].per_observation
     assert STAGES["report"].reads == ()
-    assert {"speckle", "destretch"} <= set(STAGES["report"].optional)
+    assert {Reconstructed, Destretched} <= set(STAGES["report"].optional)
 
 
 @pytest.mark.parametrize("frames", [1, 2])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.ndimage
+from tests._channels import context
 
 from stillsun.config.schema import (
     CameraConfig,
@@ -29,8 +30,7 @@ from stillsun.errors import ConfigError, InputError, ReconstructionError
 from stillsun.io.source import ArraySource
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.stages import speckle as stage
-from stillsun.stages.base import ChannelPaths, StageContext
-from stillsun.stages.registry import STAGES
+from stillsun.stages.base import ChannelPaths
 
 BURSTS, FRAMES, ROWS, COLUMNS = 5, 3, 60, 90
 NAME = "20250903_142152_gband_kisip"
@@ -58,7 +58,7 @@ class Work:
         self.raw = raw
         self.observation = ObservationConfig(name="test")
         self.reads = 0
-        monkeypatch.setattr("stillsun.io.bursts.open_source", self._open_source)
+        monkeypatch.setattr("stillsun.io.inventory.open_source", self._open_source)
         self.calibration_digest = "calibration-1"
         self.noise = np.ones((FRAMES, ROWS, COLUMNS), dtype=np.float32)
         self.backend = get_backend("numpy", threads=2)
@@ -105,8 +105,11 @@ class Work:
                 "bursts": self._product("bursts", BURSTS, bursts, "bursts-1", about),
             }
             readers = {name: stack.enter_context(StoreReader(p)) for name, p in inputs.items()}
-            ctx = StageContext(
-                channel="ROSA_GBAND",
+            ctx = context(
+                "ROSA_GBAND",
+                self.paths.directory,
+                readers,
+                config=config,
                 settings=ChannelConfig(
                     camera=CameraConfig(shape=[ROWS, COLUMNS]),
                     wavelength_nm=430.5,
@@ -114,22 +117,14 @@ class Work:
                     exposure_ms=10.0,
                     data=FileSet(),
                 ),
-                config=config,
                 observation=self.observation,
                 backend=self.backend,
-                inputs=readers,
-                reference={},
-                is_reference=True,
-                paths=self.paths,
-                create=lambda rows, fields, attributes: create_store(
-                    path, Layout(rows, fields, attributes), digest
-                ),
+                writes=path,
                 progress=lambda *n: self.progress.append(n),
                 digest=digest,
-                provenance={},
                 notes=self.notes,
             )
-            STAGES["speckle"].run(ctx)
+            stage.run(ctx)
         with StoreReader(path) as store:
             assert store.done().all()
             return {name: store.read(name) for name in store.names()} | store.attributes

@@ -41,7 +41,7 @@ def guarded(action: Callable[[], int], again: str = "begins again") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:
-        from stillsun.pipeline.systemerrors import in_words
+        from stillsun.pipeline.os_errors import in_words
 
         if os.environ.get(FULL_ERROR) == "1":
             raise

@@ -26,13 +26,13 @@ def add_work(parser: argparse.ArgumentParser) -> None:
 
 def record_of(work: Path) -> Mapping[str, Any]:
     """The record of a work directory, or where else to look for one."""
-    from stillsun.pipeline.layout import Layout
+    from stillsun.pipeline.places import Places
     from stillsun.pipeline.record import required_record
 
     if not work.is_dir():
         what = "a file, not a directory" if work.exists() else "no such directory"
         raise ConfigError(what, file=work, remedy="Give the work directory of a run (observation.work_dir)")
-    manifest = Layout(work).manifest
+    manifest = Places(work).manifest
     if not manifest.exists():
         name = manifest.relative_to(work)
         # Work directories, or the jobs of a sweep.
@@ -45,7 +45,7 @@ def record_of(work: Path) -> Mapping[str, Any]:
             found=f"those in {', '.join(str(place) for place in below[:_NAMED])}" if below else None,
             remedy="Give one of them" if below else "Or start a run: stillsun run observation_file=PATH",
         )
-    return required_record(Layout(work))
+    return required_record(Places(work))
 
 
 def where_it_ran(record: Mapping[str, Any]) -> chdir[str]:

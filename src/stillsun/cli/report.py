@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Make the report of a work directory again."""
     from stillsun.config.build import settings_from_record
     from stillsun.config.schema import StageName
-    from stillsun.pipeline.layout import Layout
+    from stillsun.pipeline.places import Places
     from stillsun.pipeline.session import reduce
 
     work = options.work.resolve()
@@ -36,5 +36,5 @@ def run(options: argparse.Namespace) -> int:
         settings = settings_from_record(record["configuration"], Path(record["work"]) if job else work)
         run = replace(settings.run, stages=[StageName.report], force=[StageName.report])
         reduce(replace(settings, run=run), job, record["swept"] if job else None, command="")
-    print(Layout(work).report / "index.html")
+    print(Places(work).report)
     return 0

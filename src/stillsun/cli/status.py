@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from stillsun.cli._work import add_work, record_of, where_it_ran
 
 if TYPE_CHECKING:
-    from stillsun.pipeline.status import Status
-    from stillsun.pipeline.taskstatus import State, TaskStatus
+    from stillsun.pipeline.status import State, Status, TaskStatus
 
 HELP = "what is done, what is missing, what to do next"
 DESCRIPTION = """\
@@ -66,9 +65,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _wait_for_a_run(work: Path) -> None:
     """A run that has just been started checks its files before it leaves a record."""
-    from stillsun.pipeline.layout import Layout
+    from stillsun.pipeline.places import Places
 
-    manifest = Layout(work).manifest
+    manifest = Places(work).manifest
     if work.is_file() or manifest.exists():
         return
     print(f"waiting for a run in {work}", file=sys.stderr, flush=True)

@@ -172,3 +172,24 @@ def unix_seconds(times: np.ndarray) -> np.ndarray:
 
 def _iso(time: np.datetime64) -> str:
     return str(time.astype("datetime64[ms]"))
+
+
+def nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """
+    Find what is nearest in time.
+
+    Parameters
+    ----------
+    times : numpy.ndarray, shape (n,)
+        Ascending times, at least one.
+    wanted : numpy.ndarray, shape (m,)
+        Times to look for.
+
+    Returns
+    -------
+    numpy.ndarray
+        (m,) int64: for each wanted time the index of the nearest in `times`, the earlier of two alike.
+    """
+    after = np.clip(np.searchsorted(times, wanted), min(1, len(times) - 1), len(times) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.where(np.abs(times[before] - wanted) <= np.abs(times[after] - wanted), before, after)

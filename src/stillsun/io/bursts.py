@@ -7,16 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.config.schema import ChannelConfig, ObservationConfig
-from stillsun.core.backend import Backend
 from stillsun.core.batch import RawBlock
 from stillsun.core.bursts import unix_seconds
-from stillsun.core.calibrate import Correction, correct_frames, make_correction
-from stillsun.core.calibrate_in_time import DriftingCorrection, make_drifting
+from stillsun.core.calibrate import Correction, correct_frames
+from stillsun.core.calibrate_in_time import DriftingCorrection
 from stillsun.errors import InputError
-from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
-from stillsun.io.store import StoreReader
 
 # Every so many rows and columns are looked at first, to see whether a frame is one value throughout.
 _SAMPLED = 32
@@ -202,71 +198,3 @@ def _corrected(blocks: Iterator[RawBlock], correction: Correction, out: Any) -> 
     for number in constant:
         frames[number] = max(float(frames[number].mean()), 0.0)
     return frames
-
-
-def stored_correction(
-    calibration: StoreReader, *, backend: Backend | str | None = None
-) -> Correction | DriftingCorrection:
-    """
-    The correction that a calibration product holds.
-
-    Parameters
-    ----------
-    calibration : StoreReader
-        Product of the stage calibrate.
-    backend : Backend or str, optional
-        Where to calibrate.
-
-    Returns
-    -------
-    Correction or DriftingCorrection
-        The latter where the sequences of darks and flats are interpolated in time.
-    """
-    bad = calibration.read("bad_pixels")
-    if "dark_times" in calibration:
-        return make_drifting(
-            calibration.read("dark_sequences"),
-            calibration.read("dark_times"),
-            calibration.read("flat_responses"),
-            calibration.read("flat_times"),
-            bad,
-            backend=backend,
-        )
-    return make_correction(calibration.read("dark"), calibration.read("gain"), bad, backend=backend)
-
-
-def open_bursts(
-    observation: ObservationConfig,
-    settings: ChannelConfig,
-    calibration: StoreReader,
-    bursts: StoreReader,
-    *,
-    backend: Backend | str | None = None,
-) -> BurstReader:
-    """
-    Open the bursts of a channel from its stored products.
-
-    Parameters
-    ----------
-    observation : ObservationConfig
-        The observation.
-    settings : ChannelConfig
-        The channel.
-    calibration : StoreReader
-        Product of the stage calibrate.
-    bursts : StoreReader
-        Product of the stage assemble.
-    backend : Backend or str, optional
-        Where to calibrate.
-
-    Returns
-    -------
-    BurstReader
-        The bursts.
-    """
-    return BurstReader(
-        open_source(observation, settings, "data"),
-        stored_correction(calibration, backend=backend),
-        bursts.read("first_frame"),
-        int(bursts.attributes["frames_per_burst"]),
-    )

@@ -149,7 +149,7 @@ def create_store(path: Path, layout: Layout, digest: str) -> Iterator[StoreWrite
     layout : Layout
         Everything the store will hold.
     digest : str
-        What the store is made from; see `stillsun.pipeline.digest`.
+        What the store is made from; see `stillsun.pipeline.plan`.
 
     Yields
     ------

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from stillsun.pipeline.locks import open_own
-from stillsun.pipeline.workspace import write_json
+from stillsun.pipeline.places import write_json
 
 if TYPE_CHECKING:
     from stillsun.pipeline.bars import Bar

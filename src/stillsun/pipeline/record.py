@@ -18,12 +18,10 @@ from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 from stillsun.pipeline.console import FILE_ONLY
-from stillsun.pipeline.digest import plain
-from stillsun.pipeline.layout import Layout
 from stillsun.pipeline.locks import is_held, locked, present
+from stillsun.pipeline.places import Places, Workspace, write_json
+from stillsun.pipeline.plan import Action, Plan, Task, plain
 from stillsun.pipeline.provenance import versions
-from stillsun.pipeline.task import Action, Plan, Task
-from stillsun.pipeline.workspace import Workspace, write_json
 
 _LOG = logging.getLogger(__name__)
 # No time in seconds, and no number of a process, is larger.
@@ -52,12 +50,12 @@ class RunRecord:
 
     Parameters
     ----------
-    layout : Layout
+    places : Places
         Places of the work directory.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self._begun = False
         self._lock = LockKind.flock
 
@@ -90,7 +88,7 @@ class RunRecord:
             yield
             return
         self._lock = settings.run.run.lock
-        with present(self._layout.run_lock, self._lock):
+        with present(self._places.run_lock, self._lock):
             self._begun = True
             about = {
                 **versions(),
@@ -138,18 +136,18 @@ class RunRecord:
         dict
             Task to its entry; empty where nothing was run yet.
         """
-        tasks: dict[str, dict[str, Any]] = read_record(self._layout).get("tasks", {})
+        tasks: dict[str, dict[str, Any]] = read_record(self._places).get("tasks", {})
         return tasks
 
     def _change(self, about: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> None:
         try:
-            with locked(self._layout.record_lock, self._lock):
-                record = read_record(self._layout)
+            with locked(self._places.record_lock, self._lock):
+                record = read_record(self._places)
                 entries = _changed(record.get("tasks", {}), tasks)
-                write_json(self._layout.manifest, {**record, **about, "tasks": entries})
+                write_json(self._places.manifest, {**record, **about, "tasks": entries})
         except OSError as error:
             # The products count, and who wants to know sees that no run goes on.
-            _LOG.warning("%s: the record of the run cannot be written: %s", self._layout.manifest, error)
+            _LOG.warning("%s: the record of the run cannot be written: %s", self._places.manifest, error)
 
 
 def _changed(
@@ -179,19 +177,19 @@ def _entry(task: Task) -> dict[str, Any]:
         "stage": task.stage.name,
         "channel": task.channel,
         "digest": task.digest,
-        "work": str(task.layout.work),
+        "work": str(task.product.work),
     }
     # What is up to date keeps what the run that made it wrote.
     return {**entry, "state": "planned"} if task.action is Action.make else entry
 
 
-def read_record(layout: Layout) -> dict[str, Any]:
+def read_record(places: Places) -> dict[str, Any]:
     """
     Read the record of a work directory.
 
     Parameters
     ----------
-    layout : Layout
+    places : Places
         Places of the work directory.
 
     Returns
@@ -199,7 +197,7 @@ def read_record(layout: Layout) -> dict[str, Any]:
     dict
         The record; empty where nothing was run yet, or it is damaged.
     """
-    record = _parsed(layout.manifest)
+    record = _parsed(places.manifest)
     return record if isinstance(record, dict) and not _damage(record) else {}
 
 
@@ -236,13 +234,13 @@ def _fits(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> bool:
     return bounded and right and all(isinstance(text, str) for text in texts)
 
 
-def required_record(layout: Layout) -> dict[str, Any]:
+def required_record(places: Places) -> dict[str, Any]:
     """
     Read the record of a work directory that must have one.
 
     Parameters
     ----------
-    layout : Layout
+    places : Places
         Places of the work directory.
 
     Returns
@@ -255,25 +253,25 @@ def required_record(layout: Layout) -> dict[str, Any]:
     InputError
         If nothing was run there.
     """
-    record = _parsed(layout.manifest)
+    record = _parsed(places.manifest)
     wrong = _damage(record) if isinstance(record, dict) else record
     if wrong:
         raise InputError(
             "the record of the runs is damaged",
-            file=layout.manifest,
+            file=places.manifest,
             found=str(wrong)[:200],
             remedy="Delete it: products stay, and the next run writes it again",
         )
     if record is None or "is_job" not in record:
         raise InputError(
             "no run has been here",
-            file=layout.work,
+            file=places.work,
             expected="a work directory (observation.work_dir) with .stillsun/manifest.json",
             remedy="Give the work directory of a run, or start one: stillsun run observation_file=PATH",
         )
     return record
 
 
-def is_alive(layout: Layout, process: Mapping[str, Any]) -> bool:
+def is_alive(places: Places, process: Mapping[str, Any]) -> bool:
     """Tell whether a run goes on; `process` is the record, or a task's entry in it (`locks.is_held`)."""
-    return is_held(layout.run_lock, process)
+    return is_held(places.run_lock, process)

@@ -12,16 +12,13 @@ from stillsun.config.schema import BackendName
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend, get_backend
 from stillsun.errors import ConfigError, StillsunError
-from stillsun.pipeline.compare import record_job
 from stillsun.pipeline.console import ESSENTIAL, FILE_ONLY, bars_wanted, logging_to
 from stillsun.pipeline.executors import check_executor
-from stillsun.pipeline.layout import Layout
-from stillsun.pipeline.plan import changed_by, check_files, make_plan
+from stillsun.pipeline.places import Places, Workspace, changed_by
+from stillsun.pipeline.plan import Plan, check_files, make_plan
 from stillsun.pipeline.provenance import PROVENANCE, versions
 from stillsun.pipeline.run import execute
-from stillsun.pipeline.score import figures, score
-from stillsun.pipeline.task import Plan
-from stillsun.pipeline.workspace import Workspace
+from stillsun.pipeline.sweep import figures, record_job, score
 from stillsun.stages.registry import all_stages
 
 _LOG = logging.getLogger(__name__)
@@ -110,7 +107,7 @@ def reduce(
     Returns
     -------
     float or None
-        The run's score, see `stillsun.pipeline.score`; None if only the plan was asked for.
+        The run's score, see `stillsun.pipeline.sweep`; None if only the plan was asked for.
 
     Raises
     ------
@@ -122,7 +119,7 @@ def reduce(
         print(plan.table())
         return None
     bars = bars_wanted(settings.run.progress)
-    log = Layout(space.directory).log
+    log = Places(space.directory).log
     with logging_to(log, quiet=bars):
         _LOG.info(
             "stillsun %s: %s in %s",

@@ -7,7 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from stillsun.core.badpixels import DEAD, HOT, UNSTABLE
-from stillsun.io.store import StoreReader
+from stillsun.products.base import find, series
+from stillsun.products.bursts import Bursts
+from stillsun.products.calibration import Calibration
+from stillsun.products.channel import Channel
+from stillsun.products.destretched import Destretched
+from stillsun.products.placement import utc
+from stillsun.products.reconstructed import Reconstructed
 from stillsun.qa.curves import show_curves
 from stillsun.qa.frames import show_frames
 from stillsun.qa.geometry import show_geometry
@@ -15,7 +21,7 @@ from stillsun.qa.headlines import headlines
 from stillsun.qa.metrics import SeriesQuality, series_quality
 from stillsun.qa.page import Picture, Section
 from stillsun.qa.plots import camera_figure, encode
-from stillsun.qa.products import ChannelProducts, ChannelReport, percent, utc
+from stillsun.qa.products import ChannelReport, images_after, images_before, percent, relative, times_of
 
 Progress = Callable[[int, int], None]
 
@@ -29,15 +35,20 @@ SUMMARY = (
     "Correlation with the frame before, before / after",
     "Contrast of the mean frame, before / after",
 )
-_IMAGES = {"dark": "dark", "flat": "flat", "gain": "gain", "target": "target", "linegrid": "line grid"}
+_IMAGES = {
+    "dark": Calibration.dark,
+    "flat": Calibration.flat,
+    "gain": Calibration.gain,
+    "target": Calibration.target,
+    "line grid": Calibration.linegrid,
+}
 
 
 def channel_report(
-    products: ChannelProducts,
+    channel: Channel,
     *,
     picture_size: int,
     dim_fraction: float,
-    is_reference: bool,
     progress: Progress | None = None,
 ) -> ChannelReport:
     """
@@ -45,14 +56,12 @@ def channel_report(
 
     Parameters
     ----------
-    products : ChannelProducts
+    channel : Channel
         The channel.
     picture_size : int
         Longest side of a frame in the pictures, pixels.
     dim_fraction : float
         A frame darker than this share of the series' median is reported as dim.
-    is_reference : bool
-        The channel is the reference channel.
     progress : callable, optional
         Called with (frames looked at, frames to look at).
 
@@ -61,56 +70,56 @@ def channel_report(
     ChannelReport
         The report.
     """
-    report = ChannelReport(Section(products.name))
-    stores = (products.before, products.after)
-    total = sum(store.rows for store in stores if store is not None)
-    before = _statistics(stores[0], progress, 0, total)
-    after = _statistics(stores[1], progress, 0 if stores[0] is None else stores[0].rows, total)
-    contrasts = show_frames(products, report, before, after, picture_size, dim_fraction)
-    show_curves(products, report, before, after)
-    _show_calibration(products, report)
-    show_geometry(products, report)
-    _show_settings(products, report)
-    report.headlines = headlines(products, after or before, dim_fraction, is_reference=is_reference)
-    report.summary = _summary(products, before, after, contrasts)
+    report = ChannelReport(Section(channel.name))
+    products = (images_before(channel), images_after(channel))
+    rows = [0 if product is None else product.rows for product in products]
+    before = _statistics(products[0], progress, 0, sum(rows))
+    after = _statistics(products[1], progress, rows[0], sum(rows))
+    contrasts = show_frames(channel, report, before, after, picture_size, dim_fraction)
+    show_curves(channel, report, before, after)
+    _show_calibration(channel, report)
+    show_geometry(channel, report)
+    _show_settings(channel, report)
+    report.headlines = headlines(channel, after or before, dim_fraction)
+    report.summary = _summary(channel, before, after, contrasts)
     return report
 
 
 def _statistics(
-    store: StoreReader | None, progress: Progress | None, start: int, total: int
+    product: Reconstructed | Destretched | None, progress: Progress | None, start: int, total: int
 ) -> SeriesQuality | None:
-    if store is None:
+    if product is None:
         return None
 
     def step(done: int, _: int) -> None:
         if progress is not None:
             progress(start + done, total)
 
-    return series_quality(store, step)
+    return series_quality(product, step)
 
 
-def _show_calibration(products: ChannelProducts, report: ChannelReport) -> None:
+def _show_calibration(channel: Channel, report: ChannelReport) -> None:
     section = report.section
     section.heading("Calibration images")
-    store = products.inputs.get("calibration")
-    if store is None:
+    calibration = channel.get(Calibration)
+    if calibration is None:
         report.absent("No calibration images: the calibration was not made.")
         return
-    found = {label: name for name, label in _IMAGES.items() if name in store and len(store.shape(name)) == 2}
-    if found:
-        images = {label: store.read(name) for label, name in found.items()}
-        units = {label: store.unit(name) for label, name in found.items()}
-        text = f"{products.name}: {', '.join(found)}, as the camera sees them"
+    found = {label: find(calibration, dataset) for label, dataset in _IMAGES.items()}
+    images = {label: image for label, image in found.items() if image is not None}
+    if images:
+        units = {label: _IMAGES[label].unit for label in images}
+        text = f"{channel.name}: {', '.join(images)}, as the camera sees them"
         section.parts.append(Picture(encode(camera_figure(images, units), "jpg"), "jpg", text).html())
         section.table(
             ("Image", "Median", "Smallest", "Largest", "Standard deviation"),
             [(label, *_image_numbers(image, units[label])) for label, image in images.items()],
         )
-    absent = [label for label in _IMAGES.values() if label not in found]
+    absent = [label for label in _IMAGES if label not in images]
     if absent:
         section.words(f"Not in the calibration: {', '.join(absent)}.", "why")
-    if "bad_pixels" in store:
-        bad = store.read("bad_pixels")
+    bad = find(calibration, Calibration.bad_pixels)
+    if bad is not None:
         counts = [int(np.count_nonzero(bad & kind)) for kind in (DEAD, HOT, UNSTABLE)]
         section.words(
             f"{np.count_nonzero(bad)} bad pixels of {bad.size} ({percent(np.mean(bad != 0), 3)}), filled "
@@ -118,16 +127,16 @@ def _show_calibration(products: ChannelProducts, report: ChannelReport) -> None:
         )
 
 
-def _show_settings(products: ChannelProducts, report: ChannelReport) -> None:
-    settings, options = products.settings, products.options
-    bursts = products.inputs.get("bursts")
+def _show_settings(channel: Channel, report: ChannelReport) -> None:
+    settings, options = channel.settings, channel.options
+    bursts = channel.get(Bursts)
     rows = [
         ("Camera", f"{settings.camera.name} {settings.camera.model}".strip() or "not named"),
         ("Filter", settings.filter or "not named"),
         ("Wavelength", f"{settings.wavelength_nm:g} nm"),
         ("Exposure", f"{settings.exposure_ms:g} ms"),
-        ("Plate scale (x, y), oriented", f"{products.scale[0]:.5f}, {products.scale[1]:.5f} arcsec/px"),
-        ("Orientation", products.orientation.text),
+        ("Plate scale (x, y), oriented", f"{channel.scale[0]:.5f}, {channel.scale[1]:.5f} arcsec/px"),
+        ("Orientation", channel.orientation.text),
         ("Frames in a burst", str(options["assemble"].frames_per_burst)),
         ("Bursts", "not known" if bursts is None else str(bursts.rows)),
         ("Speckle", options["speckle"].engine.name),
@@ -139,21 +148,21 @@ def _show_settings(products: ChannelProducts, report: ChannelReport) -> None:
 
 
 def _summary(
-    products: ChannelProducts,
+    channel: Channel,
     before: SeriesQuality | None,
     after: SeriesQuality | None,
     contrasts: tuple[float, float] | None,
 ) -> tuple[str, ...]:
-    store = products.before if products.after is None else products.after
+    product = images_after(channel) or images_before(channel)
     field = "–"
-    if store is not None:
-        rows, columns = products.frame(store, 0).shape
-        field = f"{columns * products.scale[0]:.1f} x {rows * products.scale[1]:.1f}"
-    times, r0 = products.times, products.series("speckle", "r0")
+    if product is not None:
+        rows, columns = relative(channel, product, 0).shape
+        field = f"{columns * channel.scale[0]:.1f} x {rows * channel.scale[1]:.1f}"
+    times, r0 = times_of(channel), series(channel.get(Reconstructed), Reconstructed.r0)
     statistics = (before, after)
     return (
-        products.name,
-        "0" if store is None else str(store.rows),
+        channel.name,
+        "0" if product is None else str(product.rows),
         "–" if times is None else f"{utc(times[0])} to {utc(times[-1])[11:]}",
         field,
         "–" if r0 is None else f"{100 * np.nanmedian(r0):.1f} cm",

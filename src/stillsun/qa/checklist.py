@@ -8,8 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillsun.config.schema import QualityConfig, SpeckleEngine
-from stillsun.io.store import StoreReader
-from stillsun.qa.products import ChannelProducts
+from stillsun.products.base import Dataset, Rows, StoreProduct, find
+from stillsun.products.bursts import Bursts
+from stillsun.products.calibration import Calibration
+from stillsun.products.channel import Channel
+from stillsun.products.destretched import Destretched
+from stillsun.products.pointing import SolarPointing
+from stillsun.products.reconstructed import Reconstructed
+from stillsun.products.registration import Registration
+from stillsun.qa.products import images_after, images_before
 
 _EVERY_FRAME = "a FITS file for every frame"
 # What to do where a condition does not hold.
@@ -67,20 +74,16 @@ class Check:
         return f"{self.stage}: {self.condition}; found {self.found}"
 
 
-def checklist(
-    products: ChannelProducts, limits: QualityConfig, *, is_reference: bool, files: int | None = None
-) -> list[Check]:
+def checklist(channel: Channel, limits: QualityConfig, *, files: int | None = None) -> list[Check]:
     """
     Judge the products of a channel that there are; only small datasets are read.
 
     Parameters
     ----------
-    products : ChannelProducts
+    channel : Channel
         The channel.
     limits : QualityConfig
         The limits.
-    is_reference : bool
-        The channel is the reference channel.
     files : int, optional
         FITS files of final frames; None: not exported.
 
@@ -89,11 +92,12 @@ def checklist(
     list of Check
         In the order of the stages; nothing of stages without a product.
     """
-    found = [*_calibration(products, limits), *_bursts(products, limits), *_speckle(products, limits)]
-    found += _destretch(products, limits)
-    found += [*_registration(products, limits, is_reference), *_pointing(products, limits)]
-    if files is not None and products.after is not None:
-        rows = products.after.rows
+    found = [*_calibration(channel, limits), *_bursts(channel, limits), *_speckle(channel, limits)]
+    found += _destretch(channel, limits)
+    found += [*_registration(channel, limits), *_pointing(channel, limits)]
+    final = images_after(channel)
+    if files is not None and final is not None:
+        rows = final.rows
         found.append(
             Check(
                 "export",
@@ -122,82 +126,82 @@ def _judge(stage: str, what: str, limit: str, shown: float, holds: bool, unit: s
     return Check(stage, condition, found, bool(holds), remedy)
 
 
-def _calibration(products: ChannelProducts, limits: QualityConfig) -> Iterator[Check]:
-    store = products.inputs.get("calibration")
-    if store is None:
+def _calibration(channel: Channel, limits: QualityConfig) -> Iterator[Check]:
+    found = channel.get(Calibration)
+    if found is None:
         return
-    bad = store.read("bad_pixels") != 0
+    bad = found.bad_pixels != 0
     yield _most("calibrate", "bad pixels", 100 * float(bad.mean()), limits.bad_pixels, " %")
-    needed = ("dark_variance", "flat_variance", "dark_frames", "flat_frames")
+    needed = (found.dark_variance, found.flat_variance, found.dark_frames, found.flat_frames)
     noise = np.nan
-    if all(name in store for name in needed):
-        dark, flat, darks, flats = (np.asarray(store.read(name), np.float64) for name in needed)
-        signal = store.read("flat").astype(np.float64) - store.read("dark")
+    if all(value is not None for value in needed):
+        dark, flat, darks, flats = (np.asarray(value, np.float64) for value in needed)
+        signal = found.flat.astype(np.float64) - found.dark
         good = ~bad & (signal > 0)
         if good.any():
             noise = float(np.median(np.sqrt(dark / darks + flat / flats)[good] / signal[good]))
     yield _most("calibrate", "noise of the gain", 100 * noise, limits.gain_noise, " %")
 
 
-def _bursts(products: ChannelProducts, limits: QualityConfig) -> Iterator[Check]:
-    store = products.inputs.get("bursts")
-    if store is None:
+def _bursts(channel: Channel, limits: QualityConfig) -> Iterator[Check]:
+    bursts = channel.get(Bursts)
+    if bursts is None:
         return
-    attributes = store.attributes
+    attributes = bursts.attributes
     share = np.nan
     if "frames_dropped" in attributes:
-        dropped, used = int(attributes["frames_dropped"]), store.rows * int(attributes["frames_per_burst"])
+        dropped, used = int(attributes["frames_dropped"]), bursts.rows * int(attributes["frames_per_burst"])
         share = dropped / max(1, dropped + used)
     yield _most("assemble", "frames in no burst", 100 * share, limits.unused_frames, " %")
 
 
-def _speckle(products: ChannelProducts, limits: QualityConfig) -> Iterator[Check]:
-    store = products.before
-    if store is None or products.options["speckle"].engine is SpeckleEngine.none:
+def _speckle(channel: Channel, limits: QualityConfig) -> Iterator[Check]:
+    made, raw = images_before(channel), channel.get(Bursts)
+    if made is None or channel.options["speckle"].engine is SpeckleEngine.none:
         return
-    r0 = _median(store, "r0")
+    r0 = _median(made, Reconstructed.r0)
     yield _least("speckle", "median Fried parameter", r0, limits.fried_cm / 100, " cm", 100.0)
-    change = _median(store, "convergence")
+    change = _median(made, Reconstructed.convergence)
     if np.isfinite(change):
         yield _most("speckle", "median last change of the phases", change, limits.phase_change, " rad")
-    raw = products.inputs.get("bursts")
-    gain = np.nan if raw is None else _median(store, "contrast") / _median(raw, "contrast")
+    gain = _median(made, Reconstructed.contrast) / _median(raw, Bursts.contrast)
     yield _least("speckle", "contrast over that of the best raw frames", gain, limits.contrast_gain, "")
 
 
-def _destretch(products: ChannelProducts, limits: QualityConfig) -> Iterator[Check]:
-    store = products.after
-    if store is None:
+def _destretch(channel: Channel, limits: QualityConfig) -> Iterator[Check]:
+    final = images_after(channel)
+    if final is None:
         return
-    residual = _median(store, "residual_px")
+    residual = _median(final, Destretched.residual_px)
     yield _most("destretch", "median shift left over", residual, limits.residual_px, " px")
-    repaired = np.nan
-    if "repaired" in store:
-        by_kernel = np.asarray(store.read("repaired"), np.float64).mean(axis=0)
-        repaired = float(by_kernel.max(initial=0.0))
+    share = find(final, Destretched.repaired)
+    repaired = np.nan if share is None else float(np.mean(share, axis=0, dtype=np.float64).max(initial=0.0))
     yield _most("destretch", "repaired tiles of any kernel", 100 * repaired, limits.repaired_tiles, " %")
-    ratio = _median(store, "sharpness_after") / _median(store, "sharpness_before")
+    ratio = _median(final, Destretched.sharpness_after) / _median(final, Destretched.sharpness_before)
     yield _least("destretch", "sharpness kept", 100 * ratio, limits.sharpness_kept, " %")
 
 
-def _registration(products: ChannelProducts, limits: QualityConfig, is_reference: bool) -> Iterator[Check]:
-    store = products.inputs.get("registration")
-    if store is None or is_reference:
+def _registration(channel: Channel, limits: QualityConfig) -> Iterator[Check]:
+    found = channel.get(Registration)
+    if found is None or channel.is_reference:
         return
-    error = _median(store, "uncertainty")
+    error = _median(found, Registration.uncertainty)
     yield _most("register", "error of the offset", error, limits.registration_arcsec, " arcsec")
 
 
-def _pointing(products: ChannelProducts, limits: QualityConfig) -> Iterator[Check]:
-    store = products.inputs.get("pointing")
-    if store is None:
+def _pointing(channel: Channel, limits: QualityConfig) -> Iterator[Check]:
+    found = channel.get(SolarPointing)
+    if found is None:
         return
-    error = _median(store, "uncertainty")
+    error = _median(found, SolarPointing.uncertainty)
     yield _most("align", "error of the pointing", error, limits.pointing_arcsec, " arcsec")
 
 
-def _median(store: StoreReader, name: str) -> float:
+def _median(product: StoreProduct | None, dataset: Dataset) -> float:
     """Median of what is known of a dataset; NaN for nothing."""
-    values = np.asarray(store.read(name), np.float64) if name in store else np.array([])
+    found = find(product, dataset)
+    if isinstance(found, Rows):
+        found = found(slice(None))
+    values = np.asarray([] if found is None else found, np.float64)
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else np.nan

@@ -86,7 +86,9 @@ class Film:
         """Rows and columns of the movie's pictures that show each image."""
         return self._places
 
-    def frame(self, frames: Sequence[np.ndarray], number: int) -> np.ndarray:
+    def frame(
+        self, frames: Sequence[np.ndarray], number: int, rows: Sequence[int] | None = None
+    ) -> np.ndarray:
         """
         Compose one frame.
 
@@ -96,6 +98,8 @@ class Film:
             A frame for each image.
         number : int
             Its number.
+        rows : sequence of int, optional
+            Number of each frame in its own series; by default the same.
 
         Returns
         -------
@@ -103,8 +107,9 @@ class Film:
             (height, width, 4) uint8, both sides even; the next call draws into the same array.
         """
         np.copyto(self._buffer, self._static)
-        for place, view, frame in zip(self._places, self._views, frames, strict=True):
-            self._buffer[place][..., :3] = view.picture(frame)[::-1, :, None]
+        own = [number] * len(frames) if rows is None else rows
+        for place, view, frame, row in zip(self._places, self._views, frames, own, strict=True):
+            self._buffer[place][..., :3] = view.picture(frame, row)[::-1, :, None]
         moment = self._moments[number]
         self._stamp.set_text("" if np.isnat(moment) else f"{str(moment).replace('T', ' ')[:-2]} UTC")
         renderer = self._canvas.get_renderer()

@@ -5,11 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from stillsun.core.quality import centre_of, frame_quality
-from stillsun.io.store import StoreReader
-from stillsun.qa.metrics import SeriesQuality
+from stillsun.products.bursts import Bursts
+from stillsun.products.channel import Channel
+from stillsun.products.destretched import Destretched
+from stillsun.products.reconstructed import Reconstructed
+from stillsun.qa.metrics import SeriesQuality, dim_frames
 from stillsun.qa.page import Picture
 from stillsun.qa.plots import encode, grid_figure, image_figure
-from stillsun.qa.products import ChannelProducts, ChannelReport, percent
+from stillsun.qa.products import (
+    ChannelReport,
+    images_after,
+    images_before,
+    kind_before,
+    percent,
+    relative,
+    relative_mean,
+    sample,
+    stamp,
+)
 from stillsun.qa.scaling import intensity_limits
 
 # Frames that are averaged to show how still the series stands: few enough for the Sun to keep its shape.
@@ -19,7 +32,7 @@ _GRID = 600
 
 
 def show_frames(
-    products: ChannelProducts,
+    channel: Channel,
     report: ChannelReport,
     before: SeriesQuality | None,
     after: SeriesQuality | None,
@@ -31,7 +44,7 @@ def show_frames(
 
     Parameters
     ----------
-    products : ChannelProducts
+    channel : Channel
         The channel.
     report : ChannelReport
         Where the pictures go.
@@ -49,68 +62,73 @@ def show_frames(
     """
     section = report.section
     section.heading("Frames")
-    store, statistics = (products.before, before) if after is None else (products.after, after)
-    if store is None or statistics is None:
+    old, new = images_before(channel), images_after(channel)
+    product, statistics = (old, before) if after is None else (new, after)
+    if product is None or statistics is None:
         report.absent("No frames to show: neither reconstructed nor destretched frames were made.")
         return None
     if after is None:
         report.absent("No destretched frames: the frames shown are those before destretch.")
-    best = statistics.clearest(dim_fraction)
-    limits = intensity_limits(products.frame(store, best))
-    chosen = {"First": 0, "Middle": store.rows // 2, "Clearest": best, "Worst": statistics.worst()}
-    kind = products.kind if after is None else "destretched"
+    best = channel.clearest(
+        passed_over=dim_frames(statistics.mean, dim_fraction), sharpness=statistics.sharpness
+    )
+    limits = intensity_limits(relative(channel, product, best))
+    chosen = {"First": 0, "Middle": product.rows // 2, "Clearest": best, "Worst": statistics.worst()}
+    kind = kind_before(channel) if after is None else "destretched"
     section.pictures(
         [
             _picture(
-                products,
-                products.frame(store, number),
+                channel,
+                relative(channel, product, number),
                 limits,
                 label,
                 kind,
                 min(size, _THUMB),
-                f"{products.stamp(number)}.",
+                f"{stamp(channel, number)}.",
             )
             for label, number in chosen.items()
         ]
     )
     section.words(
         f"Frames: {kind}, each over its mean, on one grey scale; coordinates from the centre of the field. "
-        "Clearest and worst are those of highest and lowest sharpness.",
+        "The clearest has the largest Fried parameter (or, if none is known, is the sharpest), the worst is "
+        "the least sharp.",
         "why",
     )
-    _show_steps(products, report, best, size)
-    if after is not None and products.before is None:
+    _show_steps(channel, report, best, size)
+    if after is not None and old is None:
         report.absent("No comparison before and after destretch: the frames before it are not there.")
-    if after is None or products.before is None or best >= products.before.rows:
+    if after is None or old is None or new is None or best >= old.rows:
         return None
-    return _compare(products, report, products.before, store, best, limits, size)
+    return _compare(channel, report, old, new, best, limits, size)
 
 
-def _show_steps(products: ChannelProducts, report: ChannelReport, best: int, size: int) -> None:
+def _show_steps(channel: Channel, report: ChannelReport, best: int, size: int) -> None:
     """The middle burst on its way from the camera to the product; without a raw frame, the best one."""
-    if products.before is None:
+    old, new = images_before(channel), images_after(channel)
+    if old is None:
         report.absent("No comparison before and after speckle: there are no frames before destretch.")
         return
-    raw, bursts = products.sample("sample_frame"), products.inputs.get("bursts")
+    raw, bursts = sample(channel, Bursts.sample_frame), channel.get(Bursts)
     steps: dict[str, np.ndarray] = {}
     if raw is None or bursts is None:
-        number = min(best, products.before.rows - 1)
+        number = min(best, old.rows - 1)
         report.absent("No comparison before and after speckle: no raw frame was kept.")
     else:
-        number = int(bursts.read("sample_burst"))
+        number = int(bursts.sample_burst)
         steps["best raw frame"] = raw
-        mean = products.sample("sample_mean")
+        mean = sample(channel, Bursts.sample_mean)
         if mean is not None:
             steps["mean of the burst"] = mean
-    made = products.frame(products.before, number)
-    steps[products.kind] = made
-    if products.after is not None:
-        steps["destretched"] = products.frame(products.after, number)
+    made = relative(channel, old, number)
+    steps[kind_before(channel)] = made
+    if new is not None:
+        steps["destretched"] = relative(channel, new, number)
     limits = intensity_limits(made)
-    stamp = products.stamp(number)
+    when = stamp(channel, number)
 
     def picture(kind: str, image: np.ndarray, title: str, largest: int, caption: str) -> Picture:
-        return _picture(products, image, limits, title, kind, largest, caption)
+        return _picture(channel, image, limits, title, kind, largest, caption)
 
     section = report.section
     section.heading("From the camera to the product")
@@ -120,13 +138,13 @@ def _show_steps(products: ChannelProducts, report: ChannelReport, best: int, siz
             for kind, image in steps.items()
         ]
     )
-    caption = f"{stamp}: each over its mean, on the grey scale of the {products.kind} frame."
+    caption = f"{when}: each over its mean, on the grey scale of the {kind_before(channel)} frame."
     blink = {kind: image for kind, image in steps.items() if kind != "mean of the burst"}
     if len(blink) < 2:
         section.words(caption, "why")
         return
     section.blinks(
-        [[picture(kind, image, f"{stamp}: {kind}", size, caption) for kind, image in blink.items()]],
+        [[picture(kind, image, f"{when}: {kind}", size, caption) for kind, image in blink.items()]],
         [kind.capitalize() for kind in blink],
     )
 
@@ -140,10 +158,10 @@ def _rms_contrast(image: np.ndarray) -> float:
 
 
 def _compare(
-    products: ChannelProducts,
+    channel: Channel,
     report: ChannelReport,
-    before: StoreReader,
-    after: StoreReader,
+    before: Reconstructed,
+    after: Destretched,
     best: int,
     limits: tuple[float, float],
     size: int,
@@ -151,8 +169,8 @@ def _compare(
     rows = min(before.rows, after.rows)
     first = max(0, min(best - _MEAN_FRAMES // 2, rows - _MEAN_FRAMES))
     last = min(first + _MEAN_FRAMES, rows)
-    single = [products.frame(before, best), products.frame(after, best)]
-    mean = [products.mean(before, first, last), products.mean(after, first, last)]
+    single = [relative(channel, before, best), relative(channel, after, best)]
+    mean = [relative_mean(channel, product, first, last) for product in (before, after)]
     old, new = (_rms_contrast(image) for image in mean)
     span = f"Mean of frames {first} to {last - 1}"
     stillness = (
@@ -162,21 +180,21 @@ def _compare(
     report.section.heading("Before and after destretch")
     caption = f"{span}. Both over their mean, on the same grey scale. {stillness}"
     pair = [
-        _picture(products, image, limits, f"{span}: {name}", name, size, caption)
-        for image, name in zip(mean, (products.kind, "destretched"), strict=True)
+        _picture(channel, image, limits, f"{span}: {name}", name, size, caption)
+        for image, name in zip(mean, (kind_before(channel), "destretched"), strict=True)
     ]
     report.section.blinks([pair], ("Before", "After"))
     titles = [
-        [f"{products.stamp(best)}: {products.kind}", "Destretched"],
+        [f"{stamp(channel, best)}: {kind_before(channel)}", "Destretched"],
         [f"{span}: before destretch, contrast {percent(old)}", f"After destretch, contrast {percent(new)}"],
     ]
-    figure = grid_figure([single, mean], titles, products.scale, limits, size=min(size, _GRID))
-    report.files[f"{products.name}_before_after.jpg"] = encode(figure, "jpg")
+    figure = grid_figure([single, mean], titles, channel.scale, limits, size=min(size, _GRID))
+    report.files[f"{channel.name}_before_after.jpg"] = encode(figure, "jpg")
     return old, new
 
 
 def _picture(
-    products: ChannelProducts,
+    channel: Channel,
     image: np.ndarray,
     limits: tuple[float, float],
     title: str,
@@ -184,5 +202,5 @@ def _picture(
     size: int,
     caption: str = "",
 ) -> Picture:
-    data = encode(image_figure(image, products.scale, limits, title, size=size), "jpg")
-    return Picture(data, "jpg", f"{products.name}, {kind}. {title}", caption)
+    data = encode(image_figure(image, channel.scale, limits, title, size=size), "jpg")
+    return Picture(data, "jpg", f"{channel.name}, {kind}. {title}", caption)

@@ -8,59 +8,59 @@ import numpy as np
 
 from stillsun.config.schema import AlignEngine
 from stillsun.io.source import ranges_text
-from stillsun.io.store import StoreReader
+from stillsun.products.base import StoreProduct, find, series
+from stillsun.products.bursts import Bursts
+from stillsun.products.channel import Channel
+from stillsun.products.placement import utc
+from stillsun.products.pointing import SolarPointing
+from stillsun.products.registration import Registration
 from stillsun.qa.metrics import SeriesQuality, dim_frames
-from stillsun.qa.products import ChannelProducts, Headline, percent, utc
+from stillsun.qa.products import Headline, percent, times_of
 
 _LOGGED = {
-    "latitude": "pointing",
-    "guider_angle": "guider angle",
-    "scintillation": "seeing",
-    "light_level": "light level",
+    "pointing": Bursts.latitude,
+    "guider angle": Bursts.guider_angle,
+    "seeing": Bursts.scintillation,
+    "light level": Bursts.light_level,
 }
 # How the stage `align` begins its note on why there is no match.
 _NOT_ALIGNED = "not aligned to the Sun: "
 _NOT_REGISTERED = "not registered, "
 
 
-def headlines(
-    products: ChannelProducts, statistics: SeriesQuality | None, dim_fraction: float, *, is_reference: bool
-) -> list[Headline]:
+def headlines(channel: Channel, statistics: SeriesQuality | None, dim_fraction: float) -> list[Headline]:
     """
     Find what makes a channel's result less than it should be, although every stage has done its work.
 
     Parameters
     ----------
-    products : ChannelProducts
+    channel : Channel
         The channel.
     statistics : SeriesQuality or None
         Of its last frames.
     dim_fraction : float
         A frame darker than this share of the series' median is dim.
-    is_reference : bool
-        The channel is the reference channel.
 
     Returns
     -------
     list of Headline
         Telescope log, clouds, registration, place on the Sun; nothing for what is as it should be.
     """
-    found = [*_telescope_log(products), *_clouds(products, statistics, dim_fraction)]
-    found += _on_the_sun(products) if is_reference else _registration(products)
+    found = [*_telescope_log(channel), *_clouds(channel, statistics, dim_fraction)]
+    found += _on_the_sun(channel) if channel.is_reference else _registration(channel)
     return found
 
 
-def _telescope_log(products: ChannelProducts) -> Iterator[Headline]:
-    store = products.inputs.get("bursts")
-    if store is None:
+def _telescope_log(channel: Channel) -> Iterator[Headline]:
+    bursts = channel.get(Bursts)
+    values = {label: find(bursts, dataset) for label, dataset in _LOGGED.items()}
+    known = {label: np.isfinite(found) for label, found in values.items() if found is not None}
+    lost = [label for label, there in known.items() if not there.all()]
+    if bursts is None or not lost:
         return
-    known = {label: np.isfinite(store.read(name)) for name, label in _LOGGED.items() if name in store}
-    lost = [label for label, values in known.items() if not values.all()]
-    if not lost:
-        return
-    bursts = ~np.all([values for values in known.values()], axis=0)
-    if not any(values.any() for values in known.values()):
-        reason = next((note for note in store.notes if "telescope log" in note), "")
+    unknown = ~np.all(list(known.values()), axis=0)
+    if not any(there.any() for there in known.values()):
+        reason = next((note for note in bursts.notes if "telescope log" in note), "")
         yield Headline(
             "Telescope log: it tells nothing of this observation; pointing, guider angle, seeing and light "
             f"level are not known{f' ({reason})' if reason else ''}.",
@@ -68,23 +68,21 @@ def _telescope_log(products: ChannelProducts) -> Iterator[Headline]:
             "align.pointing=[x,y] gives the pointing by hand.",
         )
         return
-    times = products.times
-    when = "" if times is None else f", from {utc(times[np.flatnonzero(bursts)[0]])[11:]} UTC on"
+    times = times_of(channel)
+    when = "" if times is None else f", from {utc(times[np.flatnonzero(unknown)[0]])[11:]} UTC on"
     yield Headline(
-        f"Telescope log: it fails for {int(bursts.sum())} of {len(bursts)} bursts{when}; {_listed(lost)} are "
-        "not known there, and the nearest pointing is carried on with the Sun's rotation.",
+        f"Telescope log: it fails for {int(unknown.sum())} of {len(unknown)} bursts{when}; {_listed(lost)} "
+        "are not known there, and the nearest pointing is carried on with the Sun's rotation.",
         "See whether there is a whole log (observation.telescope_log=PATH) and run again, or check the "
         "coordinates of these frames.",
     )
 
 
-def _clouds(
-    products: ChannelProducts, statistics: SeriesQuality | None, fraction: float
-) -> Iterator[Headline]:
+def _clouds(channel: Channel, statistics: SeriesQuality | None, fraction: float) -> Iterator[Headline]:
     dim = np.array([], int) if statistics is None else dim_frames(statistics.mean, fraction)
     if statistics is None or len(dim) == 0:
         return
-    level = products.series("bursts", "light_level")
+    level = series(channel.get(Bursts), Bursts.light_level)
     cause = "Clouds, or a shutter?"
     if level is not None and len(level) == len(statistics.mean) and np.isfinite(level[dim]).any():
         fell = np.nanmedian(level[dim]) < fraction * np.nanmedian(level)
@@ -102,44 +100,44 @@ def _clouds(
     )
 
 
-def _registration(products: ChannelProducts) -> Iterator[Headline]:
-    store = products.inputs.get("registration")
-    if store is None or "accepted" not in store or int(store.read("accepted")):
+def _registration(channel: Channel) -> Iterator[Headline]:
+    found = channel.get(Registration)
+    if found is None or int(found.accepted):
         return
-    error = float(store.read("uncertainty"))
+    error = float(found.uncertainty)
     yield Headline(
-        f"Registration: the channel is not laid onto the reference channel{_reason(store, _NOT_REGISTERED)}; "
+        f"Registration: the channel is not laid onto the reference channel{_reason(found, _NOT_REGISTERED)}; "
         f"its place is known to some {error:.0f} arcsec only.",
         "Give target frames of both channels (keys target.directory and target.pattern of the channel), or "
         "see register.png for why they do not match.",
     )
 
 
-def _on_the_sun(products: ChannelProducts) -> Iterator[Headline]:
-    store = products.inputs.get("pointing")
-    if store is None:
+def _on_the_sun(channel: Channel) -> Iterator[Headline]:
+    found = channel.get(SolarPointing)
+    if found is None:
         return
-    if store.read("method") == "unknown":
+    if found.method == "unknown":
         yield Headline(
             "Pointing: it is not known where the telescope looked; the coordinates of all channels are as if "
             "the field were at disk centre.",
             "Give the place with align.pointing=[x,y] (helioprojective, arcsec) and run again.",
         )
-    if products.options["align"].engine is not AlignEngine.hmi or int(store.read("aligned")):
+    if channel.options["align"].engine is not AlignEngine.hmi or int(found.aligned):
         return
-    error = float(np.nanmedian(store.read("uncertainty")))
+    error = float(np.nanmedian(found.uncertainty))
     far = f"off by some {error:.0f} arcsec perhaps" if error < 1000 else "anywhere"
     yield Headline(
-        f"Place on the Sun: not matched to a full-disk image (HMI){_reason(store, _NOT_ALIGNED)}; the "
-        f"coordinates are those of the {store.read('method')}, {far}.",
+        f"Place on the Sun: not matched to a full-disk image (HMI){_reason(found, _NOT_ALIGNED)}; the "
+        f"coordinates are those of the {found.method}, {far}.",
         "Give an image with align.file=PATH (continuum, within minutes of the data) and run again; what is "
         "finished stays.",
     )
 
 
-def _reason(store: StoreReader, beginning: str) -> str:
+def _reason(product: StoreProduct, beginning: str) -> str:
     """First sentence of the note that says why."""
-    notes = [note.removeprefix(beginning) for note in store.notes if note.startswith(beginning)]
+    notes = [note.removeprefix(beginning) for note in product.notes if note.startswith(beginning)]
     return f" ({notes[0].partition('; ')[0].partition('. ')[0]})" if notes else ""
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillsun.io.store import StoreReader
+from stillsun.products.destretched import Destretched
+from stillsun.products.reconstructed import Reconstructed
 
 # Share of a side that is left out all round: reconstruction and destretch leave a rim.
 _RIM = 0.08
@@ -37,24 +38,6 @@ class SeriesQuality:
     contrast: np.ndarray
     sharpness: np.ndarray
     steadiness: np.ndarray
-
-    def clearest(self, dim_fraction: float = 0.0) -> int:
-        """
-        Frame of highest sharpness.
-
-        Parameters
-        ----------
-        dim_fraction : float
-            Frames darker than this share of the series' median are passed over: their noise looks sharp.
-
-        Returns
-        -------
-        int
-            Frame number.
-        """
-        sharpness = self.sharpness.copy()
-        sharpness[dim_frames(self.mean, dim_fraction)] = np.nan
-        return int(np.nanargmax(sharpness)) if np.isfinite(sharpness).any() else 0
 
     def worst(self) -> int:
         """
@@ -86,14 +69,16 @@ def inner_field(image: np.ndarray) -> np.ndarray:
     return image[..., rows : image.shape[-2] - rows, columns : image.shape[-1] - columns]
 
 
-def series_quality(store: StoreReader, progress: Callable[[int, int], None] | None = None) -> SeriesQuality:
+def series_quality(
+    product: Reconstructed | Destretched, progress: Callable[[int, int], None] | None = None
+) -> SeriesQuality:
     """
-    Mean, contrast, sharpness and steadiness of the frames in a store, a few frames at a time.
+    Mean, contrast, sharpness and steadiness of the frames of a product, a few frames at a time.
 
     Parameters
     ----------
-    store : StoreReader
-        Store with the stack ``image``, (frames, y, x).
+    product : Reconstructed or Destretched
+        The images.
     progress : callable, optional
         Called with (frames done, frames in all).
 
@@ -104,12 +89,12 @@ def series_quality(store: StoreReader, progress: Callable[[int, int], None] | No
     """
     from stillsun.core.quality import centre_of, frame_quality  # compiled: not for those who only look
 
-    frames, rows, columns = store.shape("image")
+    frames, rows, columns = product.image.shape
     chunk = max(1, _CHUNK_BYTES // (4 * rows * columns))
     parts: list[np.ndarray] = []
     before: np.ndarray | None = None
     for start in range(0, frames, chunk):
-        read = store.read("image", slice(start, start + chunk))
+        read = product.image(slice(start, start + chunk))
         quality = frame_quality(read[:, *centre_of((rows, columns))], backend="numpy")
         stack = np.ascontiguousarray(inner_field(read))
         mean = stack.mean(axis=(1, 2), dtype=np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from stillsun.core.orient import rotation
-from stillsun.qa.placement import Placement
+from stillsun.products.placement import Placement
 from stillsun.qa.scaling import binned
 
 # A frame turned by less is shown pixel by pixel; over 1000 pixels it is a fifth of one.
@@ -135,7 +135,7 @@ class View:
         self.limits = limits
         self._bins = max(1, int(min(s / n for s, n in zip(raster.step, place.scale, strict=True)) + 1e-6))
 
-    def picture(self, frame: np.ndarray) -> np.ndarray:
+    def picture(self, frame: np.ndarray, number: int = 0) -> np.ndarray:
         """
         Make the picture of one frame.
 
@@ -143,21 +143,23 @@ class View:
         ----------
         frame : numpy.ndarray, shape (y, x)
             The frame, oriented.
+        number : int, optional
+            Its number, where frames lie differently.
 
         Returns
         -------
         numpy.ndarray
             (rows, columns) uint8, row 0 at the bottom; white beside the frame, black where it is not finite.
         """
-        image, matrix = self._map(frame)
+        image, matrix = self._map(frame, self.place.at(number))
         low, high = self.limits
         out = np.empty(self.raster.shape, np.uint8)
         _draw(np.ascontiguousarray(image, np.float32), matrix, low, 255.0 / (high - low), out)
         return out
 
-    def _map(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _map(self, frame: np.ndarray, place: Placement) -> tuple[np.ndarray, np.ndarray]:
         """The binned frame, and (y, x) in it as a linear function of 1, row and column of the picture."""
-        raster, place, bins = self.raster, self.place, self._bins
+        raster, bins = self.raster, self._bins
         turn = rotation(-place.angle_deg) / np.asarray(place.scale)[:, None]
         corner = np.array([raster.left + raster.step[0] / 2, raster.bottom + raster.step[1] / 2])
         start = turn @ (corner - place.origin) + np.asarray(place.reference) - 1.0

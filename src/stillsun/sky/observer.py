@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from stillsun.errors import InputError
 from stillsun.sky.times import mjd
@@ -114,6 +113,7 @@ def observe(times: Any, site: Site) -> Observer:
     with offline():
         from astropy import units as u
         from astropy.coordinates import AltAz, get_sun
+        from scipy.interpolate import CubicSpline
 
         when = _astropy_time(knots)
         location = site.location()
@@ -234,6 +234,8 @@ def rotate_with_sun(point: Any, time: float, times: Any, site: Site) -> np.ndarr
         with propagate_with_solar_surface():
             moved = base.transform_to(later)
         path = np.stack([moved.Tx.to_value(u.arcsec), moved.Ty.to_value(u.arcsec)], axis=-1)
+    from scipy.interpolate import CubicSpline
+
     return CubicSpline(knots - knots[0], path)(times - knots[0])
 
 

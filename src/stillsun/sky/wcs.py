@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from astropy.io.fits import Header
 
 from stillsun.core.orient import rotation
 from stillsun.sky.observer import Site
@@ -31,9 +30,9 @@ class ChannelGeometry:
 
     Attributes
     ----------
-    crpix : tuple of float
+    crpix : array_like, shape (2,) or (n, 2)
         Pixel (x, y) that sees the centre of the reference channel, FITS style: the centre of the
-        first pixel is 1.
+        first pixel is 1; of each frame, if it moves.
     cdelt : tuple of float
         Plate scale along (x, y), arcsec per pixel, positive.
     rotation_deg : float
@@ -42,10 +41,28 @@ class ChannelGeometry:
         Error of the offset between the channels, arcsec.
     """
 
-    crpix: tuple[float, float]
+    crpix: Any
     cdelt: tuple[float, float]
     rotation_deg: float = 0.0
     uncertainty: float = 0.0
+
+    def reference(self, frame: int) -> tuple[float, float]:
+        """
+        Reference pixel of a frame.
+
+        Parameters
+        ----------
+        frame : int
+            Number of the frame.
+
+        Returns
+        -------
+        tuple of float
+            (x, y), FITS style.
+        """
+        pixels = np.asarray(self.crpix, np.float64)
+        x, y = pixels if pixels.ndim == 1 else pixels[frame]
+        return float(x), float(y)
 
 
 def centre_pixel(shape: Sequence[int]) -> tuple[float, float]:
@@ -118,7 +135,7 @@ def frame_cards(geometry: ChannelGeometry, pointing: Pointing, frame: int) -> di
     pointing : Pointing
         Helioprojective coordinates of the reference channel's centre, for each frame.
     frame : int
-        Row of `pointing`.
+        Row of `pointing`, and of `geometry` if its reference pixel moves.
 
     Returns
     -------
@@ -131,9 +148,10 @@ def frame_cards(geometry: ChannelGeometry, pointing: Pointing, frame: int) -> di
     so that only CRPIX, CDELT and CROTA2 differ.
     """
     error = float(np.hypot(pointing.uncertainty[frame], geometry.uncertainty))
+    x, y = geometry.reference(frame)
     return {
-        "CRPIX1": geometry.crpix[0],
-        "CRPIX2": geometry.crpix[1],
+        "CRPIX1": x,
+        "CRPIX2": y,
         "CDELT1": geometry.cdelt[0],
         "CDELT2": geometry.cdelt[1],
         "CRVAL1": float(pointing.crval[frame, 0]),
@@ -177,6 +195,7 @@ def read_place(header: Any, shape: Sequence[int]) -> HeaderPlace | None:
     HeaderPlace or None
         None where the coordinates are not helioprojective, or not to be understood.
     """
+    from astropy.io.fits import Header
     from astropy.wcs import WCS
 
     cards = Header((key, value) for key, value in header.items() if _WCS_KEY.fullmatch(key))

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.io.store import Field
 from stillsun.qa.overlay import Overlay, write_overlays
 from stillsun.sky._frame import SkyTemplate, contrast
 from stillsun.sky.fulldisk import FullDisk, SkyGrid
 from stillsun.sky.match import SolarMatch
-from stillsun.sky.observer import Site, telescope_frame
-from stillsun.stages._motion import plate_scale
+from stillsun.sky.observer import telescope_frame
 from stillsun.stages.base import StageContext
 
 _PICTURE_POINTS = 700
@@ -49,52 +47,24 @@ class Attempt:
     match: SolarMatch
 
 
-def match_fields(attempts: list[Attempt]) -> tuple[dict[str, Field], dict[str, Any]]:
-    """
-    What the product keeps of the matches.
-
-    Parameters
-    ----------
-    attempts : list of Attempt
-        All matches.
-
-    Returns
-    -------
-    fields : dict
-        Declarations.
-    values : dict
-        Values by name.
-    """
-    n = (len(attempts),)
-    table: dict[str, tuple[str, str, str, list[Any]]] = {
-        "matched_frame": ("int64", "", "frame that was matched", [a.frame for a in attempts]),
-        "matched_crota2": ("float64", "deg", "angle found", [a.match.crota2 for a in attempts]),
-        "matched_point": ("float64", "arcsec", "position found (x, y)", [a.match.point for a in attempts]),
-        "match_error": ("float64", "arcsec", "standard error (x, y)", [a.match.error for a in attempts]),
-        "match_rotation_error_deg": (
-            "float64", "deg", "standard error of the angle; NaN: the field does not fix it",
-            [a.match.rotation_error_deg for a in attempts],
-        ),
-        "match_correlation": ("float64", "", "correlation at the match", [a.match.peak for a in attempts]),
-        "match_significance": (
-            "float64", "", "peak over wrong places nearby, in deviations",
-            [a.match.significance for a in attempts],
-        ),
-        "match_peak_ratio": ("float64", "", "peak over the next one", [a.match.peak_ratio for a in attempts]),
-        "match_null": (
-            "float64", "", "highest correlation elsewhere on the disk", [a.match.null_peak for a in attempts],
-        ),
-        "match_accepted": ("uint8", "", "1: can be believed", [a.match.accepted for a in attempts]),
-    }  # fmt: skip
-    fields = {
-        name: Field((*n, *np.shape(values)[1:]), kind, unit, meaning, stack=False)
-        for name, (kind, unit, meaning, values) in table.items()
+def match_values(attempts: list[Attempt]) -> dict[str, Any]:
+    """What the product keeps of the matches."""
+    return {
+        "matched_frame": [a.frame for a in attempts],
+        "matched_crota2": [a.match.crota2 for a in attempts],
+        "matched_point": [a.match.point for a in attempts],
+        "match_error": [a.match.error for a in attempts],
+        "match_rotation_error_deg": [a.match.rotation_error_deg for a in attempts],
+        "match_correlation": [a.match.peak for a in attempts],
+        "match_significance": [a.match.significance for a in attempts],
+        "match_peak_ratio": [a.match.peak_ratio for a in attempts],
+        "match_null": [a.match.null_peak for a in attempts],
+        "match_accepted": [a.match.accepted for a in attempts],
+        "fulldisk": attempts[0].disk.name,
     }
-    fields["fulldisk"] = Field((), "str", "", "full-disk image", stack=False, length=160)
-    return fields, {name: row[3] for name, row in table.items()} | {"fulldisk": attempts[0].disk.name}
 
 
-def draw_match(ctx: StageContext, attempt: Attempt, site: Site) -> Path:
+def draw_match(ctx: StageContext, attempt: Attempt) -> Path:
     """
     Draw the frame with contours of the full-disk image, where it was supposed to be and where it was found.
 
@@ -104,24 +74,21 @@ def draw_match(ctx: StageContext, attempt: Attempt, site: Site) -> Path:
         Context of the stage align.
     attempt : Attempt
         The match, accepted or not.
-    site : Site
-        Where the telescope stands.
 
     Returns
     -------
     Path
         ``align.png`` of the channel.
     """
-    match, destretch = attempt.match, ctx.inputs["destretch"]
-    scale = plate_scale(ctx)
+    match, scale = attempt.match, ctx.scale
     template = SkyTemplate(
-        destretch.read("image", attempt.frame),
-        destretch.read("valid", attempt.frame),
+        ctx.destretched.image(attempt.frame),
+        ctx.destretched.valid(attempt.frame),
         scale,
         2 * max(scale),
         ctx.backend,
     )
-    frame = telescope_frame(attempt.time, site)
+    frame = telescope_frame(attempt.time, ctx.site)
     places = (
         ("where it was supposed to be", attempt.start, attempt.angles[match.start]),
         ("where it was found" if match.accepted else "best place, not believed", match.point, match.crota2),
@@ -150,7 +117,7 @@ def draw_match(ctx: StageContext, attempt: Attempt, site: Site) -> Path:
         )
     verdict = "accepted" if match.accepted else f"refused: {'; '.join(match.faults)}"
     heading = (
-        f"{ctx.channel}, frame {attempt.frame}, contours: {attempt.disk.name}\n"
+        f"{ctx.name}, frame {attempt.frame}, contours: {attempt.disk.name}\n"
         f"correlation {match.peak:.3f}, significance {match.significance:.1f}, "
         f"{match.peak_ratio:.2f} times the next peak, elsewhere on the disk {match.null_peak:.3f}\n{verdict}"
     )

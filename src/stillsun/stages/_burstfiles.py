@@ -58,7 +58,7 @@ class BurstFiles:
     def tidy(self) -> None:
         """Remove files that were made from something else, or belong to a finished run."""
         job = self.job
-        parts = [self._ctx.inputs[name].digest for name in ("calibration", "bursts")]
+        parts = [str(product.digest) for product in (self._ctx.calibration, self._ctx.bursts)]
         parts += [job.output_form.name(0), format_parameters(job.method), format_parameters(job.props)]
         made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         if self._stamp.is_file() and self._stamp.read_text() == made_from:
@@ -129,13 +129,12 @@ class BurstFiles:
         InputError
             If they do not fit the bursts.
         """
-        store = self._ctx.inputs["calibration"]
         frames, *shape = self._shape
-        flats = np.asarray(store.read("noise"))
+        flats = np.asarray(self._ctx.calibration.noise)
         if len(flats) == 0 or list(flats.shape[1:]) != shape:
             raise InputError(
                 "the calibrated flat frames do not fit the bursts",
-                file=store.path,
+                file=self._ctx.calibration.path,
                 expected=f"frames of {shape[0]} x {shape[1]}",
                 found=flats.shape,
                 remedy="Run calibrate again",
@@ -182,10 +181,10 @@ def _make_job(ctx: StageContext, reader: BurstReader) -> Job:
     config: SpeckleConfig = ctx.config
     paths = ctx.paths
     frames, rows, columns = reader.shape
-    begin = datetime.fromtimestamp(float(ctx.inputs["bursts"].read("time_beg", 0)), UTC)
-    name = ctx.channel.lower().removeprefix("rosa_")
+    begin = datetime.fromtimestamp(float(ctx.bursts.time_beg[0]), UTC)
+    name = ctx.name.lower().removeprefix("rosa_")
     date, time = f"{begin:%Y%m%d}", f"{begin:%H%M%S}"
-    scale_x, scale_y = (round(float(v), 8) for v in ctx.inputs["calibration"].read("plate_scale"))
+    scale_x, scale_y = (round(float(v), 8) for v in ctx.calibration.plate_scale)
     return Job(
         directory=paths.directory,
         bursts=paths.speckle_bursts,

@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core.orient import Orientation, rotation
+from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
+from stillsun.products.registration import Registration
 from stillsun.sky import times
-from stillsun.sky.observer import Observer, Site, observe
+from stillsun.sky.observer import Observer
 from stillsun.sky.pointing import Pointing
-from stillsun.sky.wcs import ChannelGeometry, frame_cards, register_channel, site_cards
-from stillsun.stages._earlierfiles import header_geometry
-from stillsun.stages._motion import field_motion
+from stillsun.sky.wcs import ChannelGeometry, frame_cards, site_cards
 from stillsun.stages._steps import is_aligned
-from stillsun.stages._telescope import logged_pointing
 from stillsun.stages.base import StageContext
 
 _CM_PER_M = 100.0
@@ -39,7 +37,7 @@ class FrameCards:
     orientation : Orientation
         From camera frame to oriented frame.
     geometry : ChannelGeometry
-        The channel on the reference channel's field.
+        The channel on the reference channel's field, with the reference pixel of each frame.
     pointing : Pointing
         Of the reference's centre, for each frame.
     observer : Observer
@@ -50,8 +48,6 @@ class FrameCards:
         What remains of the distortion after destretch, rms length, pixels.
     motion : numpy.ndarray, shape (n, 2)
         Shift (x, y) by which destretch moved each frame as a whole, pixels.
-    wandering : numpy.ndarray, shape (n, 2)
-        What the drift against the reference channel does to the reference pixel (x, y), pixels.
     comments : tuple of str
         ``COMMENT`` cards of every file.
     """
@@ -65,7 +61,6 @@ class FrameCards:
     columns: Mapping[str, np.ndarray]
     residual_px: np.ndarray
     motion: np.ndarray
-    wandering: np.ndarray
     comments: tuple[str, ...]
 
     @classmethod
@@ -88,30 +83,23 @@ class FrameCards:
         InputError
             If the products do not belong together.
         """
-        bursts, images = ctx.inputs["bursts"], ctx.inputs["destretch"]
+        bursts, images = ctx.bursts, ctx.destretched
         if images.rows != bursts.rows:
             raise InputError(
                 "not as many frames as bursts", file=images.path, expected=bursts.rows, found=images.rows
             )
-        telescope = ctx.observation.telescope
-        orientation = ctx.orientation
-        shape = images.shape("image")[-2:]
-        expected = orientation.shape(ctx.inputs["calibration"].shape("bad_pixels"))
+        shape, expected = images.shape, ctx.orientation.shape(ctx.calibration.shape)
         if shape != expected:
             raise InputError("frames of another shape", file=images.path, expected=expected, found=shape)
-        geometry, registered = _geometry(ctx, orientation, shape)
-        observer = observe(
-            bursts.read("time_avg"),
-            Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m),
-        )
-        pointing = _pointing(ctx, observer)
-        wandering = _wandering(ctx, geometry, observer.time)
+        registration = ctx.get(Registration)
+        observer, pointing = ctx.observer, ctx.best_pointing()
         comments = []
         if is_aligned(ctx):
             comments.append(f"POINTING UPDATED ON {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
         if pointing.method == "unknown":
             comments.append("POINTING UNKNOWN: coordinates are as if the field were at disk centre")
-        if not registered and header_geometry(bursts) is not None:
+        registered = ctx.is_reference if registration is None else registration.accepted
+        if not registered and bursts.header_place is not None:
             comments.append("CHANNEL NOT REGISTERED: it is placed as its earlier headers say")
         elif not registered:
             comments.append("CHANNEL NOT REGISTERED: its centre is taken for that of the reference channel")
@@ -124,16 +112,15 @@ class FrameCards:
             "ELEV_ANG": observer.elevation_deg,
         }
         return cls(
-            ctx.channel,
+            ctx.name,
             shape,
-            orientation,
-            geometry,
+            ctx.orientation,
+            ctx.geometry_at(ctx.times, shape),
             pointing,
             observer,
             columns,
-            images.read("residual_px"),
-            field_motion(images),
-            wandering,
+            images.residual_px,
+            images.motion,
             tuple(comments),
         )
 
@@ -191,8 +178,6 @@ class FrameCards:
             each = float(self.residual_px[row]) / np.sqrt(2.0)
             own |= {"CRDER1": each * self.geometry.cdelt[0], "CRDER2": each * self.geometry.cdelt[1]}
         cards = frame_cards(self.geometry, self.pointing, row)
-        for number, shift in enumerate(self.wandering[row], start=1):
-            cards[f"CRPIX{number}"] += float(shift)
         if level != "1.5":
             # Before destretch, the point that the coordinates belong to lies where the frame had it.
             for number, shift in enumerate(self.motion[row], start=1):
@@ -224,13 +209,13 @@ def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dic
         "SIMPLE": True,
         "BITPIX": -32,
         "NAXIS": 2,
-        "EXTNAME": re.sub("[,;]", "_", ctx.channel),
+        "EXTNAME": re.sub("[,;]", "_", ctx.name),
         "ORIGIN": observation.origin,
         "AUTHOR": observation.author or observation.origin,
         "TELESCOP": telescope.name,
         "OBSRVTRY": telescope.observatory,
-        "INSTRUME": settings.camera.name or ctx.channel,
-        "DETECTOR": ctx.channel,
+        "INSTRUME": settings.camera.name or ctx.name,
+        "DETECTOR": ctx.name,
         "CAMERA": settings.camera.model,
         "FILTER": settings.filter,
         "LEVEL": level,
@@ -258,68 +243,32 @@ def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dic
         "WAVEMAX": settings.wavelength_nm + half_width,
         "WAVEBAND": settings.filter,
         "POINTSRC": cards.pointing.method,
-        **site_cards(Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)),
+        **site_cards(ctx.site),
     }
-
-
-def _geometry(
-    ctx: StageContext, orientation: Orientation, shape: tuple[int, ...]
-) -> tuple[ChannelGeometry, bool]:
-    """The channel on the reference's field, and whether that is known."""
-    store = ctx.inputs.get("registration")
-    if store is None:
-        scale = orientation.plate_scale(ctx.inputs["calibration"].read("plate_scale"))
-        placed = header_geometry(ctx.inputs["bursts"]) or ((0.0, 0.0), 0.0)
-        return register_channel(shape, scale, *placed), ctx.is_reference
-    (x, y), (dx, dy) = store.read("crpix"), store.read("plate_scale")
-    geometry = ChannelGeometry(
-        (float(x), float(y)),
-        (float(dx), float(dy)),
-        float(store.read("rotation_deg")),
-        float(store.read("uncertainty")),
-    )
-    return geometry, bool(store.read("accepted"))
-
-
-def _wandering(ctx: StageContext, geometry: ChannelGeometry, time: np.ndarray) -> np.ndarray:
-    """CRPIX of each frame less that of the registration: -S^-1 R(-d) dt for a translation off by dt."""
-    store = ctx.inputs.get("registration")
-    if store is None or "drift_applied" not in store or not store.read("drift_applied"):
-        return np.zeros((time.size, 2))
-    moved = store.read("drift_offset") + np.outer(time - store.read("drift_time"), store.read("drift_rate"))
-    return -(moved @ rotation(-geometry.rotation_deg).T) / geometry.cdelt
-
-
-def _pointing(ctx: StageContext, observer: Observer) -> Pointing:
-    store = ctx.inputs.get("pointing")
-    if store is None:
-        telescope = ctx.observation.telescope
-        site = Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)
-        return logged_pointing(ctx.inputs["bursts"], telescope, observer, site)
-    return Pointing(
-        store.read("crval"), store.read("crota2"), store.read("uncertainty"), str(store.read("method"))
-    )
 
 
 def _columns(ctx: StageContext) -> dict[str, np.ndarray]:
     """Times, exposures, telescope state and Fried parameter, one a frame."""
-    bursts, speckle = ctx.inputs["bursts"], ctx.inputs["speckle"]
+    bursts, made = ctx.bursts, ctx.reconstructed
     # Of the exposures that the image is made of; frames of an earlier system have theirs in the bursts.
-    about, count = (speckle, "exposures") if "exposures" in speckle else (bursts, "frames_used")
-    moments = {"BEG": "time_beg", "AVG": "time_avg", "END": "time_end", "OBS": "time_beg"}
+    about, frames = (bursts, bursts.frames_used) if made.exposures is None else (made, made.exposures)
+    begin = about.time_beg
+    moments = {"BEG": begin, "AVG": about.time_avg, "END": about.time_end, "OBS": begin}
     columns: dict[str, np.ndarray] = {}
-    for short, name in moments.items():
-        columns[f"DATE-{short}"] = times.iso(about.read(name))
-        columns[f"MJD-{short}"] = times.mjd(about.read(name))
+    for short, moment in moments.items():
+        columns[f"DATE-{short}"] = times.iso(moment)
+        columns[f"MJD-{short}"] = times.mjd(moment)
     columns |= {
         "STARTOBS": columns["DATE-BEG"],
         "ENDOBS": columns["DATE-END"],
         "DATEREF": columns["DATE-BEG"],
         "MJDREF": columns["MJD-BEG"],
     }
-    frames = about.read(count)
     exposure = frames * (ctx.settings.exposure_ms / 1000.0)
     columns |= {"NSUMEXP": frames, "XPOSURE": exposure, "TEXPOSUR": exposure}
-    log = {"SCINT": "scintillation", "LLVL": "light_level", "RSUN_ARC": "solar_radius"}
-    columns |= {key: bursts.read(name) for key, name in log.items()}
-    return columns | {"SPKLALPH": speckle.read("alpha"), "ATMOS_R0": speckle.read("r0") * _CM_PER_M}
+    columns |= {
+        "SCINT": bursts.scintillation,
+        "LLVL": bursts.light_level,
+        "RSUN_ARC": bursts.solar_radius,
+    }
+    return columns | {"SPKLALPH": made.alpha, "ATMOS_R0": made.r0 * _CM_PER_M}

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillsun.core.orient import Orientation
 from stillsun.core.registration.offset import lay_on
 from stillsun.core.registration.similarity import Similarity, match_images
+from stillsun.products.calibration import Calibration
+from stillsun.products.channel import Channel
 from stillsun.qa.overlay import Overlay, write_overlays
-from stillsun.stages._drift import middle_pair
+from stillsun.stages._drift import Drift, middle_pair
 from stillsun.stages.base import StageContext
 
 _PICTURE_POINTS = 600
@@ -52,19 +53,13 @@ def without_target(ctx: StageContext) -> str:
     """
     missing = [
         who
-        for who, products in (("this channel", ctx.inputs), ("the reference channel", ctx.reference))
-        if "calibration" not in products or "target" not in products["calibration"]
+        for who, channel in (("this channel", ctx), ("the reference channel", ctx.reference))
+        if channel is None or not channel.has(Calibration) or channel.calibration.target is None
     ]
     return " and ".join(f"{who} has no target image" for who in missing)
 
 
-def match_targets(
-    ctx: StageContext,
-    turned: Orientation,
-    reference_scale: tuple[float, float],
-    scale: tuple[float, float],
-    max_rotation_deg: float,
-) -> Targets:
+def match_targets(ctx: StageContext, reference: Channel, max_rotation_deg: float) -> Targets:
     """
     Match the channel's target to the reference channel's.
 
@@ -72,10 +67,8 @@ def match_targets(
     ----------
     ctx : StageContext
         Context with ``calibration`` of both, each with its target.
-    turned : Orientation
-        Orientation of the reference channel.
-    reference_scale, scale : tuple of float
-        Plate scales (x, y) of the oriented frames, arcsec per pixel.
+    reference : Channel
+        The reference channel.
     max_rotation_deg : float
         Largest rotation looked for.
 
@@ -84,19 +77,16 @@ def match_targets(
     Targets
         The images and their match.
     """
-    fixed = turned.apply(ctx.reference["calibration"].read("target"))
-    moving = ctx.orientation.apply(ctx.inputs["calibration"].read("target"))
+    fixed = reference.orientation.apply(reference.calibration.target)
+    moving = ctx.orientation.apply(ctx.calibration.target)
     match = match_images(
-        fixed, moving, reference_scale, scale, max_rotation_deg=max_rotation_deg, backend=ctx.backend
+        fixed, moving, reference.scale, ctx.scale, max_rotation_deg=max_rotation_deg, backend=ctx.backend
     )
     return Targets(fixed, moving, match)
 
 
 def draw_pair(
-    ctx: StageContext,
-    scale: tuple[float, float],
-    reference_scale: tuple[float, float],
-    targets: Targets | None = None,
+    ctx: StageContext, reference: Channel, targets: Targets | None, drift: Drift | None = None
 ) -> None:
     """
     Draw the reference channel with contours of a channel, in ``register.png``.
@@ -108,34 +98,40 @@ def draw_pair(
     ----------
     ctx : StageContext
         Context of the stage register.
-    scale, reference_scale : tuple of float
-        Plate scales (x, y) of the oriented frames, arcsec per pixel.
-    targets : Targets, optional
-        Target images, where both channels have one.
+    reference : Channel
+        The reference channel.
+    targets : Targets or None
+        Target images, if both channels have one.
+    drift : Drift, optional
+        Drift that the coordinates follow.
     """
 
     def panel(title: str, fixed: np.ndarray, moving: np.ndarray, place: _Place, target: bool) -> Overlay:
-        half = [n * s / 2 for n, s in zip(fixed.shape[::-1], reference_scale, strict=True)]
+        half = [n * s / 2 for n, s in zip(fixed.shape[::-1], reference.scale, strict=True)]
         extent = (-half[0], half[0], -half[1], half[1])
         step = max(1, max(fixed.shape) // _PICTURE_POINTS)
-        laid = lay_on(fixed.shape, reference_scale, moving, scale, place[0], place[1], ctx.backend)
+        laid = lay_on(fixed.shape, reference.scale, moving, ctx.scale, place[0], place[1], ctx.backend)
         # Bars are dark or bright; the Sun has its contours where the picture puts them by itself.
         levels = (float(np.mean(np.nanpercentile(laid, (0.5, 99.5)))),) if target else ()
         return Overlay(title, fixed[::step, ::step], laid[::step, ::step], extent, extent, levels)
 
     panels = []
-    place, heading = _CENTRED, f"{ctx.channel} on the reference channel: not registered, no target images"
+    place, heading = _CENTRED, f"{ctx.name} on the reference channel: not registered, no target images"
     if targets is not None:
         match = targets.match
         found = (match.translation, match.rotation_deg)
         place = found if match.accepted else _CENTRED
-        heading = _heading(ctx.channel, match)
+        heading = _heading(ctx.name, match)
         for title, where in (("centre on centre", _CENTRED), ("as matched", found)):
             panels.append(panel(title, targets.fixed, targets.moving, where, True))
     frames = middle_pair(ctx)
     if frames is not None:
         words = "centre on centre" if place is _CENTRED else "as registered"
-        panels.append(panel(f"frames of the Sun, {words}", *frames, place, False))
+        fixed, moving, time = frames
+        if drift is not None:
+            x, y = place[0] + drift.at(time)
+            place = ((float(x), float(y)), place[1])
+        panels.append(panel(f"frames of the Sun, {words}", fixed, moving, place, False))
     if panels:
         path = ctx.paths.directory / "register.png"
         write_overlays(path, panels, heading=heading, labels=("x [arcsec]", "y [arcsec]"))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from stillsun.core.bursts import nearest
 from stillsun.core.orient import rotation
 from stillsun.core.registration.offset import Offset, lay_on, remaining_offset
 from stillsun.errors import InputError
-from stillsun.io.store import Field, StoreReader
-from stillsun.stages._motion import field_motion
+from stillsun.products.bursts import Bursts
+from stillsun.products.destretched import Destretched
 from stillsun.stages.base import StageContext
 
 # Pairs of frames that are compared, and the fewest of them that make a drift.
@@ -20,24 +21,6 @@ _FEWEST = 3
 # Frames of a pair may lie this far apart in time, in cadences of the slower channel.
 _APART = 1.5
 _ONE_SIGMA = 0.6827
-
-FIELDS = {
-    "drift_time": Field((), "float64", "s", "unix seconds that drift_offset belongs to", stack=False),
-    "drift_offset": Field((2,), "float64", "arcsec", "science images less targets, (x, y)", stack=False),
-    "drift_rate": Field((2,), "float64", "arcsec/s", "change of that, (x, y)", stack=False),
-    "drift_offset_error": Field((2,), "float64", "arcsec", "standard error", stack=False),
-    "drift_rate_error": Field((2,), "float64", "arcsec/s", "standard error", stack=False),
-    "drift_pairs": Field((), "int64", "", "pairs of frames that could be compared", stack=False),
-    "drift_applied": Field((), "uint8", "", "1: the coordinates follow the drift", stack=False),
-}
-
-
-HELD_FIELDS = {
-    "held_rate": Field(
-        (2,), "float64", "arcsec/s", "drift that destretch took out of the images, (x, y)", stack=False
-    ),
-    "held_rate_error": Field((2,), "float64", "arcsec/s", "standard error", stack=False),
-}
 
 
 @dataclass(frozen=True)
@@ -64,17 +47,12 @@ class HeldDrift:
         Returns
         -------
         dict
-            Values by name, as in `HELD_FIELDS`.
+            Values by name.
         """
         return {"held_rate": self.rate, "held_rate_error": self.rate_error}
 
 
-def held_drift(
-    ctx: StageContext,
-    scale: tuple[float, float],
-    reference_scale: tuple[float, float],
-    rotation_deg: float,
-) -> HeldDrift | None:
+def held_drift(ctx: StageContext, rotation_deg: float) -> HeldDrift | None:
     """
     Drift between the channels in the shifts by which destretch brought their frames to rest.
 
@@ -84,8 +62,6 @@ def held_drift(
     ----------
     ctx : StageContext
         Context of the stage register, for a channel that is not the reference.
-    scale, reference_scale : tuple of float
-        Plate scales (x, y) of the oriented frames, arcsec per pixel.
     rotation_deg : float
         Rotation of the channel on the reference.
 
@@ -96,12 +72,13 @@ def held_drift(
     """
     from scipy.stats import theilslopes  # takes a second to load
 
-    if not all({"bursts", "destretch"} <= set(p) for p in (ctx.inputs, ctx.reference)):
+    reference = ctx.reference
+    if reference is None or not all(c.has(Bursts, Destretched) for c in (ctx, reference)):
         return None
-    own, other = ctx.inputs["bursts"].read("time_avg"), ctx.reference["bursts"].read("time_avg")
-    rows, near = _beside(own, other, np.arange(len(own)))
-    moved = field_motion(ctx.inputs["destretch"])[rows] * scale @ rotation(rotation_deg).T
-    moved = moved - field_motion(ctx.reference["destretch"])[near] * reference_scale
+    own = ctx.times
+    rows, near = _beside(own, reference.times, np.arange(len(own)))
+    moved = ctx.destretched.motion[rows] * ctx.scale @ rotation(rotation_deg).T
+    moved = moved - reference.destretched.motion[near] * reference.scale
     good = np.isfinite(moved).all(axis=1)
     if good.sum() < _FEWEST:
         return None
@@ -142,6 +119,10 @@ class Drift:
     pairs: int
     seconds: float
 
+    def at(self, time: float) -> np.ndarray:
+        """Correction (x, y) of the translation at a time, arcsec."""
+        return self.offset + (time - self.time) * self.rate
+
     def values(self, applied: bool) -> dict[str, Any]:
         """
         What the product keeps.
@@ -154,7 +135,7 @@ class Drift:
         Returns
         -------
         dict
-            Values by name, as in `FIELDS`.
+            Values by name.
         """
         return {
             "drift_time": self.time,
@@ -167,13 +148,7 @@ class Drift:
         }
 
 
-def measure_drift(
-    ctx: StageContext,
-    scale: tuple[float, float],
-    reference_scale: tuple[float, float],
-    translation: tuple[float, float],
-    rotation_deg: float,
-) -> Drift | str:
+def measure_drift(ctx: StageContext, translation: tuple[float, float], rotation_deg: float) -> Drift | str:
     """
     Compare science images of a channel with those of the reference channel through the sequence.
 
@@ -181,8 +156,6 @@ def measure_drift(
     ----------
     ctx : StageContext
         Context of the stage register, for a channel that is not the reference.
-    scale, reference_scale : tuple of float
-        Plate scales (x, y) of the oriented frames, arcsec per pixel.
     translation : tuple of float
         Of the channel on the reference, from the targets, (x, y) arcsec.
     rotation_deg : float
@@ -193,17 +166,18 @@ def measure_drift(
     Drift or str
         The drift, or why it cannot be measured.
     """
-    if not all({"bursts", "destretch"} <= set(p) for p in (ctx.inputs, ctx.reference)):
+    reference = ctx.reference
+    if reference is None or not all(c.has(Bursts, Destretched) for c in (ctx, reference)):
         return "there are no destretched frames of both channels"
     found: list[tuple[float, Offset]] = []
     reasons: list[str] = []
-    pairs = _pairs(ctx.inputs["bursts"], ctx.reference["bursts"])
+    pairs = _pairs(ctx.times, reference.times)
     for done, (own, other, time) in enumerate(pairs, start=1):
-        fixed = _frame(ctx.reference["destretch"], other)
-        moving = _frame(ctx.inputs["destretch"], own)
-        laid = lay_on(fixed.shape, reference_scale, moving, scale, translation, rotation_deg, ctx.backend)
+        fixed = reference.destretched.masked(other)
+        moving = ctx.destretched.masked(own)
+        laid = lay_on(fixed.shape, reference.scale, moving, ctx.scale, translation, rotation_deg, ctx.backend)
         try:
-            offset = remaining_offset(fixed, laid, reference_scale, backend=ctx.backend)
+            offset = remaining_offset(fixed, laid, reference.scale, backend=ctx.backend)
         except InputError as error:
             return str(error)
         if offset.accepted:
@@ -217,7 +191,7 @@ def measure_drift(
     return _line(found)
 
 
-def middle_pair(ctx: StageContext) -> tuple[np.ndarray, np.ndarray] | None:
+def middle_pair(ctx: StageContext) -> tuple[np.ndarray, np.ndarray, float] | None:
     """
     Frames of both channels from the middle of the sequence.
 
@@ -228,22 +202,22 @@ def middle_pair(ctx: StageContext) -> tuple[np.ndarray, np.ndarray] | None:
 
     Returns
     -------
-    tuple of numpy.ndarray or None
-        Of the reference channel and of the channel, (y, x) float32, NaN where invalid; None where they
-        are not destretched, or were not taken at the same time.
+    tuple or None
+        Of the reference channel and of the channel, (y, x) float32, NaN where invalid, and the time of the
+        second; None where they are not destretched, or were not taken at the same time.
     """
-    if not all({"bursts", "destretch"} <= set(p) for p in (ctx.inputs, ctx.reference)):
+    reference = ctx.reference
+    if reference is None or not all(c.has(Bursts, Destretched) for c in (ctx, reference)):
         return None
-    pairs = _pairs(ctx.inputs["bursts"], ctx.reference["bursts"])
+    pairs = _pairs(ctx.times, reference.times)
     if not pairs:
         return None
-    own, other, _ = pairs[len(pairs) // 2]
-    return _frame(ctx.reference["destretch"], other), _frame(ctx.inputs["destretch"], own)
+    own, other, time = pairs[len(pairs) // 2]
+    return reference.destretched.masked(other), ctx.destretched.masked(own), time
 
 
-def _pairs(own: StoreReader, other: StoreReader) -> list[tuple[int, int, float]]:
+def _pairs(one: np.ndarray, two: np.ndarray) -> list[tuple[int, int, float]]:
     """Frames of both channels that belong together: own, of the reference, time."""
-    one, two = own.read("time_avg"), other.read("time_avg")
     rows = np.unique(np.linspace(0, len(one) - 1, min(_PAIRS, len(one))).round().astype(int))
     rows, near = _beside(one, two, rows)
     return [(int(row), int(n), float(one[row])) for row, n in zip(rows, near, strict=True)]
@@ -252,14 +226,9 @@ def _pairs(own: StoreReader, other: StoreReader) -> list[tuple[int, int, float]]
 def _beside(one: np.ndarray, two: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Those of the rows that have a frame of the reference channel beside them, and its number."""
     cadence = max((float(np.median(np.diff(t))) for t in (one, two) if len(t) > 1), default=np.inf)
-    near = np.array([np.argmin(np.abs(two - one[row])) for row in rows], dtype=int)
+    near = nearest(two, one[rows])
     good = np.abs(two[near] - one[rows]) <= _APART * cadence
     return rows[good], near[good]
-
-
-def _frame(store: StoreReader, row: int) -> np.ndarray:
-    image = np.asarray(store.read("image", row), dtype=np.float32)
-    return np.where(store.read("valid", row) != 0, image, np.float32(np.nan))
 
 
 def _line(found: list[tuple[float, Offset]]) -> Drift:

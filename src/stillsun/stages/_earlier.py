@@ -9,8 +9,6 @@ up to ``speckle.h5`` frames are as the camera saw them, and orientation is appli
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,9 @@ from stillsun.core.quality import centre_of, frame_quality
 from stillsun.errors import InputError
 from stillsun.io.inventory import find_files
 from stillsun.io.legacy_fits import read_image
-from stillsun.io.store import StoreReader
+from stillsun.products.bursts import Bursts
+from stillsun.products.calibration import TARGET, Calibration
+from stillsun.products.reconstructed import Reconstructed
 from stillsun.stages._earlierfiles import (
     DESTRETCHED,
     earlier_files,
@@ -31,8 +31,7 @@ from stillsun.stages._earlierfiles import (
     times_of,
     turning,
 )
-from stillsun.stages._telescope import STATE
-from stillsun.stages.base import Field, StageContext
+from stillsun.stages.base import StageContext
 
 
 def calibrate(ctx: StageContext) -> None:
@@ -49,11 +48,12 @@ def calibrate(ctx: StageContext) -> None:
             remedy="Set camera.shape of the channel to that of the frames",
         )
     target = _target(ctx)
-    declared = _calibration_fields(shape)
-    if target is not None:
-        meaning = "mean of the target images, camera orientation"
-        declared["target"] = Field(target.shape, "float32", "DN", meaning, stack=False)
-    with ctx.create(1, declared) as store:
+    sizes = dict(
+        zip(("target_rows", "target_columns"), shape if target is None else target.shape, strict=True)
+    )
+    parts = () if target is None else (TARGET,)
+    fields = Calibration.fields(*parts, rows=shape[0], columns=shape[1], **sizes)
+    with ctx.create(1, fields) as store:
         if target is not None:
             store.write("target", target)
         store.write("plate_scale", np.array(ctx.settings.plate_scale, np.float64))
@@ -96,7 +96,7 @@ def assemble(ctx: StageContext) -> None:
         "pointing_source": source,
         **place.attributes(),
     }
-    with ctx.create(len(files), _burst_fields(), attributes) as store:
+    with ctx.create(len(files), Bursts.fields(), attributes) as store:
         for name, values in columns.items():
             store.write(name, values)
         store.mark(slice(None))
@@ -115,7 +115,7 @@ def take_over(ctx: StageContext) -> None:
         "steps": json.dumps(steps),
         "destretched": int(any(s["kind"] == DESTRETCHED for s in steps)),
     }
-    with ctx.create(len(files), _speckle_fields(shape), attributes) as store:
+    with ctx.create(len(files), Reconstructed.fields(rows=shape[0], columns=shape[1]), attributes) as store:
         done = store.done()
         for row in (int(k) for k in np.flatnonzero(~done)):
             facts = files[row]
@@ -134,53 +134,3 @@ def take_over(ctx: StageContext) -> None:
             store.mark(row)
             done[row] = True
             ctx.progress(int(done.sum()), len(files))
-
-
-def _calibration_fields(shape: tuple[int, int]) -> dict[str, Field]:
-    return {
-        "bad_pixels": Field(shape, "uint8", "", "0: good; none is known", stack=False),
-        "plate_scale": Field((2,), "float64", "arcsec/px", "x and y, camera orientation", stack=False),
-        "plate_scale_scatter": Field((2,), "float64", "arcsec/px", "NaN: not measured", stack=False),
-        "plate_scale_source": Field((), "str", "", "where the plate scale comes from", stack=False),
-    }
-
-
-def _burst_fields() -> dict[str, Field]:
-    unix = "Unix time, UTC: "
-    return {
-        "time_beg": Field((), "float64", "s", unix + "start of the first exposure"),
-        "time_end": Field((), "float64", "s", unix + "end of the last exposure"),
-        "time_avg": Field((), "float64", "s", unix + "mean of the middles of the exposures"),
-        "first_frame": Field((), "int64", "", "number of the file"),
-        "frames_used": Field((), "int64", "", "frames in the burst"),
-        "first_file": Field((), "str", "", "file of the frame", length=255),
-        "last_file": Field((), "str", "", "file of the frame", length=255),
-        **{name: Field((), "float64", unit, meaning) for name, (unit, meaning) in STATE.items()},
-    }
-
-
-def _speckle_fields(shape: tuple[int, int]) -> dict[str, Field]:
-    return {
-        "image": Field(shape, "float32", "DN", "reconstructed image, camera orientation"),
-        "r0": Field((), "float64", "m", "Fried parameter of the frame at its wavelength; NaN: unknown"),
-        "alpha": Field((), "float64", "", "Fried parameter over telescope diameter"),
-        "contrast": Field((), "float64", "", "rms contrast, centre of the field"),
-        "sharpness": Field((), "float64", "1/px", "rms gradient over mean, centre of the field"),
-    }
-
-
-def earlier_steps(speckle: StoreReader) -> list[Mapping[str, Any]]:
-    """
-    Steps that frames of an earlier system went through.
-
-    Parameters
-    ----------
-    speckle : StoreReader
-        The product of the stage speckle.
-
-    Returns
-    -------
-    list of mapping
-        Arguments of a `stillsun.sky.header.ProcessingStep` each; none for frames reconstructed here.
-    """
-    return list(json.loads(speckle.attributes.get("steps", "[]")))

@@ -10,10 +10,10 @@ from stillsun.core.orient import Orientation, rotation
 from stillsun.errors import InputError
 from stillsun.io.inventory import directory_of, find_files, start_of
 from stillsun.io.legacy_fits import ReconstructedFile, read_facts
-from stillsun.io.store import StoreReader
-from stillsun.sky.observer import Site, heliographic, observe
+from stillsun.products.bursts import STATE
+from stillsun.sky.observer import heliographic, observe
 from stillsun.sky.wcs import centre_pixel, read_place
-from stillsun.stages._telescope import STATE, telescope_state
+from stillsun.stages._telescope import telescope_state
 from stillsun.stages.base import StageContext
 
 ROLE = "reconstructed"
@@ -157,14 +157,6 @@ def times_of(
     return begin, np.where(good_mean, mean, (begin + end) / 2), end, frames
 
 
-def header_geometry(bursts: StoreReader) -> tuple[tuple[float, float], float] | None:
-    """Translation and rotation of a channel on the reference channel by earlier headers, if known."""
-    about = bursts.attributes
-    if "header_x" not in about:
-        return None
-    return (float(about["header_x"]), float(about["header_y"])), float(about["header_rotation_deg"])
-
-
 @dataclass(frozen=True)
 class EarlierPlace:
     """
@@ -218,9 +210,7 @@ def state_of(
     if ctx.observation.telescope_log is not None:
         state = telescope_state(ctx, mean)
         return {name: getattr(state, name) for name in STATE}, "telescope log"
-    telescope = ctx.observation.telescope
-    site = Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)
-    observer = observe(mean, site)
+    telescope, observer = ctx.observation.telescope, observe(mean, ctx.site)
     latitude, longitude = heliographic(place.centre, observer)
     angle = place.angle_deg * (telescope.guider_sign or 1) + telescope.guider_zero_deg
     if not np.isfinite(latitude).any():

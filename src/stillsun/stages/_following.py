@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from stillsun.core.affine import PixelMap, carry_displacement, pixel_map, shifts_of_field
-from stillsun.core.destretch import displacement_field
+from stillsun.core.bursts import nearest
 from stillsun.core.flows import seeing_field
-from stillsun.core.orient import Orientation
 from stillsun.errors import InputError, RegistrationError
+from stillsun.products.channel import Channel
+from stillsun.products.destretched import Destretched
 from stillsun.stages._channelpair import match_targets, without_target
-from stillsun.stages._destretched import shift_names
-from stillsun.stages._motion import plate_scale
 from stillsun.stages.base import StageContext
 
 _MAX_ROTATION_DEG = 5.0  # of a channel that can follow
@@ -53,22 +52,19 @@ class Following:
     def __init__(self, ctx: StageContext, shape: tuple[int, int], kernels: Sequence[int]) -> None:
         self._backend = ctx.backend
         self._shape, self._kernels = shape, tuple(kernels)
-        if "destretch" not in ctx.reference:
+        if ctx.reference is None or not ctx.reference.has(Destretched):
             raise InputError(
                 "the reference channel, which destretch is to follow, is not destretched",
                 remedy=f"Reduce it in the same run, or before. {_REMEDY}",
             )
-        self._store = ctx.reference["destretch"]
-        if self._store.attributes["reference"] == "none":
+        self._source = ctx.reference.destretched
+        if self._source.attributes["reference"] == "none":
             raise InputError(
                 "the reference channel was destretched by an earlier system, whose shifts are unknown",
                 remedy=_REMEDY,
             )
-        self._source_kernels = tuple(int(k) for k in np.atleast_1d(self._store.attributes["kernels"]))
-        rows, columns = self._store.shape("image")[1:]
-        self._source_shape = (rows, columns)
-        self._pixels = _place(ctx, shape, self._source_shape)
-        self.rows = _partners(ctx)
+        self._pixels = _place(ctx, ctx.reference, shape, self._source.shape)
+        self.rows = _partners(ctx, ctx.reference)
         paired = int(np.count_nonzero(self.rows >= 0))
         if 2 * paired < len(self.rows):
             raise InputError(
@@ -93,44 +89,37 @@ class Following:
             One array a kernel of the channel; None where the reference channel has nothing for its time.
         """
         row = int(self.rows[number])
-        if row < 0 or not self._store.read("valid", row).any():
+        if row < 0 or not self._source.live(row):
             return None
-        shifts = [self._store.read(name, row) for name in shift_names(self._source_kernels)]
-        field = self._backend.asarray(
-            displacement_field(shifts, self._source_kernels, self._source_shape, self._backend)
-        )
-        if "slow_motion" in self._store:
-            field = seeing_field(field, self._store.read("slow_motion", row), self._backend)
+        field = self._source.displacement(row, self._backend)
+        slow = self._source.slow_motion
+        if slow is not None:
+            field = seeing_field(field, slow(row), self._backend)
         carried, _ = carry_displacement(field, self._pixels, self._shape, self._backend)
         return shifts_of_field(carried, self._kernels, self._backend)
 
 
-def _place(ctx: StageContext, shape: tuple[int, int], source_shape: tuple[int, int]) -> PixelMap:
+def _place(
+    ctx: StageContext, reference: Channel, shape: tuple[int, int], source_shape: tuple[int, int]
+) -> PixelMap:
     """Where the channel's pixels lie in the reference channel, by the targets."""
     missing = without_target(ctx)
     if missing:
         raise InputError(f"destretch cannot follow the reference channel: {missing}", remedy=_REMEDY)
-    settings = ctx.observation.channels[ctx.observation.reference]
-    turned = Orientation.from_steps([turn.value for turn in settings.orientation])
-    scale = plate_scale(ctx)
-    source_scale = turned.plate_scale(ctx.reference["calibration"].read("plate_scale"))
-    match = match_targets(ctx, turned, source_scale, scale, _MAX_ROTATION_DEG).match
+    match = match_targets(ctx, reference, _MAX_ROTATION_DEG).match
     if not match.accepted:
         raise RegistrationError(
             f"destretch cannot follow the reference channel: the match of the targets fails: "
             f"{'; '.join(match.faults)}",
             remedy=_REMEDY,
         )
-    return pixel_map(shape, scale, source_shape, source_scale, match.translation, match.rotation_deg)
+    return pixel_map(shape, ctx.scale, source_shape, reference.scale, match.translation, match.rotation_deg)
 
 
-def _partners(ctx: StageContext) -> np.ndarray:
+def _partners(ctx: StageContext, reference: Channel) -> np.ndarray:
     """The reference channel's frame of the same time as each of the channel's, -1 for none."""
-    ours, theirs = (
-        [np.asarray(store.read(name), np.float64) for name in ("time_avg", "time_beg", "time_end")]
-        for store in (ctx.inputs["bursts"], ctx.reference["bursts"])
-    )
-    nearest = np.abs(ours[0][:, None] - theirs[0]).argmin(axis=1)
-    away = np.abs(ours[0] - theirs[0][nearest])
-    length = np.maximum(ours[2] - ours[1], (theirs[2] - theirs[1])[nearest])
-    return np.where(away <= _IN_STEP * length, nearest, -1)
+    ours, theirs = ctx.bursts, reference.bursts
+    near = nearest(theirs.times, ours.times)
+    away = np.abs(ours.times - theirs.times[near])
+    length = np.maximum(ours.time_end - ours.time_beg, (theirs.time_end - theirs.time_beg)[near])
+    return np.where(away <= _IN_STEP * length, near, -1)

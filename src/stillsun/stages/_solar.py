@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from stillsun.errors import ConfigError, InputError
+from stillsun.products.calibration import Calibration
+from stillsun.products.destretched import Destretched
 from stillsun.sky.download import default_cache, fulldisk_near
 from stillsun.sky.fulldisk import read_fulldisk
 from stillsun.sky.match import match_to_sun
-from stillsun.sky.observer import Site, rotate_with_sun
+from stillsun.sky.observer import rotate_with_sun
 from stillsun.sky.pointing import MATCHED, Pointing, Solution, guider_angle
 from stillsun.stages._attempts import Attempt, draw_match
-from stillsun.stages._motion import plate_scale
 from stillsun.stages.base import StageContext
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _STALE = 600.0
 
 
 def solve_on_sun(
-    ctx: StageContext, supposed: Pointing, times: np.ndarray, site: Site, starts: list[int]
+    ctx: StageContext, supposed: Pointing, starts: list[int]
 ) -> tuple[Solution | None, list[Attempt]]:
     """
     Match the clearest frame of each segment of a sequence to the full-disk image.
@@ -39,10 +40,6 @@ def solve_on_sun(
         Context of the stage align, for the reference channel.
     supposed : Pointing
         Pointing of each frame as far as known.
-    times : numpy.ndarray, shape (n,)
-        Of the frames, unix seconds.
-    site : Site
-        Where the telescope stands.
     starts : list of int
         First frame of each segment.
 
@@ -56,16 +53,15 @@ def solve_on_sun(
     if supposed.method == "unknown":
         ctx.note("not aligned to the Sun: where to search is unknown; give align.pointing=[x,y]")
         return None, []
-    if not {"destretch", "calibration"} <= set(ctx.inputs):
+    if not ctx.has(Destretched, Calibration):
         ctx.note("not aligned to the Sun: there are no destretched frames, or no calibration")
         return None, []
-    quality = _quality(ctx)
+    times = ctx.times
     attempts: list[Attempt] = []
     signs = _signs(ctx)
     try:
         for first, end in zip(starts, [*starts[1:], len(times)], strict=True):
-            frame = _chosen(ctx, quality, first, end)
-            attempts.append(_attempt(ctx, supposed, times, site, frame, signs))
+            attempts.append(_attempt(ctx, supposed, _chosen(ctx, first, end), signs))
     except InputError as error:
         # A file that a person gives and that cannot be read is their fault; a match that fails is nobody's.
         if ctx.config.file is not None and error.file is not None:
@@ -77,7 +73,7 @@ def solve_on_sun(
         return None, []
     believed = [a for a in attempts if a.match.accepted]
     shown = min(believed or attempts, key=lambda a: a.match.uncertainty)
-    picture = draw_match(ctx, shown, site)
+    picture = draw_match(ctx, shown)
     if not believed:
         _note_refusal(ctx, shown, supposed)
         return None, attempts
@@ -86,7 +82,7 @@ def solve_on_sun(
             f"not aligned to the Sun: a person refused the match ({picture.name}); force=[align] asks again"
         )
         return None, attempts
-    return _solution(ctx, attempts, shown, times[starts], site, signs), attempts
+    return _solution(ctx, attempts, shown, times[starts], signs), attempts
 
 
 def _signs(ctx: StageContext) -> tuple[int, ...]:
@@ -94,35 +90,16 @@ def _signs(ctx: StageContext) -> tuple[int, ...]:
     return (1, -1) if sign == 0 else (sign,)
 
 
-def _quality(ctx: StageContext) -> np.ndarray:
-    """Fried parameter where the engine gives one, else sharpness."""
-    if "speckle" in ctx.inputs:
-        r0 = ctx.inputs["speckle"].read("r0")
-        if np.isfinite(r0).any():
-            return r0
-    return ctx.inputs["destretch"].read("sharpness_after")
+def _chosen(ctx: StageContext, first: int, end: int) -> int:
+    """The frame asked for, if it is in the segment, or the clearest of the segment."""
+    wanted, rows = ctx.config.frame, ctx.bursts.rows
+    if wanted is not None and wanted >= rows:
+        raise ConfigError("align.frame: no such frame", expected=f"0 to {rows - 1}", found=wanted)
+    return int(wanted) if wanted is not None and first <= wanted < end else ctx.clearest(first, end)
 
 
-def _chosen(ctx: StageContext, quality: np.ndarray, first: int, end: int) -> int:
-    wanted = ctx.config.frame
-    if wanted is not None:
-        if wanted >= len(quality):
-            raise ConfigError("align.frame: no such frame", expected=f"0 to {len(quality) - 1}", found=wanted)
-        if first <= wanted < end:
-            return int(wanted)
-    part = quality[first:end]
-    return first + (int(np.nanargmax(part)) if np.isfinite(part).any() else (end - first) // 2)
-
-
-def _attempt(
-    ctx: StageContext,
-    supposed: Pointing,
-    times: np.ndarray,
-    site: Site,
-    frame: int,
-    signs: tuple[int, ...],
-) -> Attempt:
-    config, time = ctx.config, float(times[frame])
+def _attempt(ctx: StageContext, supposed: Pointing, frame: int, signs: tuple[int, ...]) -> Attempt:
+    config, time = ctx.config, float(ctx.times[frame])
     if config.file is not None:
         path = Path(config.file)
     else:
@@ -142,18 +119,17 @@ def _attempt(
             "granulation is another one then, only spots and pores can match"
         )
     zero = ctx.observation.telescope.guider_zero_deg
-    guider = ctx.inputs["bursts"].read("guider_angle")
+    guider = ctx.bursts.guider_angle
     angles = tuple(float(guider_angle(guider, zero, sign)[frame]) for sign in signs)
     x, y = (float(v) for v in supposed.crval[frame])
-    destretch = ctx.inputs["destretch"]
     match = match_to_sun(
-        destretch.read("image", frame),
-        destretch.read("valid", frame),
-        plate_scale(ctx),
+        ctx.destretched.image(frame),
+        ctx.destretched.valid(frame),
+        ctx.scale,
         (x, y),
         angles,
         time,
-        site,
+        ctx.site,
         disk,
         search_arcsec=config.search_arcsec,
         max_rotation_deg=config.max_rotation_deg,
@@ -164,7 +140,7 @@ def _attempt(
     _LOG.info(
         "%s: frame %d against %s: (%.2f, %.2f) arcsec from where it was supposed to be, correlation %.3f, "
         "significance %.1f, next peak 1/%.2f, elsewhere %.3f",
-        ctx.channel, frame, disk.name, match.point[0] - x, match.point[1] - y, match.peak,
+        ctx.name, frame, disk.name, match.point[0] - x, match.point[1] - y, match.peak,
         match.significance, match.peak_ratio, match.null_peak,
     )  # fmt: skip
     return Attempt(frame, time, disk, (x, y), angles, match)
@@ -175,7 +151,6 @@ def _solution(
     attempts: list[Attempt],
     best: Attempt,
     starts: np.ndarray,
-    site: Site,
     signs: tuple[int, ...],
 ) -> Solution:
     """One position for all segments that agree with the best one, its own for each of the others."""
@@ -189,7 +164,7 @@ def _solution(
             )
             used.append(best)
             continue
-        carried = rotate_with_sun(best.match.point, best.time, np.array([attempt.time]), site)[0]
+        carried = rotate_with_sun(best.match.point, best.time, np.array([attempt.time]), ctx.site)[0]
         apart = float(np.hypot(*(carried - attempt.match.point)))
         errors = float(np.hypot(np.hypot(*best.match.error), np.hypot(*attempt.match.error)))
         used.append(best if apart <= max(_SAME_ARCSEC, 3 * errors) else attempt)
@@ -225,11 +200,11 @@ def _agreed(ctx: StageContext, picture: Path) -> bool:
     if not ctx.config.verify:
         return True
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
-        _LOG.info("%s: no terminal to ask on; the match is shown in %s", ctx.channel, picture)
+        _LOG.info("%s: no terminal to ask on; the match is shown in %s", ctx.name, picture)
         return True
     webbrowser.open(picture.resolve().as_uri())
     # On a line of its own, where progress bars are drawn too.
-    question = f"{ctx.channel}: the match to the Sun is shown in {picture}. Use it? [Y/n] "
+    question = f"{ctx.name}: the match to the Sun is shown in {picture}. Use it? [Y/n] "
     print(f"\r\x1b[K\n{question}", end="", file=sys.stderr, flush=True)
     answer = input("")
     return answer.strip().lower() in ("", "y", "yes")

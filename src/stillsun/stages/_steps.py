@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from stillsun.products.base import StoreProduct
+from stillsun.products.pointing import SolarPointing
+from stillsun.products.reconstructed import Reconstructed
+from stillsun.products.registration import Registration
 from stillsun.sky.header import ProcessingStep
 from stillsun.sky.pointing import MATCHED
-from stillsun.stages._earlier import earlier_steps
 from stillsun.stages._earlierfiles import DESTRETCHED, TURNED
 from stillsun.stages.base import StageContext
 
@@ -46,14 +48,14 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
     list of ProcessingStep
         From the products' own records.
     """
-    calibration = ctx.inputs["calibration"]
-    steps = [ProcessingStep(**step) for step in earlier_steps(ctx.inputs["speckle"])]
+    calibration = ctx.calibration
+    steps = [ProcessingStep(**step) for step in ctx.reconstructed.steps]
     before = {step.kind for step in steps}
     if not steps:
-        frames = "; ".join(f"{n}={calibration.read(n)}" for n in ("dark_frames", "flat_frames"))
+        frames = f"dark_frames={calibration.dark_frames}; flat_frames={calibration.flat_frames}"
         steps = [
-            _step(ctx, "calibration", "DARK-SUBTRACTION,FLATFIELDING", parameters=frames),
-            _speckle_step(ctx),
+            _step(calibration, "DARK-SUBTRACTION,FLATFIELDING", parameters=frames),
+            _speckle_step(ctx.reconstructed),
         ]
     if TURNED not in before:
         steps.append(
@@ -66,26 +68,23 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
             )
         )
     if level == "1.5" and DESTRETCHED not in before:
-        steps.append(_step(ctx, "destretch", "DESTRETCHING"))
-    registration = ctx.inputs.get("registration")
-    if registration is not None and not ctx.is_reference and registration.read("accepted"):
+        steps.append(_step(ctx.destretched, "DESTRETCHING"))
+    registration = ctx.get(Registration)
+    if registration is not None and not ctx.is_reference and registration.accepted:
         steps.append(
             _step(
-                ctx,
-                "registration",
+                registration,
                 "CHANNEL-REG",
                 reference=ctx.observation.reference,
                 vocabulary="SPATIAL-COORDINATE-CORRECTION",
             )
         )
     if is_aligned(ctx):
-        method = str(ctx.inputs["pointing"].read("method"))
         steps.append(
             _step(
-                ctx,
-                "pointing",
+                ctx.pointing,
                 "SOLAR-ALIGN",
-                reference=method.removeprefix(MATCHED),
+                reference=str(ctx.pointing.method).removeprefix(MATCHED),
                 vocabulary="SPATIAL-COORDINATE-CORRECTION",
             )
         )
@@ -106,20 +105,15 @@ def is_aligned(ctx: StageContext) -> bool:
     bool
         True if the solar alignment was accepted.
     """
-    store = ctx.inputs.get("pointing")
-    return store is not None and bool(store.read("aligned"))
+    return ctx.has(SolarPointing) and bool(ctx.pointing.aligned)
 
 
-def _speckle_step(ctx: StageContext) -> ProcessingStep:
-    about = ctx.inputs["speckle"].attributes
-    engine = about["engine"]
-    if engine == "none":
-        return _step(ctx, "speckle", "SPATIAL-ALIGNMENT,SUMMING", mode="tile-aligned mean", parameters="")
-    if engine == "kisip":
-        return _step(
-            ctx, "speckle", "SPECKLE-DECONVOLUTION", **_external(json.loads(about["config"])["kisip"])
-        )
-    return _step(ctx, "speckle", "SPECKLE-DECONVOLUTION", mode="speckle masking")
+def _speckle_step(made: Reconstructed) -> ProcessingStep:
+    if made.engine == "none":
+        return _step(made, "SPATIAL-ALIGNMENT,SUMMING", mode="tile-aligned mean", parameters="")
+    if made.engine == "kisip":
+        return _step(made, "SPECKLE-DECONVOLUTION", **_external(made.options["kisip"]))
+    return _step(made, "SPECKLE-DECONVOLUTION", mode="speckle masking")
 
 
 def _external(options: Mapping[str, Any]) -> dict[str, str]:
@@ -130,8 +124,7 @@ def _external(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _step(
-    ctx: StageContext,
-    product: str,
+    product: StoreProduct,
     kind: str,
     *,
     program: str | None = None,
@@ -141,10 +134,9 @@ def _step(
     reference: str = "",
     vocabulary: str = "",
 ) -> ProcessingStep:
-    about = ctx.inputs[product].attributes
+    about = product.attributes
     if parameters is None:
-        options = json.loads(about["config"])
-        names = _PARAMETERS.get(product, ())
+        options, names = product.options, _PARAMETERS.get(product.name, ())
         parameters = "; ".join(f"{n}={_plain(options[n])}" for n in names if n in options)
     return ProcessingStep(
         kind,

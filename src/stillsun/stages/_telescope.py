@@ -1,35 +1,21 @@
-"""The telescope while the frames were taken: from its log, and the pointing that this tells."""
+"""The telescope while the frames were taken, from its log."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from stillsun.config.schema import TelescopeConfig
 from stillsun.core.bursts import unix_seconds
 from stillsun.errors import InputError
-from stillsun.io.store import StoreReader
 from stillsun.io.telemetry import TelescopeState, read_telescope_log
-from stillsun.sky.observer import Observer, Site
-from stillsun.sky.pointing import Pointing, pointing_from_log
+from stillsun.products.bursts import STATE
 from stillsun.stages.base import StageContext
 
 # A log record further away says nothing about a burst.
 _LOG_DISTANCE_S = 60.0
 # A log that ends or begins so long before or after the data is refused.
 _OTHER_DAY_S = 6 * 3600.0
-
-#: Columns of the product that tell the telescope's state: unit and meaning.
-STATE = {
-    "latitude": ("deg", "pointing, heliographic latitude (Stonyhurst)"),
-    "longitude": ("deg", "pointing, heliographic longitude (Stonyhurst)"),
-    "guider_angle": ("deg", "guider angle as logged"),
-    "scintillation": ("arcsec", "Seykora scintillation monitor"),
-    "light_level": ("V", "light level"),
-    "solar_radius": ("arcsec", "solar radius: half of the logged diameter"),
-}
 
 
 def telescope_state(ctx: StageContext, average: np.ndarray) -> TelescopeState:
@@ -89,43 +75,6 @@ def _check_day(path: Path, logged: np.ndarray, average: np.ndarray) -> None:
             found=f"{logged.size} from {_text(first)} to {_text(last)}",
             remedy="Correct observation.telescope_log, or set it to null to do without",
         )
-
-
-def logged_pointing(
-    bursts: StoreReader, telescope: TelescopeConfig, observer: Observer, site: Site
-) -> Pointing:
-    """
-    Pointing of each frame as the telescope had it.
-
-    Parameters
-    ----------
-    bursts : StoreReader
-        The product of assemble.
-    telescope : TelescopeConfig
-        The telescope.
-    observer : Observer
-        The telescope seen from the Sun at the frames.
-    site : Site
-        Where it stands.
-
-    Returns
-    -------
-    Pointing
-        From the log, or from the headers of frames that were reduced earlier; unknown without either.
-    """
-    pointing = pointing_from_log(
-        bursts.read("latitude"),
-        bursts.read("longitude"),
-        bursts.read("guider_angle"),
-        observer,
-        site,
-        guider_zero_deg=telescope.guider_zero_deg,
-        guider_sign=telescope.guider_sign or 1,
-    )
-    source = bursts.attributes.get("pointing_source")
-    return (
-        pointing if source is None or pointing.method == "unknown" else replace(pointing, method=str(source))
-    )
 
 
 def _text(seconds: float) -> str:

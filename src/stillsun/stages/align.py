@@ -9,30 +9,14 @@ import numpy as np
 
 from stillsun.config.schema import AlignEngine
 from stillsun.core.jumps import find_jumps
-from stillsun.io.store import Field, StoreReader
-from stillsun.sky.observer import Observer, Site, earth_rotation_note, observe
+from stillsun.products.calibration import Calibration
+from stillsun.products.destretched import Destretched
+from stillsun.products.pointing import MATCHES, SEGMENTS, SolarPointing, solution_values
+from stillsun.sky.observer import earth_rotation_note
 from stillsun.sky.pointing import Pointing, Solution, pointing_from_solution
-from stillsun.stages._attempts import match_fields
-from stillsun.stages._motion import field_motion, plate_scale
+from stillsun.stages._attempts import Attempt, match_values
 from stillsun.stages._solar import solve_on_sun
-from stillsun.stages._telescope import logged_pointing
 from stillsun.stages.base import StageContext
-
-FIELDS = {
-    "crval": Field((2,), "float64", "arcsec", "helioprojective (x, y) of the reference's centre"),
-    "crota2": Field((), "float64", "deg", "angle of the reference channel"),
-    "uncertainty": Field((), "float64", "arcsec", "systematic error of crval"),
-    "method": Field((), "str", "", "where the pointing comes from", stack=False, length=160),
-    "aligned": Field((), "uint8", "", "1: matched to a full-disk image", stack=False),
-}
-# What other channels need to know of the reference's pointing, one entry a segment.
-_SEGMENTS = {
-    "start": ((), "s", "begin of the segment, unix seconds"),
-    "time": ((), "s", "when the position is known, unix seconds"),
-    "point": ((2,), "arcsec", "helioprojective (x, y) at that time"),
-    "turn_deg": ((), "deg", "CROTA2 less what the guider says"),
-    "uncertainty": ((), "arcsec", "systematic error of the position"),
-}
 
 
 def run(ctx: StageContext) -> None:
@@ -54,53 +38,52 @@ def run(ctx: StageContext) -> None:
     InputError
         If the full-disk image that was given cannot be used.
     """
-    bursts, telescope = ctx.inputs["bursts"], ctx.observation.telescope
-    site = Site(telescope.latitude_deg, telescope.longitude_deg, telescope.height_m)
-    observer = observe(bursts.read("time_avg"), site)
-    if said := earth_rotation_note(observer.time):
+    if said := earth_rotation_note(ctx.times):
         ctx.note(said)
-    fields, values = dict(FIELDS), {"aligned": 0}
+    parts: list[str] = []
+    attempts: list[Attempt] = []
+    aligned = 0
+    values: dict[str, Any] = {}
     solution: Solution | None
     if ctx.is_reference:
-        solution = _by_hand(ctx, observer)
-        starts = _segments(ctx, bursts.rows)
+        solution = _by_hand(ctx)
+        starts = _segments(ctx, ctx.bursts.rows)
         if ctx.config.engine is AlignEngine.hmi:
-            supposed = _pointing(ctx, solution, observer, site)
-            found, attempts = solve_on_sun(ctx, supposed, observer.time, site, starts)
-            if attempts:
-                more, measured = match_fields(attempts)
-                fields |= more
-                values |= measured | {"aligned": int(found is not None)}
-            solution = found or solution
-    elif "pointing" in ctx.reference:
-        solution, values["aligned"] = _of_reference(ctx.reference["pointing"])
+            found, attempts = solve_on_sun(ctx, _pointing(ctx, solution), starts)
+            solution, aligned = found or solution, int(found is not None)
+    elif ctx.reference is not None and ctx.reference.has(SolarPointing):
+        solution = ctx.reference.pointing.solution
+        aligned = int(ctx.reference.pointing.aligned) if solution else 0
     else:
         ctx.note("the reference channel has no pointing; that of the telescope log is taken")
         solution = None
-    pointing = _pointing(ctx, solution, observer, site, report=True)
+    values |= {"aligned": aligned, **asdict(_pointing(ctx, solution, report=True))}
+    if attempts:
+        parts.append(MATCHES)
+        values |= match_values(attempts)
     if solution is not None:
-        more, own = _stored(solution)
-        fields |= more
-        values |= own
-    values |= asdict(pointing)
-    with ctx.create(bursts.rows, fields) as store:
+        parts.append(SEGMENTS)
+        values |= solution_values(solution)
+    segments = 0 if solution is None else len(solution.start)
+    fields = SolarPointing.fields(*parts, matches=len(attempts), segments=segments)
+    with ctx.create(ctx.bursts.rows, fields) as store:
         for name, value in values.items():
             store.write(name, value)
         store.mark(slice(None))
 
 
-def _by_hand(ctx: StageContext, observer: Observer) -> Solution | None:
+def _by_hand(ctx: StageContext) -> Solution | None:
     if ctx.config.pointing is None:
         return None
     sign = ctx.observation.telescope.guider_sign or 1
-    return Solution.by_hand(ctx.config.pointing, float(observer.time[0]), sign)
+    return Solution.by_hand(ctx.config.pointing, float(ctx.times[0]), sign)
 
 
 def _segments(ctx: StageContext, rows: int) -> list[int]:
     """First frame of each part of the sequence between jumps of the field."""
-    if not {"destretch", "calibration"} <= set(ctx.inputs):
+    if not ctx.has(Destretched, Calibration):
         return [0]
-    motion = field_motion(ctx.inputs["destretch"]) * plate_scale(ctx)
+    motion = ctx.destretched.motion * ctx.scale
     jumps = find_jumps(motion, ctx.config.jump_arcsec)
     for row in jumps:
         before, after = (
@@ -115,17 +98,15 @@ def _segments(ctx: StageContext, rows: int) -> list[int]:
     return [0, *[row for row in jumps if 0 < row < rows]]
 
 
-def _pointing(
-    ctx: StageContext, solution: Solution | None, observer: Observer, site: Site, *, report: bool = False
-) -> Pointing:
-    bursts, telescope = ctx.inputs["bursts"], ctx.observation.telescope
-    guider, zero = bursts.read("guider_angle"), telescope.guider_zero_deg
+def _pointing(ctx: StageContext, solution: Solution | None, *, report: bool = False) -> Pointing:
+    bursts, telescope = ctx.bursts, ctx.observation.telescope
+    guider, zero = bursts.guider_angle, telescope.guider_zero_deg
     if report and not np.isfinite(guider).any():
         ctx.note("the guider angle is unknown; solar north is taken to be up")
     if solution is not None:
-        return pointing_from_solution(solution, guider, observer, site, guider_zero_deg=zero)
-    latitude, longitude = bursts.read("latitude"), bursts.read("longitude")
-    pointing = logged_pointing(bursts, telescope, observer, site)
+        return pointing_from_solution(solution, guider, ctx.observer, ctx.site, guider_zero_deg=zero)
+    latitude, longitude = bursts.latitude, bursts.longitude
+    pointing = ctx.logged_pointing()
     unknown = int(np.sum(~np.isfinite(latitude) | ~np.isfinite(longitude)))
     if report and pointing.method == "unknown":
         ctx.note(
@@ -138,22 +119,3 @@ def _pointing(
             "pointing was carried on by solar rotation"
         )
     return pointing
-
-
-def _stored(solution: Solution) -> tuple[dict[str, Field], dict[str, Any]]:
-    count = len(solution.start)
-    fields = {
-        f"segment_{name}": Field((count, *shape), "float64", unit, meaning, stack=False)
-        for name, (shape, unit, meaning) in _SEGMENTS.items()
-    }
-    fields["guider_sign"] = Field((), "int64", "", "sense of the guider angle", stack=False)
-    values = {f"segment_{name}": getattr(solution, name) for name in _SEGMENTS}
-    return fields, values | {"guider_sign": solution.guider_sign}
-
-
-def _of_reference(store: StoreReader) -> tuple[Solution | None, int]:
-    if "segment_point" not in store:
-        return None, 0
-    parts = {name: store.read(f"segment_{name}") for name in _SEGMENTS}
-    sign, method = int(store.read("guider_sign")), str(store.read("method"))
-    return Solution(**parts, guider_sign=sign, method=method), int(store.read("aligned"))

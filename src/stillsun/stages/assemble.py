@@ -10,12 +10,13 @@ from stillsun.config.schema import AssembleConfig
 from stillsun.core.backend import to_host
 from stillsun.core.bursts import BurstIndex, burst_times, find_bursts
 from stillsun.core.quality import centre_of, frame_quality
-from stillsun.io.bursts import BurstReader, stored_correction
+from stillsun.io.bursts import BurstReader
 from stillsun.io.inventory import open_source
 from stillsun.io.source import FrameSource
 from stillsun.io.store import StoreWriter
-from stillsun.stages._telescope import STATE, telescope_state
-from stillsun.stages.base import Field, StageContext
+from stillsun.products.bursts import QUALITY, SAMPLE, STATE, Bursts
+from stillsun.stages._telescope import telescope_state
+from stillsun.stages.base import StageContext
 
 
 def run(ctx: StageContext) -> None:
@@ -42,7 +43,7 @@ def run(ctx: StageContext) -> None:
     index = find_bursts(source.start_times, config.frames_per_burst, max_gap=config.max_gap)
     for finding in index.findings:
         ctx.note(f"data: {finding}")
-    correction = stored_correction(ctx.inputs["calibration"], backend=ctx.backend)
+    correction = ctx.calibration.correction(ctx.backend)
     reader = BurstReader(source, correction, index.first, index.frames)
     window = reader.window(*centre_of(reader.shape[1:]))
     columns = _table(ctx, source, index)
@@ -54,7 +55,9 @@ def run(ctx: StageContext) -> None:
         "gaps": np.asarray(index.gaps, dtype=np.int64),
     }
     middle = len(index) // 2
-    with ctx.create(len(index), _fields(index.frames, reader.shape[1:]), attributes) as store:
+    rows, frame_columns = reader.shape[1:]
+    fields = Bursts.fields(QUALITY, SAMPLE, frames=index.frames, rows=rows, columns=frame_columns)
+    with ctx.create(len(index), fields, attributes) as store:
         for name, values in columns.items():
             store.write(name, values)
         done = store.done()
@@ -103,30 +106,4 @@ def _table(ctx: StageContext, source: FrameSource, index: BurstIndex) -> dict[st
         "first_file": names[source.file_index[index.first]],
         "last_file": names[source.file_index[index.first + index.frames - 1]],
         **{name: getattr(state, name) for name in STATE},
-    }
-
-
-def _fields(frames: int, shape: tuple[int, ...]) -> dict[str, Field]:
-    unix = "Unix time, UTC: "
-    return {
-        "time_beg": Field((), "float64", "s", unix + "start of the first exposure"),
-        "time_end": Field((), "float64", "s", unix + "end of the last exposure"),
-        "time_avg": Field((), "float64", "s", unix + "mean of the middles of the exposures"),
-        "first_frame": Field((), "int64", "", "first raw frame, counted over all files"),
-        "frames_used": Field((), "int64", "", "frames in the burst"),
-        "first_file": Field((), "str", "", "raw file of the first frame", length=255),
-        "last_file": Field((), "str", "", "raw file of the last frame", length=255),
-        "contrast": Field((), "float64", "", "rms contrast of the sharpest frame, centre of the field"),
-        "sharpness": Field((), "float64", "1/px", "rms gradient over the mean, sharpest frame"),
-        "best_frame": Field((), "int64", "", "sharpest frame, counted within the burst"),
-        "frame_contrast": Field((frames,), "float64", "", "rms contrast of each frame"),
-        "frame_sharpness": Field((frames,), "float64", "1/px", "rms gradient over the mean, each frame"),
-        **{name: Field((), "float64", unit, meaning) for name, (unit, meaning) in STATE.items()},
-        "sample_burst": Field((), "int64", "", "burst that the sample is of, the middle one", stack=False),
-        "sample_frame": Field(
-            shape, "float32", "DN", "its sharpest frame, calibrated, camera orientation", stack=False
-        ),
-        "sample_mean": Field(
-            shape, "float32", "DN", "mean of its frames, calibrated, camera orientation", stack=False
-        ),
     }

@@ -23,8 +23,9 @@ from stillsun.core.statistics import FrameStatistics
 from stillsun.errors import InputError
 from stillsun.io.inventory import find_files, open_source
 from stillsun.io.source import FrameSource
+from stillsun.products.calibration import GRID, MEANS, SEQUENCES, TARGET, Calibration
 from stillsun.stages._averages import Average, average_roles
-from stillsun.stages.base import Field, StageContext
+from stillsun.stages.base import StageContext
 
 _FIDUCIALS = ("target", "linegrid")
 # Exposures of darks and flats that differ by more are said: the dark current grows with the exposure.
@@ -88,8 +89,16 @@ def run(ctx: StageContext) -> None:
     # The noise is made of the first flats, which the first sequence of flats makes even.
     noise = _noise(sources["flat"], flat, config.noise_frames, first)
     scale, scatter, origin = _plate_scale(ctx, images.get("linegrid"))
-    shape = sources["dark"].shape[1:]
-    fields = {**_fields(shape, list(images), len(noise)), **_drift_fields(drift)}
+    rows, columns = sources["dark"].shape[1:]
+    parts = [
+        part
+        for part, there in ((TARGET, TARGET in images), (GRID, GRID in images), (SEQUENCES, drift))
+        if there
+    ]
+    sizes = {"darks": len(averages["dark"].times), "flats": len(averages["flat"].times), "noise": len(noise)}
+    fields = Calibration.fields(
+        MEANS, *parts, rows=rows, columns=columns, target_rows=rows, target_columns=columns, **sizes
+    )
     with ctx.create(1, fields, {}) as store:
         for name, image in {**images, **drift}.items():
             store.write(name, image)
@@ -168,55 +177,3 @@ def _note_pixels(ctx: StageContext, bad: np.ndarray, flat: FrameStatistics) -> N
     saturated = float(np.mean(flat.mean >= ctx.settings.camera.saturation))
     if saturated > 0:
         ctx.note(f"{saturated:.2%} of the flat is saturated ({ctx.settings.camera.saturation} DN)")
-
-
-_IMAGES = {
-    "dark": ("DN", "mean dark"),
-    "flat": ("DN", "mean flat, dark not subtracted"),
-    "gain": ("", "median(flat - dark) / (flat - dark)"),
-    "dark_variance": ("DN^2", "variance of the dark frames"),
-    "flat_variance": ("DN^2", "variance of the flat frames"),
-    "target": ("DN", "calibrated mean of the target frames, camera orientation"),
-    "linegrid": ("DN", "calibrated mean of the line-grid frames, camera orientation"),
-}
-
-
-_FLAGS = f"sum of {DEAD}: dead, {HOT}: hot and {UNSTABLE}: unstable; 0: good"
-
-
-def _fields(shape: tuple[int, int], images: list[str], noise: int) -> dict[str, Field]:
-    fields = {
-        name: Field(shape, "float32", *_IMAGES[name], stack=False) for name in images if name in _IMAGES
-    }
-    return {
-        **fields,
-        "bad_pixels": Field(shape, "uint8", "", _FLAGS, stack=False),
-        "noise": Field((noise, *shape), "float32", "DN", "calibrated flat frames", stack=False),
-        "plate_scale": Field((2,), "float64", "arcsec/px", "x and y, camera orientation", stack=False),
-        "plate_scale_scatter": Field(
-            (2,),
-            "float64",
-            "arcsec/px",
-            "standard deviation over single distances of lines; NaN where not measured",
-            stack=False,
-        ),
-        "plate_scale_source": Field(
-            (), "str", "", "where the plate scale comes from: line grid or configured", stack=False
-        ),
-        "dark_frames": Field((), "int64", "", "frames in the mean dark", stack=False),
-        "flat_frames": Field((), "int64", "", "frames in the mean flat", stack=False),
-        "dark_rejected": Field((), "int64", "", "dark frames left out: saturated or off", stack=False),
-        "flat_rejected": Field((), "int64", "", "flat frames left out: saturated or off", stack=False),
-    }
-
-
-_DRIFT = {
-    "dark_sequences": ("float32", "DN", "mean dark of each sequence, where they are interpolated"),
-    "dark_times": ("float64", "s", "Unix time, UTC: middle of each sequence of darks"),
-    "flat_responses": ("float32", "", "flat less dark over its median, of each sequence of flats"),
-    "flat_times": ("float64", "s", "Unix time, UTC: middle of each sequence of flats"),
-}
-
-
-def _drift_fields(drift: Mapping[str, np.ndarray]) -> dict[str, Field]:
-    return {name: Field(values.shape, *_DRIFT[name], stack=False) for name, values in drift.items()}

@@ -13,15 +13,14 @@ from stillsun.config.schema import DestretchConfig, ReferenceKind
 from stillsun.core._solve import no_shifts
 from stillsun.core.destretch import REMEMBERED, Destretcher, DestretchResult, Match
 from stillsun.core.flows import Follower, reference_window, usual_cadence
-from stillsun.core.orient import Orientation
 from stillsun.core.quality import frame_quality
 from stillsun.core.reference import FixedReference, Reference, RunningReference, mean_frame
 from stillsun.core.series import apply_field, remove_seeing
 from stillsun.core.tiles import check_kernels
 from stillsun.errors import ConfigError
-from stillsun.io.store import StoreReader
+from stillsun.products.destretched import FLOWS, FOLLOWED, TWO_PASS
 from stillsun.stages._beside import WriteBehind, read_ahead
-from stillsun.stages._destretched import FIRST_PASS, SOLVED, Destretched, centre, fields
+from stillsun.stages._destretch_writer import FIRST_PASS, SOLVED, DestretchedWriter, fields, inner
 from stillsun.stages._following import Following
 from stillsun.stages.base import StageContext
 from stillsun.stages.registry import follows
@@ -53,16 +52,16 @@ def run(ctx: StageContext) -> None:
         If the reference channel cannot be followed, because the targets do not match.
     """
     config: DestretchConfig = ctx.config
-    frames = _Frames(ctx.inputs["speckle"], ctx.orientation)
+    frames = _Frames(ctx)
     kernels = check_kernels(config.kernels)
     two_pass, keep = config.reference is ReferenceKind.two_pass, config.preserve_flows
     attributes: dict[str, Any] = {"kernels": list(kernels), "reference": config.reference.name}
-    times = ctx.inputs["bursts"].read("time_avg")
+    times = ctx.times
     cadence = usual_cadence(times)
     window = reference_window(config.window, cadence)
     reference: Reference = RunningReference(window, ctx.backend)
     following: Following | None = None
-    if frames.store.attributes.get("destretched"):
+    if ctx.reconstructed.is_destretched:
         ctx.note("the frames are destretched already and stay as they are")
         kernels, two_pass, keep, reference = (0,), False, False, _Nothing()
         attributes = {"kernels": list(kernels), "reference": "none"}
@@ -71,19 +70,20 @@ def run(ctx: StageContext) -> None:
         following = Following(ctx, frames.shape, kernels)
         attributes["reference"] = "followed"
     elif config.reference is ReferenceKind.fixed:
-        number = _reference_frame(config.reference_frame, frames.store)
+        number = _reference_frame(ctx)
         attributes["reference_frame"] = number
         reference = FixedReference(frames.read(number)[0], ctx.backend)
-    datasets = fields(frames.shape, kernels, two_pass, keep, following is not None)
+    parts = ((TWO_PASS, two_pass), (FLOWS, keep), (FOLLOWED, following is not None))
+    datasets = fields(frames.shape, kernels, *(part for part, wanted in parts if wanted))
     with ctx.create(len(frames), datasets, attributes) as store:
-        product = Destretched(store, frames.shape, kernels)
+        product = DestretchedWriter(store)
         passes = _Passes(ctx, frames, product, 1 + two_pass + keep, window)
         if two_pass:
-            if not store.read("reference_made"):
+            if not product.reference_made:
                 passes.solve(reference, FIRST_PASS, partial(Follower.at, cadence, window, True), whole=True)
                 _make_reference(product, len(frames))
             passes.skip()
-            reference = FixedReference(store.read("reference"), ctx.backend)
+            reference = FixedReference(product.reference, ctx.backend)
         follower = None
         if isinstance(reference, RunningReference) and following is None:
             follower = partial(Follower.at, cadence, window, not keep)
@@ -98,9 +98,9 @@ _HELD_PX = 1.0
 _NO_SHIFTS = "shifts of the reference channel, or any structure,"
 
 
-def _tell(ctx: StageContext, product: Destretched, missing: str) -> None:
+def _tell(ctx: StageContext, product: DestretchedWriter, missing: str) -> None:
     """Note the frames that were not matched as the others."""
-    matches = product.store.read("match")
+    matches = product.match
     live = np.array([product.live(n) for n in range(matches.size)], bool)
     unlike, poor = live & (matches == Match.unlike), live & (matches == Match.poor)
     begins = np.flatnonzero(matches == Match.first)[1:]
@@ -122,21 +122,30 @@ def _tell(ctx: StageContext, product: Destretched, missing: str) -> None:
 
 
 class _Frames:
-    """Frames before destretch, turned as the channel's orientation says."""
+    """Images before destretch, oriented."""
 
-    def __init__(self, store: StoreReader, orientation: Orientation) -> None:
-        self.store = store
-        self._orientation = orientation
-        rows, columns = self._orientation.shape(store.shape("image")[1:])
+    def __init__(self, ctx: StageContext) -> None:
+        self._ctx = ctx
+        rows, columns = ctx.orientation.shape(ctx.reconstructed.image.shape[1:])
         self.shape = (rows, columns)
 
     def __len__(self) -> int:
-        return self.store.rows
+        return self._ctx.reconstructed.rows
 
     def read(self, number: int) -> tuple[np.ndarray, float]:
         """One frame, (rows, columns) float32, and its sharpness."""
-        frame = np.ascontiguousarray(self._orientation.apply(self.store.read("image", number)))
-        return frame, float(frame_quality(centre(frame)[None], backend="numpy")[1][0])
+        frame = self._ctx.image(number)
+        return frame, float(frame_quality(inner(frame)[None], backend="numpy")[1][0])
+
+
+def _reference_frame(ctx: StageContext) -> int:
+    """The frame asked for, or the clearest."""
+    number, rows = ctx.config.reference_frame, ctx.reconstructed.rows
+    if number is not None and number >= rows:
+        raise ConfigError(
+            "destretch.reference_frame: no such frame", expected=f"0 to {rows - 1}", found=number
+        )
+    return ctx.clearest() if number is None else int(number)
 
 
 class _Nothing:
@@ -160,7 +169,7 @@ class _Passes:
     """The passes over the sequence, each from the row where it stopped."""
 
     def __init__(
-        self, ctx: StageContext, frames: _Frames, product: Destretched, count: int, window: int
+        self, ctx: StageContext, frames: _Frames, product: DestretchedWriter, count: int, window: int
     ) -> None:
         self._ctx, self._frames, self._product, self._window = ctx, frames, product, window
         self._total = count * len(frames)
@@ -223,8 +232,8 @@ class _Passes:
     def _recall(self, stream: Destretcher, first: int) -> None:
         """Give back what the stream knew before a row."""
         product, backend = self._product, self._ctx.backend
-        matches = product.store.read("match")[:first]
-        likeness = product.store.read("likeness")
+        matches = product.match[:first]
+        likeness = product.likeness
         begin = int(max(np.flatnonzero(matches == Match.first), default=0))
         matched = begin + np.flatnonzero(np.isin(matches[begin:], (Match.poor, Match.good)))
         good = begin + np.flatnonzero(matches[begin:] >= Match.good)
@@ -232,7 +241,7 @@ class _Passes:
         used = last if stream.follower is None else good
         stream.recall(
             [(float(likeness[n]), product.shifts(n)) for n in matched[-REMEMBERED:]],
-            (product.field(n, backend) for n in used),
+            (product.displacement(n, backend) for n in used),
             [self._frames.read(n)[0] for n in last],
             len(used) - len(last),
         )
@@ -242,9 +251,9 @@ class _Passes:
         ctx, product = self._ctx, self._product
         first = product.first()
         fields_of = remove_seeing(
-            lambda n: product.field(n, ctx.backend),
+            lambda n: product.displacement(n, ctx.backend),
             times,
-            product.store.read("match"),
+            product.match,
             first,
             ctx.backend,
             follower,
@@ -268,7 +277,7 @@ class _Passes:
         self._ctx.progress(self._before + done, self._total)
 
 
-def _untouched(frame: np.ndarray, product: Destretched) -> DestretchResult:
+def _untouched(frame: np.ndarray, product: DestretchedWriter) -> DestretchResult:
     """A frame for which there are no shifts."""
     none = no_shifts(product.kernels, product.shape)
     zeros = np.zeros(len(none))
@@ -286,32 +295,16 @@ def _untouched(frame: np.ndarray, product: Destretched) -> DestretchResult:
     )
 
 
-def _reference_frame(number: int | None, store: StoreReader) -> int:
-    """The frame asked for, or the clearest: by Fried parameter where it is known, else by sharpness."""
-    if number is not None:
-        if number >= store.rows:
-            raise ConfigError(
-                "destretch.reference_frame: no such frame", expected=f"0 to {store.rows - 1}", found=number
-            )
-        return number
-    for name in ("r0", "sharpness"):
-        values = store.read(name)
-        if np.isfinite(values).any():
-            return int(np.nanargmax(values))
-    return 0
-
-
-def _make_reference(product: Destretched, count: int) -> None:
+def _make_reference(product: DestretchedWriter, count: int) -> None:
     """Mean of the first pass, kept for the second."""
-    store = product.store
-    good = [n for n in range(count) if store.read("match", n) >= Match.good]
-    store.write("reference", mean_frame(read_ahead(product.masked, good)))
-    store.mark((), "reference_made")
+    good = np.flatnonzero(product.match[:count] >= Match.good)
+    product.writer.write("reference", mean_frame(read_ahead(product.masked, [int(n) for n in good])))
+    product.writer.mark((), "reference_made")
 
 
-def _last_known(product: Destretched, first: int) -> int:
+def _last_known(product: DestretchedWriter, first: int) -> int:
     """The row to go on with: frames that were not matched count for the one after them."""
-    matches, begin = product.store.read("match"), first
+    matches, begin = product.match, first
     while begin > 0 and matches[begin - 1] == Match.unlike:
         begin -= 1
     return begin if any(product.live(n) for n in range(begin, first)) else first

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core.orient import Orientation
 from stillsun.core.summary import summarise
 from stillsun.errors import InputError
 from stillsun.io.atomic import PART, write_whole
 from stillsun.io.fitsfile import is_product, write_product
+from stillsun.products.base import find
+from stillsun.products.calibration import Calibration
 from stillsun.sky.header import HeaderTemplate, build_header
 from stillsun.sky.validate import check_header
 from stillsun.stages._cards import FrameCards, common_cards
@@ -28,7 +29,13 @@ from stillsun.stages.base import StageContext
 _LOG = logging.getLogger(__name__)
 # Frames between reading and writing at any time.
 _IN_FLIGHT = 3
-_CALIBRATION = ("dark", "flat", "gain", "target", "linegrid")
+_CALIBRATION = (
+    Calibration.dark,
+    Calibration.flat,
+    Calibration.gain,
+    Calibration.target,
+    Calibration.linegrid,
+)
 _SCALE = "plate_scale.txt"
 
 
@@ -53,10 +60,10 @@ def run(ctx: StageContext) -> list[Path]:
     """
     cards = FrameCards.read(ctx)
     sets: list[tuple[Path, str, Callable[[int], Any]]] = [
-        (ctx.paths.destretched, "1.5", partial(ctx.inputs["destretch"].read, "image"))
+        (ctx.paths.destretched, "1.5", ctx.destretched.image)
     ]
     if ctx.config.reconstructed:
-        sets.append((ctx.paths.post_speckle, "1", partial(_oriented, ctx, cards.orientation)))
+        sets.append((ctx.paths.post_speckle, "1", ctx.image))
     total = len(sets) * cards.frames
     files: list[Path] = []
     is_current = _currency(ctx)
@@ -74,7 +81,7 @@ def run(ctx: StageContext) -> list[Path]:
     for directory in (ctx.paths.destretched, ctx.paths.post_speckle):
         _remove_stale(ctx, directory, cards.name_pattern, files)
     calibration = list(_calibration_files(ctx, is_current)) if ctx.config.calibration else []
-    stale = rf"{re.escape(ctx.channel)}_({'|'.join(_CALIBRATION)})\.fits"
+    stale = rf"{re.escape(ctx.name)}_({'|'.join(d.name for d in _CALIBRATION)})\.fits"
     _remove_stale(ctx, ctx.paths.directory, rf"{stale}|{re.escape(_SCALE)}", calibration)
     return [*files, *calibration]
 
@@ -132,7 +139,7 @@ def _currency(ctx: StageContext) -> Callable[[Path], bool]:
 
 def _made(ctx: StageContext) -> int:
     """When the last of the products was made."""
-    return max(store.path.stat().st_mtime_ns for store in ctx.inputs.values())
+    return max(store.path.stat().st_mtime_ns for store in ctx.products.values())
 
 
 def _write_frame(path: Path, image: np.ndarray, template: HeaderTemplate, values: Mapping[str, Any]) -> None:
@@ -141,13 +148,14 @@ def _write_frame(path: Path, image: np.ndarray, template: HeaderTemplate, values
 
 
 def _calibration_files(ctx: StageContext, is_current: Callable[[Path], bool]) -> Iterator[Path]:
-    store, orientation = ctx.inputs["calibration"], Orientation.from_steps(_turns(ctx))
-    for name in _CALIBRATION:
-        if name not in store:
+    calibration = ctx.calibration
+    for dataset in _CALIBRATION:
+        if dataset not in calibration:
             continue
-        path = ctx.paths.directory / f"{ctx.channel}_{name}.fits"
+        name = dataset.name
+        path = ctx.paths.directory / f"{ctx.name}_{name}.fits"
         if not is_current(path):
-            image = store.read(name)
+            image = getattr(calibration, name)
             shared = common_cards(ctx, None, "0.5")
             header = build_header(
                 {
@@ -160,12 +168,12 @@ def _calibration_files(ctx: StageContext, is_current: Callable[[Path], bool]) ->
                     "BUNIT": None if name == "gain" else "DN",
                     **_data_cards(image, path),
                 },
-                comments=[f"In camera orientation; the frames are turned by: {orientation.text}"],
+                comments=[f"In camera orientation; the frames are turned by: {ctx.orientation.text}"],
             )
             write_product(path, image, header, partial(check_header, frame=False))
         yield path
-    if "plate_scale_source" in store and store.read("plate_scale_source") == "line grid":
-        yield _scale_file(ctx.paths.directory / _SCALE, store.read("plate_scale"))
+    if find(calibration, Calibration.plate_scale_source) == "line grid":
+        yield _scale_file(ctx.paths.directory / _SCALE, calibration.plate_scale)
 
 
 def _scale_file(path: Path, scale: np.ndarray) -> Path:
@@ -185,14 +193,6 @@ def _data_cards(image: np.ndarray, path: Path) -> dict[str, float]:
     return {f"DATA{short}": summary[long] for long, short in names.items()}
 
 
-def _oriented(ctx: StageContext, orientation: Orientation, row: int) -> np.ndarray:
-    return orientation.apply(ctx.inputs["speckle"].read("image", row))
-
-
-def _turns(ctx: StageContext) -> list[str]:
-    return [turn.value for turn in ctx.settings.orientation]
-
-
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
@@ -209,6 +209,6 @@ def _remove_stale(ctx: StageContext, directory: Path, pattern: str, keep: Sequen
         path.unlink()
     if old:
         said = "%s: removed %d files of an earlier reduction, from %s on, in %s"
-        _LOG.warning(said, ctx.channel, len(old), old[0].name, directory)
+        _LOG.warning(said, ctx.name, len(old), old[0].name, directory)
     if not any(directory.iterdir()):
         directory.rmdir()

@@ -11,14 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from stillsun.config.schema import MovieConfig
+from stillsun.core.bursts import nearest
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
 from stillsun.io.goes import XrayFlux, read_goes
-from stillsun.io.store import StoreReader
+from stillsun.products.base import series
+from stillsun.products.bursts import Bursts
+from stillsun.products.channel import Channel
+from stillsun.products.destretched import Destretched
+from stillsun.products.placement import System, placement, utc
+from stillsun.products.reconstructed import Reconstructed
 from stillsun.qa.film import Film
 from stillsun.qa.metrics import inner_field, series_quality
-from stillsun.qa.placement import System, placement
-from stillsun.qa.products import ChannelProducts, utc
+from stillsun.qa.products import images_after, images_before, kind_before, times_of
 from stillsun.qa.scaling import fit
 from stillsun.qa.series import AFTER_COLOUR, Line, Panel
 from stillsun.qa.stills import SHEET_SIDE, write_picture, write_sheet
@@ -26,7 +31,7 @@ from stillsun.qa.video import encoder_missing, write_video
 from stillsun.qa.view import View, common_raster, frame_raster
 from stillsun.sky.download import default_cache
 from stillsun.sky.xrays import xray_flux
-from stillsun.stages.base import ObservationContext
+from stillsun.stages.base import StageContext
 
 Progress = Callable[[int, int], None]
 
@@ -45,32 +50,32 @@ class _Series:
 
     name: str
     what: str
-    products: ChannelProducts
-    frames: StoreReader
+    channel: Channel
+    frames: Reconstructed | Destretched
     times: np.ndarray
     orientation: Orientation
     config: MovieConfig
 
     @property
     def shape(self) -> tuple[int, int]:
-        rows, columns = self.orientation.shape(self.frames.shape("image")[1:])
+        rows, columns = self.orientation.shape(self.frames.image.shape[1:])
         return rows, columns
 
     @property
     def title(self) -> str:
-        return f"{self.products.name}, {self.products.settings.wavelength_nm:g} nm, {self.what}"
+        return f"{self.channel.name}, {self.channel.settings.wavelength_nm:g} nm, {self.what}"
 
     def read(self, number: int) -> np.ndarray:
-        return np.asarray(self.orientation.apply(self.frames.read("image", number)))
+        return np.asarray(self.orientation.apply(self.frames.image(number)))
 
 
-def run(ctx: ObservationContext) -> list[Path] | None:
+def run(ctx: StageContext) -> list[Path] | None:
     """
     Write a movie of the destretched frames of every channel that has some, and one of all together.
 
     Parameters
     ----------
-    ctx : ObservationContext
+    ctx : StageContext
         What the stage may use.
 
     Returns
@@ -84,9 +89,9 @@ def run(ctx: ObservationContext) -> list[Path] | None:
             "no movies: the encoder is not installed; get it with pip install 'stillsun[movie]' "
             "and run the same command again"
         )
-    directory = ctx.directory / "context_movies"
+    directory = ctx.work / "context_movies"
     series = [s for name in ctx.channels for s in _series(ctx, name)]
-    together = [s for s in series if s.name == s.products.name]
+    together = [s for s in series if s.name == s.channel.name]
     makes = [s.name for s in series]
     if encodes and ctx.config.together and len(together) > 1:
         makes.append(TOGETHER)
@@ -112,7 +117,7 @@ def run(ctx: ObservationContext) -> list[Path] | None:
     return written if encodes else None
 
 
-def _progress(ctx: ObservationContext, before: int, movies: int, done: int, total: int) -> None:
+def _progress(ctx: StageContext, before: int, movies: int, done: int, total: int) -> None:
     ctx.progress(100 * before + 100 * done // total, 100 * movies)
 
 
@@ -128,21 +133,24 @@ def _remove_old(directory: Path, makes: Sequence[str]) -> None:
         old.unlink()
 
 
-def _series(ctx: ObservationContext, name: str) -> Iterator[_Series]:
-    view = ctx.channels[name]
-    products = ChannelProducts(name, view.settings, view.options, view.inputs)
-    config: MovieConfig = view.options["movie"]
-    kinds = [(name, "destretched", products.after, Orientation())]
+def _series(ctx: StageContext, name: str) -> Iterator[_Series]:
+    channel = ctx.channels[name]
+    config: MovieConfig = channel.options["movie"]
+    frames: Reconstructed | Destretched | None = images_after(channel)
+    kinds = [(name, "destretched", frames, Orientation())]
     if config.reconstructed:
-        kinds.append((f"{name}_reconstructed", products.kind, products.before, products.orientation))
+        kinds.append(
+            (f"{name}_reconstructed", kind_before(channel), images_before(channel), channel.orientation)
+        )
+    times = times_of(channel)
     for file, what, frames, orientation in kinds:
-        if frames is None or products.times is None:
+        if frames is None or times is None:
             ctx.note(f"no movie of {name}: there are no {what} frames, or their times are not known")
             continue
-        yield _Series(file, what, products, frames, products.times, orientation, config)
+        yield _Series(file, what, channel, frames, times, orientation, config)
 
 
-def _flux(ctx: ObservationContext, series: Sequence[_Series]) -> XrayFlux | None:
+def _flux(ctx: StageContext, series: Sequence[_Series]) -> XrayFlux | None:
     given = ctx.config.goes_file
     if not series or (given is None and not ctx.config.goes_download):
         ctx.note("no X-ray flux in the movies: movie.goes_file is not given, nor a download wanted")
@@ -190,15 +198,15 @@ def _sheet(one: _Series, path: Path) -> Path:
     step = one.shape[0] // frames[0].shape[0] or one.shape[0] / frames[0].shape[0]
     # Without the date, which finds no room above a small frame.
     titles = [f"{n}: {utc(one.times[n])[11:]} UTC" for n in numbers]
-    return write_sheet(path, frames, titles, [step * s for s in one.products.scale], _limits(one))
+    return write_sheet(path, frames, titles, [step * s for s in one.channel.scale], _limits(one))
 
 
 def _pictures(
     one: _Series, light: np.ndarray, flux: XrayFlux | None, progress: Progress
 ) -> Iterator[np.ndarray]:
-    place = placement(one.products, one.shape)
+    place = placement(one.channel, one.shape)
     view = View(place, frame_raster(place, one.shape, one.config.size), _limits(one))
-    curves = _curves(one.products, one.times, [Line("", light)], flux)
+    curves = _curves(one.channel, one.times, [Line("", light)], flux)
     film = Film([(one.title, view)], one.times, curves)
     rows = one.frames.rows
     for number in range(rows):
@@ -207,7 +215,7 @@ def _pictures(
 
 
 def _together(
-    ctx: ObservationContext,
+    ctx: StageContext,
     series: Sequence[_Series],
     levels: dict[str, np.ndarray],
     flux: XrayFlux | None,
@@ -215,10 +223,10 @@ def _together(
 ) -> Iterator[np.ndarray] | None:
     """Pictures of all side by side, at the times of the first; None where they see nothing in common."""
     middle = float(series[0].times[len(series[0].times) // 2])
-    places = [placement(s.products, s.shape, middle) for s in series]
+    places = [placement(s.channel, s.shape, middle) for s in series]
     system = places[0].system
     apart = [
-        s.products.name
+        s.channel.name
         for s, place in zip(series, places, strict=True)
         if place.system is not system or system is System.own
     ]
@@ -231,36 +239,29 @@ def _together(
         ctx.note("no movie of all channels: they see no field in common")
         return None
     times = series[0].times
-    nearest = [_nearest(s.times, times) for s in series]
+    near = [nearest(s.times, times) for s in series]
     images = [(s.title, View(p, raster, _limits(s))) for s, p in zip(series, places, strict=True)]
     lines = [
-        Line(s.products.name, levels[s.name][near], _COLOURS[k % len(_COLOURS)])
-        for k, (s, near) in enumerate(zip(series, nearest, strict=True))
+        Line(s.channel.name, levels[s.name][rows], _COLOURS[k % len(_COLOURS)])
+        for k, (s, rows) in enumerate(zip(series, near, strict=True))
     ]
-    film = Film(images, times, _curves(series[0].products, times, lines, flux))
+    film = Film(images, times, _curves(series[0].channel, times, lines, flux))
 
     def pictures() -> Iterator[np.ndarray]:
         for number in range(len(times)):
-            yield film.frame([s.read(int(n[number])) for s, n in zip(series, nearest, strict=True)], number)
+            rows = [int(numbers[number]) for numbers in near]
+            yield film.frame([s.read(n) for s, n in zip(series, rows, strict=True)], number, rows)
             progress(number + 1, len(times))
 
     return pictures()
 
 
-def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    after = np.clip(np.searchsorted(times, wanted), 1, max(1, len(times) - 1))
-    after = np.minimum(after, len(times) - 1)
-    before = np.maximum(after - 1, 0)
-    return np.where(np.abs(times[before] - wanted) <= np.abs(times[after] - wanted), before, after)
-
-
-def _curves(
-    products: ChannelProducts, times: np.ndarray, light: list[Line], flux: XrayFlux | None
-) -> list[Panel]:
+def _curves(channel: Channel, times: np.ndarray, light: list[Line], flux: XrayFlux | None) -> list[Panel]:
     """What is drawn below the images: brightness, and what is known of sky and Sun."""
     panels = [Panel("relative\nbrightness", light)]
-    for name, label in (("light_level", "light level\n(V)"), ("scintillation", "scintillation\n(arcsec)")):
-        values = products.series("bursts", name)
+    for dataset in (Bursts.light_level, Bursts.scintillation):
+        values = series(channel.get(Bursts), dataset)
+        label = f"{dataset.name.replace('_', ' ')}\n({dataset.unit})"
         if values is not None and len(values) == len(times):
             panels.append(Panel(label, [Line("", values)]))
     if flux is not None:
@@ -277,7 +278,7 @@ def _limits(one: _Series) -> tuple[float, float]:
     numbers = np.unique(np.linspace(0, frames.rows - 1, _SAMPLE).round().astype(int))
     limits = [
         np.percentile(values[np.isfinite(values)], [clip, 100 - clip])
-        for values in (inner_field(frames.read("image", int(n))) for n in numbers)
+        for values in (inner_field(frames.image(int(n))) for n in numbers)
         if np.isfinite(values).any()
     ]
     if not limits:

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core.orient import Orientation
 from stillsun.core.registration.similarity import Similarity
-from stillsun.io.store import Field, StoreReader
+from stillsun.products.bursts import Bursts
+from stillsun.products.registration import DRIFT, HELD, Registration
 from stillsun.sky.wcs import register_channel
 from stillsun.stages import _drift
-from stillsun.stages._channelpair import draw_pair, match_targets, without_target
-from stillsun.stages._earlierfiles import header_geometry
+from stillsun.stages._channelpair import Targets, draw_pair, match_targets, without_target
 from stillsun.stages.base import StageContext
 
 # A drift is worth a note when it is so large, and so many errors.
@@ -20,22 +19,6 @@ _NOTED_PX, _NOTED_SIGMA = 0.5, 4.0
 # Offset that is possible between two channels that were not matched, arcsec.
 _UNREGISTERED_ERROR = 5.0
 _HEADER_ERROR = 1.0
-
-FIELDS = {
-    "orientation": Field((), "str", "", "turns that bring the camera to north up", stack=False),
-    "plate_scale": Field((2,), "float64", "arcsec/px", "(x, y) of the oriented frame", stack=False),
-    "shape": Field((2,), "int64", "px", "(rows, columns) of the oriented frame", stack=False),
-    "crpix": Field((2,), "float64", "px", "(x, y) that sees the reference's centre, from 1", stack=False),
-    "rotation_deg": Field((), "float64", "deg", "CROTA2 less that of the reference", stack=False),
-    "uncertainty": Field((), "float64", "arcsec", "error of the offset to the reference", stack=False),
-    "accepted": Field((), "uint8", "", "1: matched to the reference, or the reference itself", stack=False),
-    "translation": Field((2,), "float64", "arcsec", "centre (x, y) on the reference", stack=False),
-    "rotation_error_deg": Field((), "float64", "deg", "error of the rotation", stack=False),
-    "residual": Field((), "float64", "", "rms difference of the targets over their rms", stack=False),
-    "residual_px": Field((), "float64", "px", "error of the offset", stack=False),
-    "correlation": Field((), "float64", "", "of the matched targets", stack=False),
-    "significance": Field((), "float64", "", "peak over correlations elsewhere", stack=False),
-}
 
 
 def run(ctx: StageContext) -> None:
@@ -52,12 +35,9 @@ def run(ctx: StageContext) -> None:
         Reads ``calibration`` of the channel, and ``calibration`` and ``registration`` of the reference;
         ``bursts`` and ``destretch`` of both where they are.
     """
-    calibration = ctx.inputs["calibration"]
-    orientation = ctx.orientation
-    shape = orientation.shape(calibration.shape("bad_pixels"))
-    scale = orientation.plate_scale(calibration.read("plate_scale"))
+    shape, scale = ctx.orientation.shape(ctx.calibration.shape), ctx.scale
     values: dict[str, Any] = {
-        "orientation": orientation.text,
+        "orientation": ctx.orientation.text,
         "plate_scale": scale,
         "shape": shape,
         "rotation_deg": 0.0,
@@ -68,56 +48,49 @@ def run(ctx: StageContext) -> None:
             ("rotation_error_deg", "residual", "residual_px", "correlation", "significance"), np.nan
         ),
     }
-    fields = dict(FIELDS)
+    parts = []
     if not ctx.is_reference:
-        match = _match(ctx, scale)
+        targets = _targets(ctx)
+        match = None if targets is None else targets.match
         values.update(_values(match, scale))
-        by_headers = header_geometry(ctx.inputs["bursts"]) if "bursts" in ctx.inputs else None
+        by_headers = ctx.bursts.header_place if ctx.has(Bursts) else None
         if by_headers is not None and not values["accepted"]:
             values["translation"], values["rotation_deg"] = by_headers
             values["uncertainty"] = _HEADER_ERROR
             ctx.note("the earlier headers place it on the reference channel")
         if match is not None and not match.accepted:
             ctx.note(f"not registered, the match of the targets fails: {'; '.join(match.faults)}")
-        held = _held(ctx, scale, values)
+        held, drift = _held(ctx, values), _wandering(ctx, values)
         if held is not None:
-            fields |= _drift.HELD_FIELDS
+            parts.append(HELD)
             values |= held.values()
-        drift = _wandering(ctx, scale, values)
         if drift is not None:
-            fields |= _drift.FIELDS
+            parts.append(DRIFT)
             values |= drift.values(ctx.config.track_drift)
-    with ctx.create(0, fields) as store:
+        if ctx.reference is not None and ctx.reference.has(Registration):
+            draw_pair(ctx, ctx.reference, targets, drift if ctx.config.track_drift else None)
+    with ctx.create(0, Registration.fields(*parts)) as store:
         geometry = register_channel(shape, scale, values["translation"], values["rotation_deg"])
         values["crpix"] = geometry.crpix
         for name, value in values.items():
             store.write(name, value)
 
 
-def _match(ctx: StageContext, scale: tuple[float, float]) -> Similarity | None:
-    """The channel's target on the reference channel's, with the picture of the pair."""
-    if "registration" not in ctx.reference:
+def _targets(ctx: StageContext) -> Targets | None:
+    """The channel's target and the reference channel's, matched."""
+    if ctx.reference is None or not ctx.reference.has(Registration):
         ctx.note("not registered, because the reference channel is not reduced; reduce it and run this again")
         return None
-    base: StoreReader = ctx.reference["registration"]
-    reference_scale = _pair(base.read("plate_scale"))
     missing = without_target(ctx)
     if missing:
         ctx.note(f"not registered, because {missing}")
-        draw_pair(ctx, scale, reference_scale)
         return None
-    turned = Orientation.from_text(base.read("orientation"))
-    targets = match_targets(ctx, turned, reference_scale, scale, ctx.config.max_rotation_deg)
-    draw_pair(ctx, scale, reference_scale, targets)
-    return targets.match
+    return match_targets(ctx, ctx.reference, ctx.config.max_rotation_deg)
 
 
-def _held(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.HeldDrift | None:
+def _held(ctx: StageContext, values: dict[str, Any]) -> _drift.HeldDrift | None:
     """Drift that destretch took out of the images; reported where it matters."""
-    if "registration" not in ctx.reference:
-        return None
-    reference_scale = _pair(ctx.reference["registration"].read("plate_scale"))
-    held = _drift.held_drift(ctx, scale, reference_scale, values["rotation_deg"])
+    held, scale = _drift.held_drift(ctx, values["rotation_deg"]), ctx.scale
     if held is not None:
         total, error = (v * held.seconds / max(scale) for v in (held.rate, held.rate_error))
         if np.hypot(*total) > max(_NOTED_PX, _NOTED_SIGMA * np.hypot(*error)):
@@ -129,17 +102,11 @@ def _held(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any])
     return held
 
 
-def _wandering(ctx: StageContext, scale: tuple[float, float], values: dict[str, Any]) -> _drift.Drift | None:
+def _wandering(ctx: StageContext, values: dict[str, Any]) -> _drift.Drift | None:
     """Offset and drift of the science images against the registration; reported, if measurable."""
-    if "registration" not in ctx.reference:
+    if ctx.reference is None or not ctx.reference.has(Registration):
         return None  # said already
-    found = _drift.measure_drift(
-        ctx,
-        scale,
-        _pair(ctx.reference["registration"].read("plate_scale")),
-        values["translation"],
-        values["rotation_deg"],
-    )
+    found, scale = _drift.measure_drift(ctx, values["translation"], values["rotation_deg"]), ctx.scale
     if isinstance(found, str):
         if ctx.config.track_drift:
             ctx.note(f"the drift against the reference channel cannot be measured: {found}")
@@ -162,11 +129,6 @@ def _wandering(ctx: StageContext, scale: tuple[float, float], values: dict[str, 
             f"{found.seconds:.0f} s, from {found.pairs} pairs of frames; {what}"
         )
     return found
-
-
-def _pair(values: Any) -> tuple[float, float]:
-    x, y = values
-    return float(x), float(y)
 
 
 def _values(match: Similarity | None, scale: tuple[float, float]) -> dict[str, Any]:

@@ -20,9 +20,15 @@ from stillsun.config.schema import (
     SpeckleEngine,
     StageName,
 )
+from stillsun.products.base import StoreProduct
+from stillsun.products.bursts import Bursts
+from stillsun.products.calibration import Calibration
+from stillsun.products.channel import PRODUCTS
+from stillsun.products.destretched import Destretched
+from stillsun.products.pointing import SolarPointing
+from stillsun.products.reconstructed import Reconstructed
+from stillsun.products.registration import Registration
 from stillsun.stages.base import Stage
-
-_ALL = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ STAGES = _by_name(
         name="calibrate",
         version=3,
         run=Later("calibrate"),
-        writes="calibration",
+        writes=Calibration,
         raw=("dark", "flat", "target", "linegrid"),
         settings=("camera", "exposure_ms", "plate_scale", "clock_offset_h"),
     ),
@@ -66,8 +72,8 @@ STAGES = _by_name(
         name="assemble",
         version=3,
         run=Later("assemble"),
-        writes="bursts",
-        reads=("calibration",),
+        writes=Bursts,
+        reads=(Calibration,),
         raw=("data",),
         settings=(
             "camera",
@@ -79,16 +85,16 @@ STAGES = _by_name(
             "group_interval_s",
         ),
         files=("telescope_log",),
-        aside=("telescope_log",),
+        frame_independent_files=("telescope_log",),
     ),
     Stage(
         name="speckle",
         version=7,
         run=Later("speckle"),
-        reads=("calibration", "bursts"),
-        writes="speckle",
+        reads=(Calibration, Bursts),
+        writes=Reconstructed,
         settings=("wavelength_nm", "exposure_ms", "camera", "data"),
-        frames_of=("bursts",),
+        uses_frames_only=(Bursts,),
         observation=("telescope.diameter_mm",),
         ignores=(
             "processes",
@@ -102,9 +108,9 @@ STAGES = _by_name(
         name="destretch",
         version=5,
         run=Later("destretch"),
-        writes="destretch",
-        reads=("bursts", "speckle"),
-        frames_of=("bursts",),
+        writes=Destretched,
+        reads=(Bursts, Reconstructed),
+        uses_frames_only=(Bursts,),
         settings=("orientation",),
         ignores=("follow_reference",),  # told by what is read
     ),
@@ -112,21 +118,21 @@ STAGES = _by_name(
         name="register",
         version=4,
         run=Later("register"),
-        writes="registration",
-        reads=("calibration",),
-        optional=("bursts", "destretch"),
-        reads_reference=("calibration", "registration", "bursts", "destretch"),
-        frames_of=("bursts",),
+        writes=Registration,
+        reads=(Calibration,),
+        optional=(Bursts, Destretched),
+        reads_reference=(Calibration, Registration, Bursts, Destretched),
+        uses_frames_only=(Bursts,),
         settings=("orientation",),
     ),
     Stage(
         name="align",
         version=2,
         run=Later("align"),
-        writes="pointing",
-        reads=("bursts",),
-        optional=("calibration", "speckle", "destretch"),
-        reads_reference=("pointing",),
+        writes=SolarPointing,
+        reads=(Bursts,),
+        optional=(Calibration, Reconstructed, Destretched),
+        reads_reference=(SolarPointing,),
         settings=("orientation",),
         observation=("telescope",),
         files=("file",),
@@ -136,36 +142,36 @@ STAGES = _by_name(
         name="export",
         version=3,
         run=Later("export"),
-        reads=("bursts", "calibration", "speckle", "destretch"),
-        optional=("registration", "pointing"),
+        reads=(Bursts, Calibration, Reconstructed, Destretched),
+        optional=(Registration, SolarPointing),
         settings=("camera", "wavelength_nm", "wavelength_width_nm", "filter", "exposure_ms", "orientation"),
         observation=("name", "telescope", "origin", "author", "observer", "object", "reference_channel"),
     ),
     Stage(
         name="movie",
-        version=4,
+        version=5,
         run=Later("movie"),
-        optional=_ALL,
+        optional=PRODUCTS,
         observation=("channels",),
         files=("goes_file",),
-        whole=True,
+        per_observation=True,
     ),
     Stage(
         name="report",
-        version=4,
+        version=5,
         run=Later("report"),
-        optional=_ALL,
+        optional=PRODUCTS,
         observation=("name", "telescope", "channels"),
-        whole=True,
-        tells=True,
+        per_observation=True,
+        reports_on_run=True,
     ),
 )
 
 #: Destretch of a channel that follows the reference channel.
 FOLLOWING = replace(
     STAGES["destretch"],
-    reads=("bursts", "speckle", "calibration"),
-    reads_reference=("bursts", "calibration", "destretch"),
+    reads=(Bursts, Reconstructed, Calibration),
+    reads_reference=(Bursts, Calibration, Destretched),
 )
 
 
@@ -179,36 +185,36 @@ EARLIER = _by_name(
         name="calibrate",
         version=1,
         run=Later("_earlier", "calibrate"),
-        writes="calibration",
+        writes=Calibration,
         raw=("reconstructed", "target"),
         settings=("camera", "plate_scale", "orientation", "reconstructed"),
         ignores=_without(CalibrateConfig),
-        always=True,
+        implicit=True,
     ),
     Stage(
         name="assemble",
         version=2,
         run=Later("_earlier", "assemble"),
-        writes="bursts",
-        reads=("calibration",),
+        writes=Bursts,
+        reads=(Calibration,),
         raw=("reconstructed",),
         settings=("exposure_ms", "frame_interval_ms", "start", "clock_offset_h"),
         observation=("telescope",),
         files=("telescope_log",),
         ignores=_without(AssembleConfig, "frames_per_burst"),
-        always=True,
+        implicit=True,
     ),
     Stage(
         name="speckle",
         version=2,
         run=Later("_earlier", "take_over"),
-        writes="speckle",
-        reads=("calibration", "bursts"),
+        writes=Reconstructed,
+        reads=(Calibration, Bursts),
         raw=("reconstructed",),
         settings=("camera", "orientation", "reconstructed"),
         observation=("telescope",),
         ignores=_without(SpeckleConfig, "engine"),
-        always=True,
+        implicit=True,
     ),
 )
 
@@ -274,17 +280,17 @@ def check_wiring(stages: Iterable[Stage]) -> None:
     RuntimeError
         If that is not so.
     """
-    written: set[str] = set()
+    written: set[type[StoreProduct]] = set()
     for stage in stages:
         # The reference channel is done first, so that its result of the same stage can be read.
-        missing = ({*stage.reads, *stage.optional} - written) | (
-            {*stage.reads_reference} - written - {stage.writes}
-        )
+        own = {stage.writes} if stage.writes else set()
+        missing = ({*stage.reads, *stage.optional} | ({*stage.reads_reference} - own)) - written
         if missing:
-            raise RuntimeError(f"stage {stage.name} reads {sorted(missing)}, which no stage before it writes")
+            names = sorted(kind.name for kind in missing)
+            raise RuntimeError(f"stage {stage.name} reads {names}, which no stage before it writes")
         if stage.writes in written:
             raise RuntimeError(
-                f"stage {stage.name} writes {stage.writes}, which another stage writes already"
+                f"stage {stage.name} writes {stage.product_name}, which another stage writes already"
             )
         if stage.writes:
             written.add(stage.writes)

@@ -11,23 +11,21 @@ from stillsun.io.atomic import write_whole
 from stillsun.qa.channel import SUMMARY, channel_report
 from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.page import Page, Section
-from stillsun.qa.products import ChannelProducts, ChannelReport
-from stillsun.stages.base import ObservationContext
+from stillsun.qa.products import ChannelReport
+from stillsun.stages.base import StageContext
 
-_PRODUCTS = ("calibration", "bursts", "speckle", "destretch", "registration", "pointing")
-_FAILED = "FAILED: "
 _AFTER_FAILURE = "When that is put right, the same command goes on from there; what is finished stays."
 _Said = TypeVar("_Said", bound=Hashable)
 _MARKS = {True: "✓", False: "✗", None: "?"}
 
 
-def run(ctx: ObservationContext) -> list[Path]:
+def run(ctx: StageContext) -> list[Path]:
     """
     Write the page and the pictures beside it, from whatever products there are.
 
     Parameters
     ----------
-    ctx : ObservationContext
+    ctx : StageContext
         What the stage may use.
 
     Returns
@@ -37,24 +35,20 @@ def run(ctx: ObservationContext) -> list[Path]:
     """
     reports: dict[str, ChannelReport] = {}
     checks: dict[str, list[Check]] = {}
-    reference = ctx.observation.reference
-    for number, (name, view) in enumerate(ctx.channels.items()):
+    for number, (name, channel) in enumerate(ctx.channels.items()):
 
         def progress(done: int, total: int, base: int = 100 * number) -> None:
             ctx.progress(base + 100 * done // max(total, 1), 100 * len(ctx.channels))
 
-        products = ChannelProducts(name, view.settings, view.options, view.inputs)
         checks[name] = checklist(
-            products,
+            channel,
             ctx.config.quality,
-            is_reference=name == reference,
-            files=len(list(view.paths.destretched.glob("*.fits"))) or None,
+            files=len(list(channel.paths.destretched.glob("*.fits"))) or None,
         )
         reports[name] = channel_report(
-            products,
+            channel,
             picture_size=ctx.config.picture_size,
             dim_fraction=ctx.config.dim_fraction,
-            is_reference=name == reference,
             progress=progress,
         )
     page = Page(
@@ -70,7 +64,7 @@ def run(ctx: ObservationContext) -> list[Path]:
             _timing(ctx),
         ],
     )
-    directory = ctx.directory / "report"
+    directory = ctx.work / "report"
     for name in reports:
         # One of an earlier run would pass for the result of this one.
         (directory / f"{name}_before_after.jpg").unlink(missing_ok=True)
@@ -81,19 +75,13 @@ def run(ctx: ObservationContext) -> list[Path]:
 
 
 def _first(
-    ctx: ObservationContext,
+    ctx: StageContext,
     reports: Mapping[str, ChannelReport],
     checks: Mapping[str, Sequence[Check]],
 ) -> Section:
     section = Section("What to know first")
-    failures = {w: [n for n in notes if n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
-    others = {w: [n for n in notes if not n.startswith(_FAILED)] for w, notes in ctx.notes.items()}
-    for where, errors in _together(failures):
-        section.note(
-            f"{where} failed",
-            [(error.removeprefix(_FAILED), _AFTER_FAILURE) for error in errors],
-            kind="failed",
-        )
+    for where, errors in _together({name: [error] for name, error in ctx.failed.items()}):
+        section.note(f"{where} failed", [(error, _AFTER_FAILURE) for error in errors], kind="failed")
     for where, found in _together({name: report.headlines for name, report in reports.items()}):
         section.note(where, [(headline.what, headline.remedy) for headline in found])
     wrong = {name: [c for c in judged if c.holds is False] for name, judged in checks.items()}
@@ -102,7 +90,7 @@ def _first(
         section.note(f"{where}: not to be trusted as it is", lines, kind="failed")
     if not section.parts:
         section.words("Nothing failed, and no condition of the checklist is broken.", "fine")
-    told = [(f"{where}: {line}", "") for where, lines in _together(others) for line in lines]
+    told = [(f"{where}: {line}", "") for where, lines in _together(ctx.told) for line in lines]
     if told:
         section.note("Noted by the stages", told, kind="quiet", shown=5)
     missing = _together({name: report.missing for name, report in reports.items()})
@@ -160,9 +148,9 @@ def _checklist(checks: Mapping[str, Sequence[Check]]) -> Section:
     return section
 
 
-def _movies(ctx: ObservationContext) -> Section:
+def _movies(ctx: StageContext) -> Section:
     section = Section("Movies")
-    directory = ctx.directory / "context_movies"
+    directory = ctx.work / "context_movies"
     files = [*sorted(directory.glob("*.mp4")), *sorted(directory.glob("*_sheet.png"))]
     if files:
         section.links([(f.name, f"../context_movies/{f.name}") for f in files])
@@ -171,7 +159,7 @@ def _movies(ctx: ObservationContext) -> Section:
     return section
 
 
-def _timing(ctx: ObservationContext) -> Section:
+def _timing(ctx: StageContext) -> Section:
     section = Section("Time taken")
     channels: Sequence[str] = list(ctx.channels)
     stages = list(dict.fromkeys(task.rpartition("/")[2] for task in ctx.seconds))

@@ -15,8 +15,9 @@ from stillsun.config.schema import SpeckleConfig, SpeckleEngine
 from stillsun.core.backend import to_host
 from stillsun.core.bursts import unix_seconds
 from stillsun.core.quality import centre_of, frame_quality
-from stillsun.io.bursts import BurstReader, open_bursts
+from stillsun.io.bursts import BurstReader
 from stillsun.io.store import StoreWriter
+from stillsun.products.reconstructed import SUBFIELDS, Reconstructed
 from stillsun.speckle.engine import Engine, Reconstruction
 from stillsun.speckle.masking import reconstruct
 from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
@@ -24,8 +25,8 @@ from stillsun.speckle.masking.noise import FlatFrames
 from stillsun.speckle.stack import tile_aligned_mean, tile_centres
 from stillsun.stages._beside import read_ahead
 from stillsun.stages._burstfiles import BurstFiles
-from stillsun.stages._external import ExternalRun, program_of
-from stillsun.stages.base import Field, StageContext
+from stillsun.stages._external import ExternalRun
+from stillsun.stages.base import StageContext
 
 # What the reconstruction has in common with the stage's options: a key that both know is handed on.
 _OPTIONS = tuple(f.name for f in fields(SpeckleConfig) if f.name in signature(reconstruct).parameters)
@@ -52,13 +53,7 @@ def run(ctx: StageContext) -> None:
         If bursts cannot be reconstructed, or the disk is too small for their files.
     """
     config: SpeckleConfig = ctx.config
-    reader = open_bursts(
-        ctx.observation,
-        ctx.settings,
-        ctx.inputs["calibration"],
-        ctx.inputs["bursts"],
-        backend=ctx.backend,
-    )
+    reader = ctx.open_bursts(ctx.backend)
     if config.engine is SpeckleEngine.kisip:
         external = ExternalRun(ctx, reader)
         external.make()
@@ -104,13 +99,13 @@ def _engine(ctx: StageContext, reader: BurstReader) -> tuple[Engine, _Centres]:
     shape = reader.shape[1:]
     if config.engine is SpeckleEngine.none:
         return partial(tile_aligned_mean, backend=ctx.backend), tile_centres(shape)
-    scale_x, scale_y = (float(v) for v in ctx.inputs["calibration"].read("plate_scale"))
+    scale_x, scale_y = (float(v) for v in ctx.calibration.plate_scale)
     engine = partial(
         reconstruct,
         plate_scale=(scale_x, scale_y),
         wavelength=ctx.settings.wavelength_nm,
         diameter=ctx.observation.telescope.diameter_mm,
-        noise=FlatFrames(ctx.inputs["calibration"].read("noise")),
+        noise=FlatFrames(ctx.calibration.noise),
         backend=ctx.backend,
         exposure_ms=ctx.settings.exposure_ms,
         **{**{name: getattr(config, name) for name in _OPTIONS}, "method": config.method.value},
@@ -126,7 +121,11 @@ def _store(
     results_of: Callable[[Sequence[int]], Iterator[Reconstruction]],
 ) -> None:
     bursts = len(reader)
-    with ctx.create(bursts, _fields(reader.shape, centres), {"engine": ctx.config.engine.name}) as store:
+    frames, rows, columns = reader.shape
+    fields = Reconstructed.fields(
+        SUBFIELDS, frames=frames, rows=rows, columns=columns, y=len(centres[0]), x=len(centres[1])
+    )
+    with ctx.create(bursts, fields, {"engine": ctx.config.engine.name}) as store:
         for name, values in zip(("centres_y", "centres_x"), centres, strict=True):
             store.write(name, values)
         unix, exposure_s = unix_seconds(reader.source.start_times), reader.source.exposure_s
@@ -160,31 +159,3 @@ def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruc
     store.mark(burst)
     for note in result.notes:
         ctx.note(f"burst {burst}: {note}")
-
-
-def _fields(shape: tuple[int, int, int], centres: _Centres) -> dict[str, Field]:
-    grid = (len(centres[0]), len(centres[1]))
-    unix = "Unix time, UTC: "
-    return {
-        "image": Field(shape[1:], "float32", "DN", "reconstructed image, camera orientation"),
-        "exposures": Field((), "int64", "", "exposures that the image is made of"),
-        "time_beg": Field((), "float64", "s", unix + "start of the first of them"),
-        "time_end": Field((), "float64", "s", unix + "end of the last of them"),
-        "time_avg": Field((), "float64", "s", unix + "mean of their middles"),
-        "r0": Field((), "float64", "m", "Fried parameter of the frame at its wavelength; NaN: unknown"),
-        "alpha": Field((), "float64", "", "Fried parameter over telescope diameter"),
-        "r0_map": Field(grid, "float32", "m", "Fried parameter of each subfield (y, x)"),
-        "shifts": Field(
-            (shape[0], 2, *grid), "float32", "px", "tracking of each subfield of each frame (y, x)"
-        ),
-        "convergence": Field(grid, "float32", "rad", "rms change of the phases in the last iteration"),
-        "contrast": Field((), "float64", "", "rms contrast, centre of the field"),
-        "sharpness": Field((), "float64", "1/px", "rms gradient over mean, centre of the field"),
-        "centres_y": Field((grid[0],), "float64", "px", "rows of the subfields' centres", stack=False),
-        "centres_x": Field((grid[1],), "float64", "px", "columns of the subfields' centres", stack=False),
-    }
-
-
-def _check(config: SpeckleConfig) -> None:
-    if config.engine is SpeckleEngine.kisip:
-        program_of(config).check()

@@ -1,0 +1,1 @@
+"""What the stages make, each declared once: where it is, what it holds, how it is read."""
