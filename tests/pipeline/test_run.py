@@ -578,3 +578,20 @@ def test_a_run_of_one_channel_keeps_the_record_of_the_other(observation, tmp_pat
     assert tasks["B/export"]["state"] == "done"
     assert tasks["B/export"]["seconds"] > 0
     assert tasks["A/calibrate"]["seconds"] > 0
+
+
+def test_the_plan_says_why_a_stage_is_made(observation, tmp_path):
+    plan, _ = _go(observation, "channels=[A]")
+    assert "(not there yet)" in plan.table()
+
+    def why(*overrides):
+        settings = load_settings([f"observation_file={observation}", "channels=[A]", *overrides])
+        plan = make_plan(settings, STAGES, Workspace(tmp_path / "work"), "numpy")
+        return {task.name: task.why for task in plan.tasks}
+
+    assert not any(why().values())
+    assert why("force=[destretch]")["A/destretch"] == "forced"
+    changed = why("destretch.kernels=[0, 16]")
+    assert changed["A/destretch"] == "kernels was [0, 128, 64, 32, 12], is [0, 16]"
+    assert changed["A/export"] == "made of A/destretch"
+    assert not changed["A/calibrate"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import reduce
@@ -53,6 +53,8 @@ class Task:
         It is there with this digest, but is made again: it was forced, or something it is made of is made.
     same_frames : bool
         It is made, but the frames in it are those that are there.
+    why : str
+        Why it is made.
     """
 
     stage: Stage
@@ -63,6 +65,7 @@ class Task:
     product: Product
     again: bool = False
     same_frames: bool = False
+    why: str = ""
 
     @property
     def name(self) -> str:
@@ -117,7 +120,10 @@ class Plan:
     def table(self) -> str:
         """The plan as text, one line a task."""
         width = max((len(t.name) for t in self.tasks), default=0)
-        return "\n".join(f"{t.name:<{width}}  {t.action.value:<13}  {t.product}" for t in self.tasks)
+        return "\n".join(
+            f"{t.name:<{width}}  {t.action.value:<13}  {t.product}{t.why and f'  ({t.why})'}"
+            for t in self.tasks
+        )
 
 
 def plain(value: Any) -> Any:
@@ -221,7 +227,7 @@ class _Planner:
             plan.faulty.add(f"{channel}:{stage.product_name}")
             return
         inputs: dict[str, str] = {}
-        remade = False
+        remade: list[str] = []
         for key, (owner, kind) in _input_keys(self._settings, stage, channel).items():
             source = sources[key]
             if source is None:
@@ -230,7 +236,8 @@ class _Planner:
                 continue
             frames_only = kind in stage.uses_frames_only
             inputs[key] = source.frames if frames_only else source.digest
-            remade |= source.action is Action.make and not (frames_only and source.same_frames)
+            if source.action is Action.make and not (frames_only and source.same_frames):
+                remade.append(source.name)
         try:
             ingredients = self._ingredients(stage, channel, inputs)
         except ConfigError as error:
@@ -239,7 +246,7 @@ class _Planner:
             return
         plan.tasks.append(self._task(stage, channel, ingredients, remade))
 
-    def _task(self, stage: Stage, channel: str, ingredients: dict[str, Any], remade: bool) -> Task:
+    def _task(self, stage: Stage, channel: str, ingredients: dict[str, Any], remade: Sequence[str]) -> Task:
         wanted = digest(ingredients)
         kept = zip(stage.files, ingredients["files"], strict=True)
         frames = digest(
@@ -256,7 +263,24 @@ class _Planner:
         except ConfigError as error:
             self.plan.findings.append(str(error))
         same = not (to_redo or remade) and _stored_frames(stage, product) == frames
-        return Task(stage, channel, wanted, frames, Action.make, product, there, same)
+        why = self._why(stage, product, wanted, ingredients["options"], remade)
+        return Task(stage, channel, wanted, frames, Action.make, product, there, same, why)
+
+    def _why(
+        self, stage: Stage, product: Product, wanted: str, options: Mapping[str, Any], remade: Sequence[str]
+    ) -> str:
+        """Words on why a stage is made."""
+        if stage.name in self._forced:
+            return "forced"
+        if (found := product.digest) is None:
+            rows = product.progress(wanted)
+            return "not there yet" if rows is None else f"goes on at {rows[0]} of {rows[1]}"
+        if remade:
+            return f"made of {', '.join(remade)}"
+        if found == wanted:
+            return "a run that was ended was to make it again"
+        changed = _changed_options(product, options)
+        return changed or "a raw file, a setting, what it is made of, or the program has changed"
 
     def _missing(self, stage: Stage, channel: str, owner: str, kind: type[StoreProduct]) -> str:
         return (
@@ -293,6 +317,19 @@ class _Planner:
                 role: files_digest(inventory.find_files(observation, own, role)) for role in stage.raw
             }
         return found
+
+
+def _changed_options(product: Product, options: Mapping[str, Any]) -> str:
+    """Keys of a stage that were otherwise when its product was made."""
+    if not isinstance(product, StoreProduct):
+        return ""
+    try:
+        with product:
+            before = product.options
+    except (InputError, ValueError):
+        return ""
+    said = [f"{k} was {before[k]}, is {v}" for k, v in options.items() if k in before and before[k] != v]
+    return "; ".join(said)
 
 
 def _stored_frames(stage: Stage, product: Product) -> str | None:

@@ -142,12 +142,15 @@ def reduce(
                 extra=FILE_ONLY,
             )
         outcome = execute(plan, settings, space, backend, bars=bars, command=command)
+        page = Places(space.directory).report
+        shown = "report" in (*outcome.made, *outcome.reused) and page.is_file()
         _LOG.info(
-            "%d tasks done, %d up to date%s; log: %s",
+            "%d tasks done, %d up to date%s; log: %s%s",
             len(outcome.made),
             len(outcome.reused),
             f", {len(outcome.failed)} failed, {len(outcome.skipped)} left out" if outcome.failed else "",
             log,
+            f"; report: {page}" if shown else "",
             extra=ESSENTIAL,
         )
         if outcome.failed:
