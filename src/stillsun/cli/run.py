@@ -213,7 +213,7 @@ def _hand_over(
         except (_hydra.HydraException, OmegaConfBaseException) as error:
             raise ConfigError(first_lines(error)) from error
     for directory, jobs in done.items():
-        from stillsun.pipeline.compare import compare_jobs
+        from stillsun.pipeline.sweep import compare_jobs
 
         if table := compare_jobs(directory, jobs):
             print(table)
