@@ -59,7 +59,7 @@ START, SWEEPS = 0.33, 4
 # Where the steps are called from, by the names there.
 SPECKLE_STEPS = {
     "prepare": (reconstruction, "prepare"),
-    "background": (reconstruction, "_surface"),
+    "background": (reconstruction, "smooth_background"),
     "frame tracking": (reconstruction, "frame_shifts"),
     "cutting": (device, "cut_subfields"),
     "subfield tracking": (device, "track_subfields"),
