@@ -79,7 +79,7 @@ DESTRETCH_STEPS = {
     "tiles: gradient": (_solve, "refine_tiles"),
     "tiles: last step": (_solve, "polish_tiles"),
     "repair": (_solve, "repair"),
-    "residual": (_solve, "_residual"),
+    "residual": (_solve, "_left"),
     "to the host": (destretch, "to_host"),
 }
 
