@@ -12,6 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from stillsun.errors import InputError
+from stillsun.io._storeblock import BLOCK_BYTES, check_block, write_block
 from stillsun.io._storesums import GROUP
 
 DONE = "row_done"
@@ -103,9 +105,10 @@ def resumable(part: Path, layout: Layout, digest: str) -> bool:
     if not part.is_file():
         return False
     try:
+        check_block(part)
         with h5py.File(part, "r") as file:
             return str(file.attrs[DIGEST]) == digest and str(file.attrs[LAYOUT]) == layout.signature()
-    except DAMAGE:
+    except (InputError, *DAMAGE):
         return False
 
 
@@ -114,7 +117,7 @@ def allocate(part: Path, layout: Layout, digest: str) -> None:
     part.unlink(missing_ok=True)
     fresh = part.with_name(part.name + ".new")
     # The oldest file format has no "open for writing" mark that a kill would leave behind.
-    with h5py.File(fresh, "w", libver=("earliest", "v108")) as file:
+    with h5py.File(fresh, "w", libver=("earliest", "v108"), userblock_size=BLOCK_BYTES) as file:
         sums = {f"{GROUP}/{name}": Field((), "uint64", "", SUMS, item.stack) for name, item in summed(layout)}
         sums[f"{GROUP}/{NOTES}"] = Field((), "uint64", "", SUMS, stack=False)
         for name, item in {**layout.fields, **_OWN_FIELDS, **sums}.items():
@@ -137,6 +140,7 @@ def allocate(part: Path, layout: Layout, digest: str) -> None:
         file.attrs[LAYOUT] = layout.signature()
         file.attrs[DIGEST] = digest
         file.attrs[SEAL] = seal(file)
+    write_block(fresh)
     fresh.replace(part)
 
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from stillsun.errors import InputError
+from stillsun.io._storeblock import check_block
 from stillsun.io._storefile import DAMAGE, DIGEST, DONE, LAYOUT, NOTES, SEAL, Field, seal
 from stillsun.io._storesums import GROUP, UNKNOWN, sums_of
 
@@ -41,6 +42,7 @@ class StoreReader:
         if not self.path.is_file():
             raise InputError("product not found", file=self.path, remedy="Run the stage that makes it")
         try:
+            check_block(self.path)
             # Not locked: an unfinished store may be looked at while it is written.
             self._handle = h5py.File(self.path, "r", locking=False)
             self._file = self._handle[group]

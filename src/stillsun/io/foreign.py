@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stillsun.errors import InputError, StillsunError
 
-REMEDY = "Fetch it again from the archive, or exclude it by the file pattern"
+REMEDY = "Exclude it by the file pattern, or fetch it again from the archive"
 LARGEST_SIDE = 16384
 """Pixels along a side of the largest chip; a file that states more is damaged."""
 LARGEST_FRAME = 2**26

@@ -275,8 +275,14 @@ def _shape(settings: ChannelConfig, files: list[Path]) -> tuple[int, int] | None
         return None
     whole = spool_form(files[:1], shape, None if camera.file_shape is None else _pair(camera.file_shape))
     with reading(files[0]):
-        fitting = any(file.stat().st_size == whole.file_bytes for file in files)
-    return shape if fitting else None
+        if any(file.stat().st_size == whole.file_bytes for file in files):
+            return shape
+    try:
+        spool_form(files[:1])
+    except InputError:
+        # They tell nothing: what the configuration states is what they are held against.
+        return shape
+    return None
 
 
 def _open(settings: ChannelConfig, role: str, files: list[Path], shape: tuple[int, int] | None) -> FileSource:
@@ -314,7 +320,11 @@ def _compare(observation: ObservationConfig, settings: ChannelConfig, role: str,
     data = find_files(observation, settings, "data")[:1]
     if not data:
         return
-    shape = _open(settings, "", data, _shape(settings, data)).shape[1:]
+    try:
+        shape = _open(settings, "", data, _shape(settings, data)).shape[1:]
+    except InputError:
+        # What is wrong with the data is said where they are read.
+        return
     if source.shape[1:] != shape:
         raise InputError(
             f"the {role} frames have another size than the data",

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from stillsun.errors import InputError
+from stillsun.io._storeblock import BLOCK_BYTES, check_block, write_block
 from stillsun.io._storefile import (
     DAMAGE,
     DIGEST,
@@ -255,18 +256,21 @@ def create_section(path: Path, group: str, layout: Layout, digest: str) -> Itera
     with _unfinished(own, layout, digest) as store:
         yield store
     part = part_of(own)
-    with h5py.File(part_of(path), "w", libver=("earliest", "v108")) as file:
+    whole = part_of(path)
+    with h5py.File(whole, "w", libver=("earliest", "v108"), userblock_size=BLOCK_BYTES) as file:
         _copy_others(path, group, file)
         with h5py.File(part, "r") as section:
             section.copy("/", file, name=group)
+    write_block(whole)
     part.unlink()
     _finish(path)
 
 
 def _copy_others(path: Path, group: str, file: h5py.File) -> None:
     try:
+        check_block(path)
         old = h5py.File(path, "r", locking=False)
-    except DAMAGE:
+    except (InputError, *DAMAGE):
         # Nothing there, or nothing that can be read: its sections count as not made, too.
         return
     with old:
