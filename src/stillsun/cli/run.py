@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,6 +30,9 @@ from stillsun.config.overrides import first_lines, split_jobs, tidy_overrides
 from stillsun.config.schema import AlignEngine, ExecutorName, StageName
 from stillsun.config.settings import Settings
 from stillsun.errors import ConfigError, StillsunError
+
+if TYPE_CHECKING:
+    from stillsun.pipeline.session import Prepared
 
 
 def run_words(arguments: list[str]) -> int:
@@ -55,11 +58,15 @@ def run_words(arguments: list[str]) -> int:
             raise
     words = tidy_overrides(options.overrides, multirun=options.multirun)
     jobs = _jobs(words, options.config_dir, options.multirun)
-    checked = _check(jobs, options.config_dir)
+    checked, prepared = _check(jobs, options.config_dir)
     if checked[0].run.plan:
-        return _plan(checked, jobs, words, options.config_dir, options.multirun)
+        if not options.multirun:
+            print(prepared[0][0].table())
+            return 0
+        return _plan(checked, jobs, words, options.config_dir)
     _check_questions(checked)
-    return _hand_over(words, flags, command, options.config_dir, options.multirun)
+    ready = None if options.multirun else (checked[0], prepared[0])
+    return _hand_over(words, flags, command, options.config_dir, options.multirun, ready)
 
 
 def _check_questions(checked: list[Settings]) -> None:
@@ -127,35 +134,30 @@ def _without_sweeps(words: list[str]) -> list[str]:
     return [o for o in words if not _hydra.OverridesParser.create().parse_override(o).is_sweep_override()]
 
 
-def _check(jobs: list[list[str]], config_dir: str | None) -> list[Settings]:
-    """Find every fault of every job before anything is written."""
+def _check(jobs: list[list[str]], config_dir: str | None) -> tuple[list[Settings], list[Prepared]]:
+    """Find every fault of every job before anything is written; gives also what each would do."""
     from stillsun.pipeline.session import prepare
 
     findings: dict[str, None] = {}
-    checked = []
+    checked, prepared = [], []
     for job in jobs:
         try:
             checked.append(load_settings(job, config_dir))
-            prepare(checked[-1])
+            prepared.append(prepare(checked[-1]))
         except ConfigError as error:
             findings.update(dict.fromkeys(error.findings or [str(error)]))
     if findings:
         raise ConfigError(findings=list(findings))
-    return checked
+    return checked, prepared
 
 
-def _plan(
-    checked: list[Settings], jobs: list[list[str]], words: list[str], config_dir: str | None, multirun: bool
-) -> int:
-    """Print what would be done; nothing is left behind, not even Hydra's record of the configuration."""
+def _plan(checked: list[Settings], jobs: list[list[str]], words: list[str], config_dir: str | None) -> int:
+    """Print what the jobs of a sweep would do; nothing is left behind, not even Hydra's record."""
     from stillsun.pipeline.session import prepare
 
     fixed = _fixed(words)
-    own = [word for word in words if word.startswith("hydra.") and multirun]
+    own = [word for word in words if word.startswith("hydra.")]
     for settings, job in zip(checked, jobs, strict=True):
-        if not multirun:
-            print(prepare(settings)[0].table())
-            continue
         told = hydra_settings([*job, *own], config_dir)
         swept = _swept(job, fixed)
         print(f"{' '.join(swept) or 'job'}:")
@@ -175,9 +177,14 @@ def _swept(overrides: list[str], fixed: set[str]) -> list[str]:
 
 
 def _hand_over(
-    words: list[str], flags: list[str], command: str, config_dir: str | None, multirun: bool
+    words: list[str],
+    flags: list[str],
+    command: str,
+    config_dir: str | None,
+    multirun: bool,
+    ready: tuple[Settings, Prepared] | None = None,
 ) -> int:
-    """Let Hydra do what is asked for."""
+    """Let Hydra do what is asked for; `ready`: a plain run and its plan, made once."""
     register_schema()
     swept: list[str] = []
     if multirun:
@@ -195,7 +202,9 @@ def _hand_over(
         job = Path(here.runtime.output_dir) if sweep else None
         try:
             swept = _swept(here.overrides.task, fixed) if sweep else []
-            score = reduce(settings_from(composed), job, swept, command=command)
+            settings = settings_from(composed)
+            planned = ready[1] if ready is not None and ready[0] == settings else None
+            score = reduce(settings, job, swept, command=command, prepared=planned)
             if job is not None and score is not None:
                 done.setdefault(Path(here.sweep.dir), []).append(job)
             return score

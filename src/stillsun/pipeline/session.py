@@ -24,6 +24,10 @@ from stillsun.stages.registry import all_stages
 _LOG = logging.getLogger(__name__)
 
 
+#: A plan, the places of the run, and what computes.
+Prepared = tuple[Plan, Workspace, Backend]
+
+
 class RunFailed(StillsunError):
     """Some tasks of a run failed."""
 
@@ -88,7 +92,12 @@ def _check_place(work: Path) -> list[str]:
 
 
 def reduce(
-    settings: Settings, job: Path | None = None, overrides: list[str] | None = None, *, command: str
+    settings: Settings,
+    job: Path | None = None,
+    overrides: list[str] | None = None,
+    *,
+    command: str,
+    prepared: Prepared | None = None,
 ) -> float | None:
     """
     Run the pipeline.
@@ -103,6 +112,8 @@ def reduce(
         Overrides that the sweep's jobs differ in.
     command : str
         Command line, for the record; empty for what leaves none.
+    prepared : tuple, optional
+        What `prepare` gave for these settings just now.
 
     Returns
     -------
@@ -114,7 +125,7 @@ def reduce(
     RunFailed
         If a task failed; the others are done.
     """
-    plan, space, backend = prepare(settings, job, overrides)
+    plan, space, backend = prepared or prepare(settings, job, overrides)
     if settings.run.plan:
         print(plan.table())
         return None
