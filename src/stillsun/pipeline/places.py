@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillsun.config.settings import Settings
+from stillsun.io import inventory
 from stillsun.io.atomic import write_whole
 from stillsun.products.base import RECORDS, Product
 from stillsun.products.channel import ChannelPaths
 from stillsun.stages.base import Stage
-from stillsun.stages.registry import all_stages
+from stillsun.stages.registry import all_stages, stage_of_channel
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,22 @@ def workspace_of(record: Mapping[str, Any], work: Path) -> Workspace:
         return Workspace(work)
     changed = changed_by(record["swept"], all_stages())
     return Workspace(Path(record["work"]), work, lambda stage: stage.name in changed, tuple(record["swept"]))
+
+
+def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
+    """Raw files of the stages to be run that are missing; no content is read."""
+    chosen = {s.name for s in settings.run.stages}
+    findings: list[str] = []
+    for name in settings.channels:
+        own = [
+            stage_of_channel(stage, settings.stages[name], name == settings.reference)
+            for stage in stages.values()
+            if not stage.per_observation
+        ]
+        roles = {role for stage in own if stage.name in chosen or stage.implicit for role in stage.raw}
+        if roles:
+            findings += inventory.check(settings.run.observation, name, sorted(roles))
+    return findings
 
 
 def write_json(path: Path, value: Any) -> None:

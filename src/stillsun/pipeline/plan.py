@@ -151,22 +151,6 @@ def files_digest(files: Iterable[Path]) -> str:
     return digest([[name, status.st_size, status.st_mtime_ns] for name, status in found])
 
 
-def check_files(settings: Settings, stages: Mapping[str, Stage]) -> list[str]:
-    """Raw files of the stages to be run that are missing; no content is read."""
-    chosen = {s.name for s in settings.run.stages}
-    findings: list[str] = []
-    for name in settings.channels:
-        own = [
-            stage_of_channel(stage, settings.stages[name], name == settings.reference)
-            for stage in stages.values()
-            if not stage.per_observation
-        ]
-        roles = {role for stage in own if stage.name in chosen or stage.implicit for role in stage.raw}
-        if roles:
-            findings += inventory.check(settings.run.observation, name, sorted(roles))
-    return findings
-
-
 def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: str) -> Plan:
     """
     Decide for every stage and channel what is to be done; nothing but raw files' sizes is looked at.

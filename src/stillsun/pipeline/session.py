@@ -14,8 +14,8 @@ from stillsun.core.backend import Backend, get_backend
 from stillsun.errors import ConfigError, StillsunError
 from stillsun.pipeline.console import ESSENTIAL, FILE_ONLY, bars_wanted, logging_to
 from stillsun.pipeline.executors import check_executor
-from stillsun.pipeline.places import Places, Workspace, changed_by
-from stillsun.pipeline.plan import Plan, check_files, make_plan
+from stillsun.pipeline.places import Places, Workspace, changed_by, check_files
+from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.provenance import PROVENANCE, versions
 from stillsun.pipeline.run import execute
 from stillsun.pipeline.sweep import figures, record_job, score

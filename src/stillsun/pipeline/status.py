@@ -13,8 +13,8 @@ from typing import Any
 from stillsun.config.settings import Settings
 from stillsun.errors import StillsunError
 from stillsun.pipeline.console import read_progress
-from stillsun.pipeline.places import Places, Workspace, workspace_of
-from stillsun.pipeline.plan import Action, Plan, check_files, make_plan
+from stillsun.pipeline.places import Places, Workspace, check_files, workspace_of
+from stillsun.pipeline.plan import Action, Plan, make_plan
 from stillsun.pipeline.record import is_alive, required_record
 from stillsun.products.base import StoreProduct
 from stillsun.products.channel import Channel
