@@ -362,7 +362,7 @@ def test_what_is_no_configuration_is_refused(tmp_path, text):
 def simulated(tmp_path_factory):
     settings = SimulationSettings.preset(
         "tiny", bursts=2, frames_per_burst=8, dark_frames=4, flat_frames=8, fiducial_frames=2,
-        fulldisk_pixels=128,
+        fulldisk_pixels=128, ao_modes=0,
     )  # fmt: skip
     out = tmp_path_factory.mktemp("simulated") / "night"
     simulate(out, settings)
