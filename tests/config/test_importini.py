@@ -429,6 +429,8 @@ def test_the_import_of_a_simulated_night_is_its_own_observation_file_and_runs(si
         for key in ("camera", "wavelength_nm", "wavelength_width_nm", "filter", "plate_scale", "exposure_ms",
                     "orientation", "data", "dark", "flat", "target", "linegrid"):  # fmt: skip
             assert getattr(other, key) == getattr(channel, key), f"{name}.{key}"
+        # The simulated air stands still within an exposure, of which the old system knows nothing.
+        wanted.stages[name]["speckle"].wind = found.stages[name]["speckle"].wind
         assert found.stages[name] == wanted.stages[name]
     run = ["run", f"observation_file={path}", f"observation.work_dir={tmp_path / 'work'}", *chips,
            "speckle=none", "align=none", "destretch.kernels=[0,32]", "progress=false",
