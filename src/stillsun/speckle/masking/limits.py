@@ -8,7 +8,19 @@ from stillsun.errors import ConfigError
 
 
 def plate_scale_of(value: float | tuple[float, float]) -> tuple[float, float]:
-    """Arcsec per pixel along y and x, of one value or (x, y)."""
+    """
+    Arcsec per pixel along y and x.
+
+    Parameters
+    ----------
+    value : float or pair of float
+        One value for both axes, or those of (x, y).
+
+    Returns
+    -------
+    tuple of float
+        Of (y, x).
+    """
     try:
         x, y = (float(v) for v in np.broadcast_to(np.asarray(value, dtype=np.float64), 2))
     except ValueError as error:
@@ -18,7 +30,14 @@ def plate_scale_of(value: float | tuple[float, float]) -> tuple[float, float]:
 
 
 def check_ranges(**ranges: tuple[float, float, float]) -> None:
-    """Refuse values that do not lie within their limits, of which the lower one does not belong to them."""
+    """
+    Refuse values that do not lie within their limits.
+
+    Parameters
+    ----------
+    **ranges : tuple of float
+        For each name its value, the limit that it must exceed and the one that it may reach.
+    """
     findings = [
         f"{name}: {value:g} is not within {low:g} (exclusive) and {high:g}"
         for name, (value, low, high) in ranges.items()
