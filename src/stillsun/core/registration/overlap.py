@@ -68,7 +68,21 @@ class FlatImage:
         self.pixels = array / spread
 
     def blurred(self, arcsec: float, backend: Backend) -> Any:
-        """The pixels with a Gaussian blur of that standard deviation."""
+        """
+        The pixels with a Gaussian blur.
+
+        Parameters
+        ----------
+        arcsec : float
+            Standard deviation.
+        backend : Backend
+            Where to compute.
+
+        Returns
+        -------
+        array
+            (rows, columns).
+        """
         sigma = [arcsec / s for s in self.scale[::-1]]
         return backend.ndimage.gaussian_filter(self.pixels, sigma, mode="nearest", truncate=3.0)
 
@@ -165,7 +179,31 @@ def _masked_correlation(fixed: Any, moving: Any, size: Any, backend: Backend) ->
 def sample(
     image: FlatImage, pixels: Any, x: Any, y: Any, t: Any, d: float, order: int, backend: Backend
 ) -> tuple[Any, Any]:
-    """Image at the points u = (x, y) of the reference's field, and where it has pixels."""
+    """
+    Image at points of the reference's field, and where it has pixels.
+
+    Parameters
+    ----------
+    image : FlatImage
+        The image that is sampled.
+    pixels : array
+        Its pixels, or a form of them such as spline coefficients.
+    x, y : array
+        The points, arcsec in the reference's field.
+    t : array
+        Shift of the image, arcsec along x and y.
+    d : float
+        Turn of the image, radians.
+    order : int
+        Order of the spline.
+    backend : Backend
+        Where to compute.
+
+    Returns
+    -------
+    tuple of array
+        Values, and a mask of the points within the image.
+    """
     xp = backend.xp
     row, column = pixels_at(x - float(t[0]), y - float(t[1]), image.scale, image.pixels.shape, d)
     inside = (column >= 0) & (row >= 0) & (column <= 2 * image.centre[0]) & (row <= 2 * image.centre[1])
