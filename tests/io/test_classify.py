@@ -46,6 +46,11 @@ def raw(night, tmp_path):
     return shutil.copytree(night / "level0", tmp_path / "level0")
 
 
+def fill_in(path):
+    """The draft with the orientation that nobody but a person knows."""
+    path.write_text(path.read_text().replace('orientation: "FILL IN"', "orientation: none"))
+
+
 def roles(raw):
     directory = find_sequences(raw)
     return directory, {s.sequence.name: s for s in sort_sequences(directory.sequences)}
@@ -248,6 +253,7 @@ def test_nights_are_not_mixed(raw, tmp_path, capsys):
     (raw / "dcss_20250801.txt").write_text(log.read_text().replace("2025-09-03", "2025-08-01"))
     path = tmp_path / "night.yaml"
     assert main(["sort", str(raw), "-o", str(path)]) == 0
+    fill_in(path)
     run = load_settings([f"observation_file={path}"]).run.observation
     assert list(run.channels) == ["ROSA_GBAND", "HARDCAM"]
     assert run.telescope_log == str(log)
@@ -314,12 +320,14 @@ def test_a_camera_of_unknown_filter_is_left_open(raw, tmp_path, capsys):
     path = tmp_path / "night.yaml"
     assert main(["sort", str(raw), "-o", str(path)]) == 0
     assert "ROSA_DAS5.wavelength_nm: must be given" in capsys.readouterr().err
+    fill_in(path)
     load_settings([f"observation_file={path}", "observation.channels.ROSA_DAS5.wavelength_nm=589.6"])
 
 
 def test_hardcam_alone_starts_when_its_directory_says(raw, tmp_path):
     path = tmp_path / "night.yaml"
     assert main(["sort", str(raw / "250903_ZYLA"), "-o", str(path)]) == 0
+    fill_in(path)
     channel = load_settings([f"observation_file={path}"]).run.observation.channels["HARDCAM"]
     assert channel.start == "2025-09-03T14:21:54.000"
     assert "CHECK: from the directory's name" in path.read_text()

@@ -217,8 +217,8 @@ from stillsun.io.store import StoreWriter
 
 mark, target = StoreWriter.mark, sys.argv[1]
 
-def killing(self, row):
-    mark(self, row)
+def killing(self, *place):
+    mark(self, *place)
     if self.path.name == target and self.done().sum() == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from stillsun.products.bursts import Bursts
+from stillsun.products.destretched import Destretched
+from stillsun.products.reconstructed import Reconstructed
 from stillsun.stages.base import Stage
+from stillsun.stages.registry import Later
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,7 +33,8 @@ def _given() -> dict[str, object]:
     rng = np.random.default_rng(5)
     reference = 10 + gaussian_filter(rng.normal(size=(96, 96)), 2.0)
     burst = np.stack([reference + 0.02 * rng.normal(size=reference.shape) for _ in range(6)])
-    return {"burst": burst, "reference": reference, "Stage": Stage, "run": lambda ctx: None}
+    products = {kind.__name__: kind for kind in (Bursts, Reconstructed, Destretched)}
+    return {"burst": burst, "reference": reference, "Stage": Stage, "Later": Later, **products}
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda p: p.stem)

@@ -17,6 +17,7 @@ from stillsun.core.destretch import apply_shifts, displacement_field
 from stillsun.core.flows import motion_lattice
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError, RegistrationError
+from stillsun.io._storeblock import write_block
 from stillsun.io._storesums import GROUP
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.products.destretched import Destretched
@@ -215,6 +216,7 @@ def test_flows_that_the_reference_keeps_are_kept(places, tmp_path):
     with h5py.File(source / "destretch.h5", "r+") as file:
         shape = motion_lattice(file["image"].shape[1:]).count
         file["slow_motion"] = np.broadcast_to(slow[:, None, None], (FRAMES, 2, *shape)).copy()
+    write_block(source / "destretch.h5")
     with (
         follow(places, tmp_path / "slow", source=source)[0] as store,
         follow(places, tmp_path / "all")[0] as full,
@@ -256,6 +258,7 @@ def test_a_sequence_out_of_step_is_refused(places, tmp_path, late):
         for name in ("time_beg", "time_avg", "time_end"):
             file[name][...] += late
         del file[GROUP]
+    write_block(source / "bursts.h5")
     with pytest.raises(InputError, match="too few bursts"):
         follow(places, tmp_path / "out", source=source)
 
@@ -266,6 +269,7 @@ def test_targets_that_do_not_match_are_refused(places, tmp_path):
     with h5py.File(source / "calibration.h5", "r+") as file:
         file["target"][...] = np.random.default_rng(0).normal(1000, 100, file["target"].shape)
         del file[GROUP]
+    write_block(source / "calibration.h5")
     with pytest.raises(RegistrationError, match="match of the targets fails"):
         follow(places, tmp_path / "out", source=source)
 

@@ -10,9 +10,9 @@ from stillsun.errors import InputError
 from stillsun.io._storereader import StoreReader
 from stillsun.io.atomic import part_of
 
-_SECOND = 10**9
-# Fraction of a second, to the microsecond, in the time of writing of a finished store.
-_SIGN = 424_242_000
+# Nanoseconds of each millisecond in the time of writing of a finished store: the time is never after the
+# true one, so that who compares times of files is not misled.
+_PERIOD, _SIGN = 10**6, 424_242
 
 
 def sign_time(path: Path) -> None:
@@ -24,8 +24,9 @@ def sign_time(path: Path) -> None:
     path : Path
         File.
     """
-    now = path.stat().st_mtime_ns // _SECOND * _SECOND
-    os.utime(path, ns=(now, now + _SIGN))
+    now = path.stat().st_mtime_ns
+    signed = (now - _SIGN) // _PERIOD * _PERIOD + _SIGN
+    os.utime(path, ns=(now, signed))
 
 
 def unchanged(path: Path) -> bool:
@@ -42,7 +43,7 @@ def unchanged(path: Path) -> bool:
     bool
         False also where a copy has lost it.
     """
-    return path.stat().st_mtime_ns % _SECOND == _SIGN
+    return path.stat().st_mtime_ns % _PERIOD == _SIGN
 
 
 def stored_digest(path: Path, group: str = "/") -> str | None:

@@ -83,6 +83,14 @@ class Destretched(StoreProduct):
 
         return backend.asarray(displacement_field(self.shifts(number), self.kernels, self.shape, backend))
 
+    def correction(self, number: int, backend: Any) -> Any:
+        """By what a frame was moved, (2, rows, columns) on the backend: flows that stay left out."""
+        from stillsun.core.flows import seeing_field
+
+        field = self.displacement(number, backend)
+        slow = self.slow_motion
+        return field if slow is None else seeing_field(field, slow(number), backend)
+
     @property
     def motion(self) -> np.ndarray:
         """

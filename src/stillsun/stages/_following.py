@@ -8,7 +8,6 @@ import numpy as np
 
 from stillsun.core.affine import PixelMap, carry_displacement, pixel_map, shifts_of_field
 from stillsun.core.bursts import nearest
-from stillsun.core.flows import seeing_field
 from stillsun.errors import InputError, RegistrationError
 from stillsun.products.channel import Channel
 from stillsun.products.destretched import Destretched
@@ -91,10 +90,7 @@ class Following:
         row = int(self.rows[number])
         if row < 0 or not self._source.live(row):
             return None
-        field = self._source.displacement(row, self._backend)
-        slow = self._source.slow_motion
-        if slow is not None:
-            field = seeing_field(field, slow(row), self._backend)
+        field = self._source.correction(row, self._backend)
         carried, _ = carry_displacement(field, self._pixels, self._shape, self._backend)
         return shifts_of_field(carried, self._kernels, self._backend)
 
