@@ -18,6 +18,7 @@ from stillsun.config.checks import FILL_IN, check_tree
 from stillsun.config.keys import STAGE_SCHEMAS, schema_fields, shown, strip_optional
 from stillsun.config.plainyaml import read_mapping
 from stillsun.config.schema import ObservationConfig
+from stillsun.config.schema.option import REQUIRED
 from stillsun.errors import ConfigError
 
 _OPTION = re.compile(r"[A-Za-z0-9_-]+")
@@ -50,7 +51,7 @@ def read_observation(
     findings: list[str] = []
     tree = _with_defaults(own, _OF_OBSERVATION, [*places, path.parent], findings)
     tree = _without_none(tree, ObservationConfig)
-    _drop(tree, [key.split(".")[1:] for key in typed if key.startswith("observation.")], (FILL_IN,))
+    _drop(tree, [key.split(".")[1:] for key in typed if key.startswith("observation.")], (FILL_IN, REQUIRED))
     found = list(islice(check_tree(tree, ObservationConfig), _FINDINGS + 1))
     findings += found if len(found) <= _FINDINGS else [*found[:_FINDINGS], "and more"]
     if isinstance(channels := tree.get("channels"), dict) and len(channels) > _CHANNELS:
