@@ -27,6 +27,7 @@ from stillsun.pipeline.record import is_alive, read_record, required_record
 from stillsun.pipeline.run import execute
 from stillsun.products.calibration import Calibration
 from stillsun.products.destretched import Destretched
+from stillsun.products.registration import Registration
 from stillsun.stages.base import Stage
 from stillsun.stages.registry import all_stages, check_wiring
 
@@ -595,3 +596,126 @@ def test_the_plan_says_why_a_stage_is_made(observation, tmp_path):
     assert changed["A/destretch"] == "kernels was [0, 128, 64, 32, 12], is [0, 16]"
     assert changed["A/export"] == "made of A/destretch"
     assert not changed["A/calibrate"]
+
+
+def _with_parts(ctx):
+    """A calibration whose images are made of the darks, and its target of the target's files."""
+    raw = Path(ctx.observation.raw_dir)
+    dark = (raw / f"{ctx.name}_dark.fit").read_text()
+    targets = [p.read_text() for p in raw.glob(f"{ctx.name}_target.fit")]
+    fields = {"dark": Field((2000,), "float32", stack=False)}
+    if targets:
+        fields["target"] = Field((3,), "float32", stack=False)
+    with ctx.create(1, fields) as store:
+        store.write("dark", len(dark))
+        if targets:
+            store.write("target", len(targets[0]))
+        store.mark(0)
+
+
+def _register(ctx):
+    with ctx.create(1, {"shape": Field((2,), "int64", stack=False)}) as store:
+        store.write("shape", 0 if ctx.calibration.target is None else ctx.calibration.target[:2])
+        store.mark(0)
+
+
+PARTS = {
+    "calibrate": replace(STAGES["calibrate"], run=_with_parts, raw=("dark", "target")),
+    "destretch": replace(STAGES["destretch"], parts={Calibration: ("dark",)}),
+    "register": Stage(
+        "register",
+        1,
+        _register,
+        writes=Registration,
+        reads=(Calibration,),
+        parts={Calibration: ("target",)},
+    ),
+    "export": STAGES["export"],
+}
+TARGET_FILES = 'observation.channels.A.target.pattern="A_target*"'
+
+
+def _made(observation, *overrides, stages=PARTS):
+    plan, outcome = _go(observation, "channels=[A]", *overrides, stages=stages)
+    assert not outcome.failed
+    return {name.partition("/")[2] for name in outcome.made}, plan
+
+
+def test_what_a_stage_reads_of_a_product_decides(observation, tmp_path):
+    raw = tmp_path / "raw"
+    assert _made(observation)[0] == {"calibrate", "destretch", "register", "export"}
+    # A target where there was none, another one, and none again.
+    for text in ("target", "another target", None):
+        (raw / "A_target.fit").write_text(text or "")
+        keys = (TARGET_FILES,) if text else ()
+        assert _made(observation, *keys)[0] == {"calibrate", "register"}
+        assert _made(observation, *keys)[0] == set()
+    # Written again, as by a copy: nothing has changed but the files' times.
+    (raw / "A_dark.fit").write_text("krad")
+    assert _made(observation)[0] == {"calibrate"}
+    (raw / "A_dark.fit").write_text("another dark")
+    assert _made(observation)[0] == {"calibrate", "destretch", "export"}
+    assert _made(observation, "force=[calibrate]")[0] == {"calibrate", "destretch", "register", "export"}
+
+
+def test_the_plan_says_what_may_stay_as_it_is(observation, tmp_path):
+    _made(observation)
+    (tmp_path / "raw" / "A_target.fit").write_text("target")
+    settings = load_settings([f"observation_file={observation}", "channels=[A]", TARGET_FILES])
+    plan = make_plan(settings, PARTS, Workspace(tmp_path / "work"), "numpy")
+    action = {t.stage.name: t.action for t in plan.tasks}
+    assert action == {
+        "calibrate": Action.make,
+        "destretch": Action.open,
+        "register": Action.open,
+        "export": Action.open,
+    }
+    assert plan.lookup("destretch", "A").why == "made if A/calibrate comes out otherwise"
+    # A run that ends between the two leaves nothing to chance.
+    assert _made(observation, TARGET_FILES, "stages=[calibrate]")[0] == {"calibrate"}
+    made, plan = _made(observation, TARGET_FILES)
+    assert made == {"register"}
+    assert read_record(Places(tmp_path / "work"))["tasks"]["A/register"]["state"] == "done"
+
+
+def test_a_failed_source_is_not_taken_for_the_one_that_was_there(observation, tmp_path):
+    def broken(ctx):
+        raise InputError("damaged target")
+
+    def with_reference(ctx):
+        there = ctx.reference is not None and ctx.reference.has(Calibration)
+        with ctx.create(1, {"accepted": Field((), "int64", stack=False)}) as store:
+            store.write("accepted", int(there))
+            store.mark(0)
+
+    register = replace(
+        PARTS["register"],
+        run=with_reference,
+        reads=(),
+        reads_reference=(Calibration,),
+        parts={Calibration: ("target",)},
+    )
+    stages = {"calibrate": PARTS["calibrate"], "register": register}
+    _go(observation, stages=stages)
+    (tmp_path / "raw" / "A_dark.fit").write_text("new!")
+    failing = {**stages, "calibrate": replace(PARTS["calibrate"], run=broken)}
+    assert "A/calibrate" in _go(observation, stages=failing)[1].failed
+    product = Registration(tmp_path / "work", "B")
+    assert not product.accepted
+    product.close()
+    assert "B/register" in _go(observation, stages=stages)[1].made
+    assert Registration(tmp_path / "work", "B").accepted
+
+
+def test_results_of_an_earlier_version_stay(observation):
+    whole = {name: replace(stage, parts={}) for name, stage in PARTS.items()}
+    assert _made(observation, stages=whole)[0] == {"calibrate", "destretch", "register", "export"}
+    assert _made(observation)[0] == set()
+    assert _made(observation, "force=[export]")[0] == {"export"}
+    assert _made(observation)[0] == set()
+
+
+def test_a_part_that_is_not_declared_cannot_be_read(observation):
+    stages = {**PARTS, "register": replace(PARTS["register"], parts={Calibration: ("dark",)})}
+    _, outcome = _go(observation, "channels=[A]", stages=stages)
+    assert "target of" in str(outcome.failed["A/register"])

@@ -130,6 +130,25 @@ def test_another_telescope_log_redoes_no_reconstruction(simulated, reduced, caps
     assert done["ROSA_GBAND/speckle"] == done["HARDCAM/destretch"] == done["HARDCAM/register"] == "reuse"
 
 
+def test_another_target_redoes_no_reconstruction(simulated, work, capsys):
+    before = products(work)
+    keys = (
+        "observation.channels.HARDCAM.target.pattern=null",
+        "stages=[calibrate,assemble,speckle,destretch,register]",
+    )
+    assert reduce(simulated, work, "plan=true", *keys) == 0
+    done = _planned(capsys)
+    assert done["HARDCAM/calibrate"] == "make"
+    assert done["HARDCAM/speckle"] == done["ROSA_GBAND/calibrate"] == "reuse"
+    assert reduce(simulated, work, *keys) == 0
+    after = products(work)
+    assert {name for name in before if before[name] != after.get(name)} == {
+        "HARDCAM/calibration.h5",
+        "HARDCAM/register.png",
+        "HARDCAM/registration.h5",
+    }
+
+
 def _planned(capsys):
     return dict(line.split()[:2] for line in capsys.readouterr().out.splitlines() if "/" in line)
 

@@ -28,6 +28,8 @@ what remains, which conditions of the quality checklist do not hold, and what to
 _MEANS = {
     "stale": "it is there, but what it depends on has changed since (a key, a raw file, a product before "
     "it, or the program); the next run makes it again",
+    "depends": "it is there, and the next run makes it again only if what is stale before it comes out "
+    "otherwise in what is read of it",
     "stopped": "a run ended in the midst of it; the next one goes on there",
 }
 _INTERVAL = 5.0

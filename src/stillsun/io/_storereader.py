@@ -16,6 +16,8 @@ from stillsun.io._storeblock import check_block
 from stillsun.io._storefile import DAMAGE, DIGEST, DONE, LAYOUT, NOTES, SEAL, Field, seal
 from stillsun.io._storesums import GROUP, UNKNOWN, sums_of
 
+# Values are compared themselves up to this size: sums of few words say too little.
+_FEW_BYTES = 4096
 # Read at a time when all of a store is verified.
 _VERIFIED_BYTES = 64 * 2**20
 
@@ -195,6 +197,35 @@ class StoreReader:
             if dataset.dtype.kind == "S":
                 return value.decode() if isinstance(value, bytes) else np.char.decode(value, "utf-8")
         return value
+
+    def fingerprint(self, name: str) -> str | None:
+        """
+        Say what stands in a dataset, so that two can be compared without reading them.
+
+        Parameters
+        ----------
+        name : str
+            Dataset, there or not.
+
+        Returns
+        -------
+        str or None
+            Type, shape, and the values, or their sums where they are many; None where these are not kept.
+        """
+        if name not in self._file:
+            return "none"
+        with self._guarded():
+            dataset, place = self._file[name], f"{GROUP}/{name}"
+            if dataset.size * dataset.dtype.itemsize <= _FEW_BYTES:
+                said = np.asarray(dataset[()]).tobytes()
+            elif place in self._file:
+                sums = np.asarray(self._file[place][()])
+                if (sums == UNKNOWN).any():
+                    return None
+                said = sums.tobytes()
+            else:
+                return None
+            return f"{dataset.dtype.str} {dataset.shape} {said.hex()}"
 
     def wrong_rows(self, name: str) -> np.ndarray:
         """

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import reduce
@@ -14,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from stillsun.config.settings import Settings
-from stillsun.errors import ConfigError, InputError
+from stillsun.errors import ConfigError
 from stillsun.io import inventory
+from stillsun.pipeline.decision import Inputs, changed_options, decide, stored_frames
+from stillsun.pipeline.digests import file_digest, files_digest, plain
 from stillsun.pipeline.places import Places, Workspace
 from stillsun.products.base import Product, StoreProduct
 from stillsun.stages.base import Stage
@@ -23,9 +22,10 @@ from stillsun.stages.registry import stage_of_channel
 
 
 class Action(Enum):
-    """What is done about a task."""
+    """What is done about a task; it is open where what is read of something to be made may stay the same."""
 
     make = "make"
+    open = "reuse or make"
     reuse = "reuse"
     take = "take as it is"
 
@@ -45,10 +45,18 @@ class Task:
         What the result is made from.
     frames : str
         What the frames in it are made from: the digest without files that they do not depend on.
-    action : Action
-        Make, reuse (same digest), or take (stage not chosen: whatever is there).
     product : Product
         The result, there or not.
+    ingredients : mapping
+        What it is made from, but for products.
+    taken : bool
+        Its stage is not chosen: whatever is there is taken.
+    remake : bool
+        It is to be made whatever is there: it was forced, or a run that did not end was to make it again.
+    is_new : bool
+        It is to be made, or was made by this run.
+    is_open : bool
+        It is up to date if what is to be made before it comes out as it is.
     again : bool
         It is there with this digest, but is made again: it was forced, or something it is made of is made.
     same_frames : bool
@@ -61,8 +69,12 @@ class Task:
     channel: str
     digest: str
     frames: str
-    action: Action
     product: Product
+    ingredients: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    taken: bool = False
+    remake: bool = False
+    is_new: bool = False
+    is_open: bool = False
     again: bool = False
     same_frames: bool = False
     why: str = ""
@@ -71,6 +83,15 @@ class Task:
     def name(self) -> str:
         """Channel and stage."""
         return f"{self.channel}/{self.stage.name}" if self.channel else self.stage.name
+
+    @property
+    def action(self) -> Action:
+        """Make, reuse (same digest), either, or take."""
+        if self.taken:
+            return Action.take
+        if self.is_new:
+            return Action.make
+        return Action.open if self.is_open else Action.reuse
 
     @property
     def places(self) -> Places:
@@ -117,6 +138,15 @@ class Plan:
         keys = _input_keys(settings, stage, channel)
         return {key: self.producer(kind, owner) for key, (owner, kind) in keys.items()}
 
+    def settle(self, settings: Settings, task: Task) -> None:
+        """Decide about a task again, now that all it reads is there, or could not be made."""
+        keys = _input_keys(settings, task.stage, task.channel)
+        inputs = Inputs()
+        for key, source in self.inputs(settings, task.stage, task.channel).items():
+            if source is not None:
+                inputs.add(key, task.stage, keys[key][1], source, settled=True)
+        decide(task, inputs, settled=True)
+
     def table(self) -> str:
         """The plan as text, one line a task."""
         width = max((len(t.name) for t in self.tasks), default=0)
@@ -124,31 +154,6 @@ class Plan:
             f"{t.name:<{width}}  {t.action.value:<13}  {t.product}{t.why and f'  ({t.why})'}"
             for t in self.tasks
         )
-
-
-def plain(value: Any) -> Any:
-    """Turn configuration objects into values that JSON can hold."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def digest(value: Any) -> str:
-    """Digest of anything that `plain` understands, 32 hexadecimal digits."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def files_digest(files: Iterable[Path]) -> str:
-    """Digest of files by name, size and time of change; their content is not read."""
-    found = [(file.name, file.stat()) for file in files]
-    return digest([[name, status.st_size, status.st_mtime_ns] for name, status in found])
 
 
 def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace, backend: str) -> Plan:
@@ -173,7 +178,7 @@ def make_plan(settings: Settings, stages: Mapping[str, Stage], space: Workspace,
     for stage in stages.values():
         for channel in [""] if stage.per_observation else settings.run.observation.channels:
             task = plan.lookup(stage.name, channel)
-            if task is None or task.action is Action.take:
+            if task is None or task.taken:
                 follows = not again.isdisjoint(_input_keys(settings, stage, channel))
             else:
                 follows = task.again
@@ -197,8 +202,8 @@ class _Planner:
         product = self._space.product(stage, channel)
         found = product.digest
         if found is not None:
-            frames = _stored_frames(stage, product) or found
-            self.plan.tasks.append(Task(stage, channel, found, frames, Action.take, product))
+            frames = stored_frames(stage, product) or found
+            self.plan.tasks.append(Task(stage, channel, found, frames, product, taken=True))
 
     def add(self, stage: Stage, channel: str) -> None:
         """Add the task of a stage for a channel, or say why it cannot be done."""
@@ -210,60 +215,49 @@ class _Planner:
         if not plan.faulty.isdisjoint(sources):
             plan.faulty.add(f"{channel}:{stage.product_name}")
             return
-        inputs: dict[str, str] = {}
-        remade: list[str] = []
+        inputs = Inputs()
         for key, (owner, kind) in _input_keys(self._settings, stage, channel).items():
             source = sources[key]
-            if source is None:
-                if kind not in stage.optional and owner in self._settings.channels:
-                    plan.findings.append(self._missing(stage, channel, owner, kind))
-                continue
-            frames_only = kind in stage.uses_frames_only
-            inputs[key] = source.frames if frames_only else source.digest
-            if source.action is Action.make and not (frames_only and source.same_frames):
-                remade.append(source.name)
+            if source is not None:
+                inputs.add(key, stage, kind, source, settled=False)
+            elif kind not in stage.optional and owner in self._settings.channels:
+                plan.findings.append(self._missing(stage, channel, owner, kind))
         try:
-            ingredients = self._ingredients(stage, channel, inputs)
+            ingredients = self._ingredients(stage, channel)
         except ConfigError as error:
             plan.findings.append(str(error))
             plan.faulty.add(f"{channel}:{stage.product_name}")
             return
-        plan.tasks.append(self._task(stage, channel, ingredients, remade))
-
-    def _task(self, stage: Stage, channel: str, ingredients: dict[str, Any], remade: Sequence[str]) -> Task:
-        wanted = digest(ingredients)
-        kept = zip(stage.files, ingredients["files"], strict=True)
-        frames = digest(
-            {**ingredients, "files": [d for key, d in kept if key not in stage.frame_independent_files]}
-        )
         product = self._space.product(stage, channel)
-        there = product.digest == wanted
         mark = self._space.target(stage).redo(channel, stage.name)
-        to_redo = stage.name in self._forced or mark.exists()
-        if there and not to_redo and not remade:
-            return Task(stage, channel, wanted, frames, Action.reuse, product)
-        try:
-            stage.check(self._options(stage, channel))
-        except ConfigError as error:
-            self.plan.findings.append(str(error))
-        same = not (to_redo or remade) and _stored_frames(stage, product) == frames
-        why = self._why(stage, product, wanted, ingredients["options"], remade)
-        return Task(stage, channel, wanted, frames, Action.make, product, there, same, why)
+        remake = stage.name in self._forced or mark.exists()
+        task = Task(stage, channel, "", "", product, ingredients, remake=remake)
+        decide(task, inputs, settled=False)
+        task.why = self._why(task, inputs)
+        plan.tasks.append(task)
+        if task.is_new:
+            try:
+                stage.check(self._options(stage, channel))
+            except ConfigError as error:
+                plan.findings.append(str(error))
 
-    def _why(
-        self, stage: Stage, product: Product, wanted: str, options: Mapping[str, Any], remade: Sequence[str]
-    ) -> str:
-        """Words on why a stage is made."""
-        if stage.name in self._forced:
+    def _why(self, task: Task, inputs: Inputs) -> str:
+        """Words on why a stage is made, or may be."""
+        product = task.product
+        if task.is_open:
+            return f"made if {', '.join(inputs.unsure)} comes out otherwise"
+        if not task.is_new:
+            return ""
+        if task.stage.name in self._forced:
             return "forced"
-        if (found := product.digest) is None:
-            rows = product.progress(wanted)
+        if product.digest is None:
+            rows = product.progress(task.digest)
             return "not there yet" if rows is None else f"goes on at {rows[0]} of {rows[1]}"
-        if remade:
-            return f"made of {', '.join(remade)}"
-        if found == wanted:
+        if inputs.remade:
+            return f"made of {', '.join(inputs.remade)}"
+        if task.again:
             return "a run that was ended was to make it again"
-        changed = _changed_options(product, options)
+        changed = changed_options(product, task.ingredients["options"])
         return changed or "a raw file, a setting, what it is made of, or the program has changed"
 
     def _missing(self, stage: Stage, channel: str, owner: str, kind: type[StoreProduct]) -> str:
@@ -278,7 +272,7 @@ class _Planner:
             return getattr(self._settings.run, stage.name)
         return self._settings.stages[channel][stage.name]
 
-    def _ingredients(self, stage: Stage, channel: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    def _ingredients(self, stage: Stage, channel: str) -> dict[str, Any]:
         observation, options = self._settings.run.observation, self._options(stage, channel)
         kept = plain(options)
         for key in stage.ignores:
@@ -290,8 +284,7 @@ class _Planner:
             "backend": self._backend,
             "options": kept,
             "observation": {k: attrgetter(k)(observation) for k in stage.observation},
-            "inputs": dict(inputs),
-            "files": [_file_digest(observation, options, stage.name, key) for key in stage.files],
+            "files": [file_digest(observation, options, stage.name, key) for key in stage.files],
         }
         if channel:
             own = self._settings.channel(channel)
@@ -303,26 +296,6 @@ class _Planner:
         return found
 
 
-def _changed_options(product: Product, options: Mapping[str, Any]) -> str:
-    """Keys of a stage that were otherwise when its product was made."""
-    if not isinstance(product, StoreProduct):
-        return ""
-    try:
-        with product:
-            before = product.options
-    except (InputError, ValueError):
-        return ""
-    said = [f"{k} was {before[k]}, is {v}" for k, v in options.items() if k in before and before[k] != v]
-    return "; ".join(said)
-
-
-def _stored_frames(stage: Stage, product: Product) -> str | None:
-    try:
-        return product.frames_digest if stage.frame_independent_files else None
-    except InputError:
-        return None
-
-
 def _input_keys(settings: Settings, stage: Stage, channel: str) -> dict[str, tuple[str, type[StoreProduct]]]:
     """``CHANNEL:product`` of all that a stage reads, and both apart."""
     channels = settings.channels if stage.per_observation else [channel]
@@ -330,17 +303,3 @@ def _input_keys(settings: Settings, stage: Stage, channel: str) -> dict[str, tup
     if channel != settings.reference:
         pairs += [(settings.reference, kind) for kind in stage.reads_reference]
     return {f"{c}:{kind.name}": (c, kind) for c, kind in pairs}
-
-
-def _file_digest(observation: Any, options: Any, stage: str, key: str) -> str:
-    value, name = getattr(options, key, None), f"{stage}.{key}"
-    if value is None:
-        value, name = getattr(observation, key, None), f"observation.{key}"
-    if value is None:
-        return "none"
-    path = Path(value)
-    if not path.is_file():
-        raise ConfigError(
-            f"{name}: no such file", file=path, remedy="Correct the path or set the key to null"
-        )
-    return files_digest([path])

@@ -18,9 +18,10 @@ from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 from stillsun.pipeline.console import FILE_ONLY
+from stillsun.pipeline.digests import plain
 from stillsun.pipeline.locks import is_held, locked, present
 from stillsun.pipeline.places import Places, Workspace, write_json
-from stillsun.pipeline.plan import Action, Plan, Task, plain
+from stillsun.pipeline.plan import Action, Plan, Task
 from stillsun.pipeline.provenance import versions
 
 _LOG = logging.getLogger(__name__)

@@ -129,12 +129,17 @@ def execute(
                 if len(running) >= workers:
                     break
                 pending.remove(task)
+                was_planned = task.is_new
+                if not task.taken:
+                    plan.settle(settings, task)
                 if _settled(task, plan, settings, outcome, earlier):
                     if task.name in outcome.skipped:
                         record.task(task.name, state="skipped")
+                    elif was_planned:
+                        record.task(task.name, state="done", digest=task.digest)
                     continue
                 remote = places.log if apart else None
-                record.task(task.name, state="running")
+                record.task(task.name, state="running", digest=task.digest)
                 shown = bars and not apart
                 given = (task, plan, settings, share, outcome.so_far, shown, remote)
                 running[executor.submit(run_task, *given)] = task
@@ -152,7 +157,7 @@ def _take_over(outcome: Outcome, plan: Plan, earlier: Mapping[str, Mapping[str, 
     tasks = {task.name: task for task in plan.tasks}
     for name, entry in earlier.items():
         task = tasks.get(name)
-        settled = task is not None and (task.action is not Action.take or task.digest == entry.get("digest"))
+        settled = task is not None and (not task.taken or task.digest == entry.get("digest"))
         if entry.get("state") == "failed" and not settled:
             outcome.failed_before[name] = str(entry.get("error"))
         elif entry.get("state") == "empty" and not settled:

@@ -14,7 +14,7 @@ from stillsun.config.settings import Settings
 from stillsun.errors import StillsunError
 from stillsun.pipeline.console import read_progress
 from stillsun.pipeline.places import Places, Workspace, check_files, workspace_of
-from stillsun.pipeline.plan import Action, Plan, make_plan
+from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.record import is_alive, required_record
 from stillsun.products.base import StoreProduct
 from stillsun.products.channel import Channel
@@ -35,6 +35,7 @@ class State(Enum):
     stopped = "stopped"
     failed = "failed"
     stale = "stale"
+    depends = "depends"
     missing = "missing"
 
 
@@ -50,7 +51,8 @@ class TaskStatus:
     stage : str
         Stage.
     state : State
-        How it stands: stale is a product that is there, but that the next run makes again.
+        How it stands: stale is a product that is there, but that the next run makes again; depends is one
+        that it makes again only if what is stale before it comes out otherwise.
     done, total : int or None
         Units of an unfinished task (rows of its store, mostly).
     seconds : float or None
@@ -171,7 +173,7 @@ def look(work: Path, load: Callable[[Mapping[str, Any], Path], Settings], here: 
         for channel in ([""] if stage.per_observation else settings.channels)
     ]
     tasks = _with_estimates(tasks, record["tasks"])
-    open_tasks = [t for t in tasks if t.state is not State.done]
+    open_tasks = [t for t in tasks if t.state not in (State.done, State.depends)]
     known = [t.remaining_s for t in open_tasks if t.remaining_s is not None]
     state = _overall(tasks, alive, record)
     checks = {name: _checks(name, settings, space, stages) for name in settings.channels}
@@ -218,8 +220,9 @@ def _task_status(
         more = _progress(name, channel, places) if state is State.running else {}
         if state is State.running and entry.get("started"):
             more["seconds"] = time.time() - entry["started"]
-    elif found is not None and found == wanted and (task is None or task.action is Action.reuse):
-        state, more = State.done, {"seconds": entry.get("seconds") if own else None}
+    elif found is not None and found == wanted and (task is None or not task.is_new):
+        state = State.depends if task is not None and task.is_open else State.done
+        more = {"seconds": entry.get("seconds") if own else None}
     elif own and said == "failed":
         state, more = State.failed, {"error": entry.get("error") or "", **rows}
     elif rows or (own and said == "running"):
@@ -252,7 +255,7 @@ def _with_estimates(
     every = list(tasks)
     estimated = []
     for task in every:
-        if task.state is State.done or task.remaining_s is not None:
+        if task.state in (State.done, State.depends) or task.remaining_s is not None:
             estimated.append(task)
             continue
         entry = entries.get(task.name, {})

@@ -18,9 +18,10 @@ from stillsun.core.backend import Backend
 from stillsun.errors import InputError
 from stillsun.io.store import Field, StoreWriter
 from stillsun.pipeline.console import Progress, logging_to
+from stillsun.pipeline.digests import digest, plain
 from stillsun.pipeline.locks import locked
 from stillsun.pipeline.os_errors import told_in_words
-from stillsun.pipeline.plan import Plan, Task, digest, plain
+from stillsun.pipeline.plan import Plan, Task
 from stillsun.pipeline.provenance import PROVENANCE, source_hash
 from stillsun.products.base import FRAMES, FilesProduct, StoreProduct
 from stillsun.products.channel import Channel
@@ -144,7 +145,11 @@ def stage_context(
 
     def channel(owner: str, wanted: tuple[type[StoreProduct], ...]) -> Channel:
         found = {kind: sources.get(f"{owner}:{kind.name}") for kind in wanted}
-        products = [kind(source.product.work, owner) for kind, source in found.items() if source is not None]
+        products = [
+            kind(source.product.work, owner, stage.parts.get(kind, ()))
+            for kind, source in found.items()
+            if source is not None
+        ]
         opened = Channel.of(settings, owner, task.places.channel(owner), products)
         return stack.enter_context(opened)
 

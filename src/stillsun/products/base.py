@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -63,6 +64,8 @@ class Dataset:
     def __get__(self, product: StoreProduct | None, owner: type) -> Any:
         if product is None:
             return self
+        if product.parts and self.name not in product.parts:
+            raise RuntimeError(f"{self.name} of {product} is read, but not declared by the stage")
         if self.name in product.store:
             return self.read(product.store)
         if self.when:
@@ -119,14 +122,7 @@ class Rows:
 
 class Product(ABC):
     """
-    What a stage leaves for one channel, or, without a channel, for the observation.
-
-    Parameters
-    ----------
-    work : Path
-        Work directory.
-    channel : str
-        Name of the channel; empty for the observation.
+    What a stage leaves for one channel below a work directory, or, without a channel, for the observation.
     """
 
     #: Name under which stages read it.
@@ -154,20 +150,25 @@ class Product(ABC):
         """Rows done and in all of an unfinished product with this digest."""
         return None
 
+    def contents(self, names: Sequence[str]) -> str | None:
+        """Digest of the values in some of its datasets; None if that is not kept."""
+        return None
+
 
 class StoreProduct(Product):
     """
     A product in an HDF5 store; opened when it is first read.
 
-    It travels to other processes closed.
+    It travels to other processes closed. Where `parts` names datasets, only these can be read as attributes.
     """
 
     file: ClassVar[str] = ""
     #: Section of a file that several products share.
     group: ClassVar[str] = "/"
 
-    def __init__(self, work: Path, channel: str) -> None:
+    def __init__(self, work: Path, channel: str, parts: Sequence[str] = ()) -> None:
         super().__init__(work, channel)
+        self.parts = tuple(parts)
         self._store: StoreReader | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -240,6 +241,14 @@ class StoreProduct(Product):
         with self._peek() as store:
             return store.notes
 
+    def contents(self, names: Sequence[str]) -> str | None:
+        """See `Product`."""
+        found: list[str | None] = []
+        with suppress(InputError), self._peek() as store:
+            found = [store.fingerprint(name) for name in sorted(names)]
+        known = found and None not in found
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:32] if known else None
+
     def _peek(self) -> AbstractContextManager[StoreReader]:
         """The store, left as open or closed as it was: its stage may make it again."""
         return StoreReader(self.path, self.group) if self._store is None else nullcontext(self._store)
@@ -250,14 +259,14 @@ class StoreProduct(Product):
         return self.store.rows
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """Values that describe the store."""
-        return self.store.attributes
-
-    @property
     def options(self) -> dict[str, Any]:
         """Options of the stage that made it."""
         return dict(json.loads(self.attributes.get("config", "{}")))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Values that describe the store."""
+        return self.store.attributes
 
     def progress(self, digest: str | None) -> tuple[int, int] | None:
         """See `Product`."""

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 #: Parts that not every calibration has: those of darks and flats, of target and grid, of sequences in time.
 MEANS, TARGET, GRID, SEQUENCES = "means", "target", "linegrid", "sequences"
 _FRAME = ("rows", "columns")
+#: What `Calibration.correction` reads, and what geometry: the shape is that of the bad pixels.
+CORRECTION = (
+    "dark",
+    "gain",
+    "bad_pixels",
+    "dark_sequences",
+    "dark_times",
+    "flat_responses",
+    "flat_times",
+)
+GEOMETRY = ("bad_pixels", "plate_scale")
 
 
 class Calibration(StoreProduct):

@@ -58,10 +58,19 @@ class BurstFiles:
     def tidy(self) -> None:
         """Remove files that were made from something else, or belong to a finished run."""
         job = self.job
-        parts = [str(product.digest) for product in (self._ctx.calibration, self._ctx.bursts)]
-        parts += [job.output_form.name(0), format_parameters(job.method), format_parameters(job.props)]
-        made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        if self._stamp.is_file() and self._stamp.read_text() == made_from:
+        about = [job.output_form.name(0), format_parameters(job.method), format_parameters(job.props)]
+        calibration, bursts = self._ctx.calibration, self._ctx.bursts
+        read = (
+            calibration.contents(calibration.parts) or calibration.digest,
+            bursts.frames_digest or bursts.digest,
+        )
+        # By the digests of whole products, as earlier versions did.
+        whole = (calibration.digest, bursts.digest)
+        made_from, earlier = (
+            hashlib.sha256("\n".join([*map(str, kept), *about]).encode()).hexdigest()
+            for kept in (read, whole)
+        )
+        if self._stamp.is_file() and self._stamp.read_text() in (made_from, earlier):
             return
         for directory in (job.bursts, job.outputs):
             directory.mkdir(parents=True, exist_ok=True)

@@ -121,6 +121,8 @@ class Stage:
         Those of `files` that the frames in the product do not depend on.
     uses_frames_only : tuple of classes of products
         Products of which only the frames and their times are read.
+    parts : mapping of classes of products to tuple of str
+        Products of which only these datasets are read, and which are those.
     ignores : tuple of str
         Keys of the stage's options that do not change the result; dotted below the stage.
     per_observation : bool
@@ -147,6 +149,7 @@ class Stage:
     files: tuple[str, ...] = ()
     frame_independent_files: tuple[str, ...] = ()
     uses_frames_only: tuple[type[StoreProduct], ...] = ()
+    parts: Mapping[type[StoreProduct], tuple[str, ...]] = field(default_factory=dict)
     ignores: tuple[str, ...] = ()
     per_observation: bool = False
     implicit: bool = False

@@ -22,7 +22,7 @@ from stillsun.config.schema import (
 )
 from stillsun.products.base import StoreProduct
 from stillsun.products.bursts import Bursts
-from stillsun.products.calibration import Calibration
+from stillsun.products.calibration import CORRECTION, GEOMETRY, TARGET, Calibration
 from stillsun.products.channel import PRODUCTS
 from stillsun.products.destretched import Destretched
 from stillsun.products.pointing import SolarPointing
@@ -74,6 +74,7 @@ STAGES = _by_name(
         run=Later("assemble"),
         writes=Bursts,
         reads=(Calibration,),
+        parts={Calibration: CORRECTION},
         raw=("data",),
         settings=(
             "camera",
@@ -92,6 +93,7 @@ STAGES = _by_name(
         version=7,
         run=Later("speckle"),
         reads=(Calibration, Bursts),
+        parts={Calibration: (*CORRECTION, "noise", "plate_scale")},
         writes=Reconstructed,
         settings=("wavelength_nm", "exposure_ms", "camera", "data"),
         uses_frames_only=(Bursts,),
@@ -122,6 +124,7 @@ STAGES = _by_name(
         reads=(Calibration,),
         optional=(Bursts, Destretched),
         reads_reference=(Calibration, Registration, Bursts, Destretched),
+        parts={Calibration: (*GEOMETRY, TARGET)},
         uses_frames_only=(Bursts,),
         settings=("orientation",),
     ),
@@ -132,6 +135,7 @@ STAGES = _by_name(
         writes=SolarPointing,
         reads=(Bursts,),
         optional=(Calibration, Reconstructed, Destretched),
+        parts={Calibration: GEOMETRY},
         reads_reference=(SolarPointing,),
         settings=("orientation",),
         observation=("telescope",),
@@ -172,6 +176,7 @@ FOLLOWING = replace(
     STAGES["destretch"],
     reads=(Bursts, Reconstructed, Calibration),
     reads_reference=(Bursts, Calibration, Destretched),
+    parts={Calibration: (*GEOMETRY, TARGET)},
 )
 
 
@@ -197,6 +202,7 @@ EARLIER = _by_name(
         run=Later("_earlier", "assemble"),
         writes=Bursts,
         reads=(Calibration,),
+        parts={Calibration: GEOMETRY},
         raw=("reconstructed",),
         settings=("exposure_ms", "frame_interval_ms", "start", "clock_offset_h"),
         observation=("telescope",),
@@ -210,6 +216,7 @@ EARLIER = _by_name(
         run=Later("_earlier", "take_over"),
         writes=Reconstructed,
         reads=(Calibration, Bursts),
+        parts={Calibration: GEOMETRY},
         raw=("reconstructed",),
         settings=("camera", "orientation", "reconstructed"),
         observation=("telescope",),
