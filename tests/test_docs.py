@@ -207,6 +207,13 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert (html / "_static" / mathjax).is_file()
     # Every public function is really there, with its parameters.
     page = (html / "api.html").read_text()
-    for name in ("get_backend", "destretch", "destretch_series", "apply_shifts", "reconstruct"):
+    for name in (
+        "get_backend",
+        "destretch",
+        "destretch_series",
+        "apply_shifts",
+        "reconstruct",
+        "reconstruct_series",
+    ):
         assert f'id="stillsun.{name}"' in page
     assert "repair_tolerance" in page

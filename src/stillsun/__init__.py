@@ -20,6 +20,7 @@ _PUBLIC = {
     "get_backend": "stillsun.core.backend",
     "open_work": "stillsun.work",
     "reconstruct": "stillsun.speckle.masking",
+    "reconstruct_series": "stillsun.speckle.masking",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

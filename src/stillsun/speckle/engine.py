@@ -72,6 +72,11 @@ class Reconstruction:
     notes : tuple of str
         What a person should know: frames left out, pixels filled, a fit that ended at the edge of its
         models.
+    steadied : float
+        Rms of what the filter changed that holds the power of a sequence to its running value, over the
+        contrast; NaN where there was none.
+    steadying : numpy.ndarray or None
+        That filter, see `stillsun.speckle.masking.flicker.Flicker.correction`, (terms, rings) float32.
     """
 
     image: np.ndarray
@@ -83,6 +88,8 @@ class Reconstruction:
     subfields: Subfields | None = None
     used: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    steadied: float = float("nan")
+    steadying: np.ndarray | None = None
 
 
 class Engine(Protocol):
