@@ -39,6 +39,10 @@ HOSTILE = {
         GOOD.replace("rosa_gband", "../../evil"),
         "no '../../evil'; allowed: evil, hardcam",
     ),
+    "a way out of conf, in the other form": (
+        GOOD.replace("/channel@channels.ROSA_GBAND: rosa_gband", "/channel/../../evil@channels.ROSA_GBAND"),
+        "only lines such as",
+    ),
     "another group": (
         GOOD.replace("  - _self_", "  - /evil@_global_: evil\n  - _self_"),
         "only lines such as",
@@ -128,6 +132,14 @@ def test_the_same_holds_for_a_file_that_is_chosen_by_its_name(place, capsys):
     assert main(["run", "--config-dir", str(place), "observation=night"]) == 2
     assert "hydra: unknown key" in capsys.readouterr().err
     assert not (place / "ran").exists()
+
+
+def test_a_known_channel_may_be_named_in_one_word(place):
+    text = GOOD.replace("/channel@channels.ROSA_GBAND: rosa_gband", "/channel/rosa_gband@channels.ROSA_GBAND")
+    (place / "night.yaml").write_text(text)
+    (place / "usual.yaml").write_text(GOOD)
+    settings = [load_settings([f"observation_file={place / name}.yaml"]) for name in ("night", "usual")]
+    assert settings[0].run.observation == settings[1].run.observation
 
 
 def test_a_second_file_cannot_be_a_link_that_leaves(place, tmp_path_factory):

@@ -370,7 +370,8 @@ def test_an_observation_of_a_real_frame(real_frame_path, tmp_path, truth_script)
     assert reduce(tmp_path / "real", tmp_path / "work", TO_EXPORT) == 0
     (result,) = _compare(truth_script, tmp_path / "real", tmp_path / "work").values()
     assert result.correlation["final"] > 0.93
-    assert result.correlation["final"] > result.correlation["raw frame"] + 0.1
+    # Of what lacks in the raw frame, which adaptive optics leave little of, most is there again.
+    assert 1 - result.correlation["final"] < 0.4 * (1 - result.correlation["raw frame"])
     assert result.contrast["final"] > 1.3 * result.contrast["raw frame"]
     assert result.motion_final < 0.3
 

@@ -79,6 +79,8 @@ def _with_defaults(
             continue
         key, option = next(iter(line.items())) if isinstance(line, dict) and len(line) == 1 else (line, None)
         group, _, package = str(key).partition("@")
+        if option is None:  # Hydra's other form: /channel/rosa_gband@channels.ROSA_GBAND
+            group, _, option = group.rpartition("/")
         name = group.lstrip("/")
         if name not in groups or not re.fullmatch(groups[name], package):
             findings.append(f"defaults: {shown(line)}: only lines such as {_KNOWN}, and _self_")
