@@ -10,6 +10,8 @@ import pytest
 import sunpy.data.test
 
 from stillsun.errors import InputError
+from stillsun.io import goes
+from stillsun.io._apart import Apart
 from stillsun.io.goes import read_goes
 
 FILES = Path(sunpy.data.test.rootdir)
@@ -122,3 +124,16 @@ def test_strange_files_are_refused_by_name(tmp_path, kind):
     with pytest.raises(InputError, match="GOES") as error:
         read_goes(path)
     assert error.value.file == str(path)
+
+
+@pytest.mark.parametrize("does", ["os.abort()", "time.sleep(60)"])
+def test_a_library_that_dies_of_a_file_ends_nothing_else(tmp_path, monkeypatch, does):
+    dying = Apart("none", 0.5, 999)
+    dying.command = ["python3", "-c", f"import os, sys, time; sys.stdin.buffer.read(8); {does}"]
+    monkeypatch.setattr(goes, "_reader", dying)
+    path = _goes(tmp_path / "a.nc")
+    with pytest.raises(InputError, match="dies of it, or hangs") as error:
+        read_goes(path)
+    assert error.value.file == str(path)
+    monkeypatch.undo()
+    assert len(read_goes(path).long) == 4

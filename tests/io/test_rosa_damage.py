@@ -248,12 +248,13 @@ def test_damaged_files_in_slow_codings_are_refused(case):
 @pytest.mark.parametrize("kind", ["abort", "hang", "flood"])
 def test_a_decoder_that_dies_hangs_or_floods_damages_its_image_only(tmp_path, frames, monkeypatch, kind):
     from stillsun.io import _slowdecoder
+    from stillsun.io._apart import Apart
 
     body = {"abort": "os.abort()", "hang": "time.sleep(60)", "flood": "sys.stdout.buffer.write(b'x' * 999)"}
     script = f"import os, sys, time; sys.stdin.buffer.read(8); {body[kind]}"
-    monkeypatch.setattr(_slowdecoder, "_SECONDS", 0.5)
-    monkeypatch.setattr(_slowdecoder, "_command", lambda: ["python3", "-c", script])
-    monkeypatch.setattr(_slowdecoder, "_idle", type(_slowdecoder._idle)())
+    dying = Apart("none", 0.5, 999)
+    dying.command = ["python3", "-c", script]
+    monkeypatch.setattr(_slowdecoder, "_decoder", dying)
     path = _packed(tmp_path / "das1_rosa_2025-09-03_14.21.52_0000.fit.fz", frames, "GZIP_1")
     with pytest.raises(InputError, match="damaged"):
         open_rosa([path], SHAPE).read(0, 5)
