@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 
 from stillsun.cli import main
 from stillsun.config.compose import load_settings
 from stillsun.config.importini import Fate, import_ini
 from stillsun.errors import ConfigError
 from stillsun.io.observationfile import observation_text
+from stillsun.sky import _archive, download
 from stillsun.synth.observation import simulate
 from stillsun.synth.observationfile import sequence_start, spool_directory
 from stillsun.synth.settings import SimulationSettings
@@ -400,7 +402,7 @@ def simulated_ini(settings: SimulationSettings, out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_import_of_a_simulated_night_is_its_own_observation_file_and_runs(simulated, tmp_path, capsys):
+def test_the_import_of_a_simulated_night_is_its_own_observation_file(simulated, tmp_path, capsys):
     settings, out = simulated
     ini, path = tmp_path / "night.ini", tmp_path / "night.yaml"
     ini.write_text(simulated_ini(settings, out))
@@ -432,12 +434,31 @@ def test_the_import_of_a_simulated_night_is_its_own_observation_file_and_runs(si
         # The simulated air stands still within an exposure, of which the old system knows nothing.
         wanted.stages[name]["speckle"].wind = found.stages[name]["speckle"].wind
         assert found.stages[name] == wanted.stages[name]
-    run = ["run", f"observation_file={path}", f"observation.work_dir={tmp_path / 'work'}", *chips,
-           "speckle=none", "align=none", "destretch.kernels=[0,32]", "progress=false",
-           "stages=[calibrate,assemble,speckle,destretch,register,align,export]"]  # fmt: skip
-    assert main(run) == 0
-    for name in found.run.observation.channels:
-        assert len(list((tmp_path / "work" / name / "splineDestretch").glob("*.fits"))) == 2
+
+
+def test_the_import_of_a_windowed_night_reduces_with_nothing_added(simulated, tmp_path, monkeypatch):
+    """The chips are larger than what was read out of them; only the files know."""
+    settings, out = simulated
+    assert all(max(setup.shape) < 200 for setup in settings.channels)
+    ini, path = tmp_path / "night.ini", tmp_path / "night.yaml"
+    ini.write_text(simulated_ini(settings, out).replace(f"{out / 'work'}", f"{tmp_path / 'work'}"))
+    assert main(["import-ini", str(ini), "-o", str(path)]) == 0
+    text = path.read_text()
+    assert "shape" not in text
+
+    def unreachable(*_):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(download, "_fetch", unreachable)
+    monkeypatch.setattr(_archive.time, "sleep", lambda seconds: None)
+    # But for movie and report, which take longest and need no more.
+    stages = "stages=[calibrate,assemble,speckle,destretch,register,align,export]"
+    assert main(["run", f"observation_file={path}", stages]) == 0
+    for setup in settings.channels:
+        files = sorted((tmp_path / "work" / setup.name / "splineDestretch").glob("*.fits"))
+        assert len(files) == 2
+        turned = setup.shape[::-1] if "rot90" in setup.orientation else setup.shape
+        assert all(fits.getdata(file).shape == turned for file in files)
 
 
 def test_an_observation_file_is_not_overwritten(imported, tmp_path, capsys):
