@@ -18,13 +18,17 @@ import numpy as np
 from astropy.io import fits
 from tests.io import _rawfiles
 
+from stillsun.config.compose import load_settings
+from stillsun.config.importini import import_ini
 from stillsun.io._storestate import part_progress, stored_digest
 from stillsun.io.goes import read_goes
 from stillsun.io.hardcam import open_hardcam
 from stillsun.io.legacy_fits import read_facts, read_image
+from stillsun.io.observationfile import observation_text
 from stillsun.io.rosa import open_rosa
 from stillsun.io.store import Field, Layout, StoreReader, create_store
 from stillsun.io.telemetry import read_telescope_log
+from stillsun.stages._earlierfiles import places
 
 ROSA = "das1_rosa_2025-09-03_14.21.52_0000.fit"
 SHAPE = (24, 40)
@@ -32,12 +36,13 @@ SHAPE = (24, 40)
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of file: its name, how a right one is made, how it is read, and whether it carries sums."""
+    """A kind of file: its name, how a right one is made and read, whether it carries sums, or takes long."""
 
     file: str
     make: Callable[[Path], object]
     read: Callable[[Path], object]
     summed: bool = False
+    slow: bool = False
 
 
 def _frames(count: int = 3) -> np.ndarray:
@@ -119,6 +124,65 @@ def _read_legacy(path: Path) -> np.ndarray:
     return read_image(path)
 
 
+def _placed(path: Path) -> None:
+    """Coordinates in other units, with a matrix and a reference pixel beside the image."""
+    _legacy(path)
+    cards = {
+        "CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN", "CUNIT1": "deg", "CUNIT2": "deg", "CRVAL1": 0.08,
+        "CRVAL2": -0.03, "CRPIX1": -30.5, "CRPIX2": 9.0, "CDELT1": 2e-5, "CDELT2": 2e-5, "PC1_1": 0.8,
+        "PC1_2": -0.6, "PC2_1": 0.6, "PC2_2": 0.8, "CROTA2": 12.0, "LONPOLE": 180.0, "DSUN_OBS": 1.5e11,
+        "HGLN_OBS": 0.0, "HGLT_OBS": 7.2, "RSUN_REF": 6.957e8,
+    }  # fmt: skip
+    with fits.open(path, mode="update") as units:
+        for key, value in cards.items():
+            units[0].header[key] = value
+
+
+def _read_placed(path: Path) -> object:
+    (place,) = places([read_facts(path)])
+    # A place is known, or it is not.
+    assert np.isfinite(place).all() or np.isnan(place).all(), place
+    return place
+
+
+def _observation(path: Path) -> None:
+    path.write_text(
+        "# A night.\nname: night\nraw_dir: /data/raw\nwork_dir: work\ntelescope_log: null\n"
+        "reference_channel: ROSA_GBAND\ndefaults:\n  - /channel@channels.ROSA_GBAND: rosa_gband\n  - _self_\n"
+        "telescope: {guider_sign: -1, height_m: 2804.0}\nchannels:\n  ROSA_GBAND:\n"
+        "    plate_scale: [0.06, 0.06]\n    exposure_ms: 6.0\n    orientation: [rot90, fliplr]\n"
+        '    data: {directory: das1, pattern: "das1_*.fit"}\n    destretch:\n      kernels: [0, 64]\n'
+        "  OTHER: &other\n    camera: {shape: [100, 120], saturation: 60000}\n    wavelength_nm: 656.3\n"
+        "    plate_scale: ${..ROSA_GBAND.plate_scale}\n    exposure_ms: 29.4\n"
+        "    start: 2025-09-03T14:21:52\n    data: {pattern: '*spool.dat'}\n"
+    )
+
+
+def _compose(path: Path) -> object:
+    return load_settings([f"observation_file={path}"])
+
+
+def _night_ini(path: Path) -> None:
+    path.write_text(
+        "[SHARED]\nDCSSLog=/data/LOG\nreferenceChannel=ROSA_GBAND\nsolarAlign=True\n\n[ROSA_GBAND]\n"
+        "DataBase=/data/rosa\nworkBase=/data/%(obsDate)s/gband\nburstNumber=64\nobsDate=20250903\n"
+        "obsTime=142152\nexpTimems=10\ndataFilePattern=das1_rosa_2025-09-03_14.21.52_*.fit\n"
+        "darkFilePattern=das1_rosa_dark_*.fit\nflatFilePattern=das1_rosa_flat_*.fit\nwavelengthnm=430.5\n"
+        "kisipArcsecPerPixX=0.0601\nkisipArcsecPerPixY=0.06\nchannelTranslation=rot90,fliplr\n"
+        "dstrKernel=0,128,64,32,12\ndstrMethod=running\ndstrWindow=10\nflowWindow=None\n\n[ZYLA]\n"
+        "dataBase=/data/zyla\nworkBase=/data/20250903/halpha\ndataFilePattern=*spool.dat\nobsDate=20250903\n"
+        "obsTime=142152\n\n[KISIP_METHOD]\nkisipMethodMethod=1\nkisipMethodSubfieldArcsec=5\n"
+    )
+
+
+def _import(path: Path) -> object:
+    """The import, and what it writes: that is read again."""
+    found = import_ini(path)
+    written = path.with_name("imported.yaml")
+    written.write_text(observation_text(found.observation))
+    return load_settings([f"observation_file={written}"])
+
+
 def _store(path: Path) -> None:
     layout = Layout(3, {"image": Field(SHAPE, "float32"), "x": Field(), "name": Field((), "str", length=8)})
     with create_store(path, layout, "d") as store:
@@ -151,6 +215,9 @@ TARGETS = {
     "log": Target("log.txt", _log, read_telescope_log),
     "goes": Target("goes.nc", _goes, read_goes),
     "legacy": Target("a.fits", _legacy, _read_legacy),
+    "legacy-wcs": Target("a.fits", _placed, _read_placed),
+    "observation": Target("a.yaml", _observation, _compose, slow=True),
+    "ini": Target("night.ini", _night_ini, _import, slow=True),
     "store": Target("a.h5", _store, _read_store),
 }
 _WORDS = (
@@ -219,8 +286,9 @@ def run_case(name: str, number: int, place: Path, content: bytes | None = None) 
     try:
         found = target.read(path)
     except StillsunError as error:
-        # What is wrong must be found with the file's name.
-        return "refused" if error.file is not None else f"no file named: {error}"
+        # What is wrong must be found with the file's name, or by its key.
+        named = error.file is not None or getattr(error, "findings", None)
+        return "refused" if named else f"no file named: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     finally:

@@ -41,11 +41,19 @@ def frame(when: Time) -> Helioprojective:
     return Helioprojective(observer=telescope(when), obstime=when, rsun=RSUN_METRES * u.m)
 
 
+@pytest.fixture
+def installed_tables():
+    """What is compared with goes by the installed tables too; some versions of astropy fetch newer ones."""
+    with offline():
+        yield
+
+
 @pytest.fixture(scope="module")
 def observer():
     return observe(TIMES, Site())
 
 
+@pytest.mark.usefixtures("installed_tables")
 @pytest.mark.parametrize("i", [0, 7, 39])
 def test_observer_is_the_telescope(observer, i):
     when = Time(TIMES[i], format="unix")
@@ -67,6 +75,7 @@ def test_known_values_of_one_pointing(observer):
     assert one.elevation_deg[0] == pytest.approx(20.599, abs=2e-3)
 
 
+@pytest.mark.usefixtures("installed_tables")
 @pytest.mark.parametrize(("lat", "lon"), [(-23.16, 51.4), (0.0, 0.0), (65.0, -20.0), (10.0, 80.0)])
 def test_projection_is_that_of_sunpy(observer, lat, lon):
     mine = helioprojective(np.full(40, lat), np.full(40, lon), observer)
@@ -80,6 +89,7 @@ def test_projection_is_that_of_sunpy(observer, lat, lon):
         )
 
 
+@pytest.mark.usefixtures("installed_tables")
 def test_rotation_follows_the_surface():
     point = (685.277, -440.956)
     path = rotate_with_sun(point, TIMES[0], TIMES, Site())

@@ -8,6 +8,7 @@ import numpy as np
 
 from stillsun.core.orient import Orientation, rotation
 from stillsun.errors import InputError
+from stillsun.io.foreign import reading
 from stillsun.io.inventory import directory_of, find_files, start_of
 from stillsun.io.legacy_fits import ReconstructedFile, read_facts
 from stillsun.products.bursts import STATE
@@ -69,9 +70,12 @@ def _shape_meant(facts: ReconstructedFile) -> tuple[int, int]:
     return (columns, rows) if is_turned else (rows, columns)
 
 
-def _places(files: list[ReconstructedFile]) -> np.ndarray:
+def places(files: list[ReconstructedFile]) -> np.ndarray:
     """Helioprojective centre (x, y) and angle of each frame; NaN where unknown."""
-    found = [read_place(f.header, _shape_meant(f)) for f in files]
+    found = []
+    for facts in files:
+        with reading(facts.file, "coordinates that cannot be read"):
+            found.append(read_place(facts.header, _shape_meant(facts)))
     return np.array([(np.nan,) * 3 if p is None else (*p.centre, p.rotation_deg) for p in found])
 
 
@@ -187,11 +191,11 @@ class EarlierPlace:
 
 def place_of(ctx: StageContext, files: list[ReconstructedFile], mean: np.ndarray) -> EarlierPlace:
     """Place of the reference channel by its own headers if it has them, and of the channel on it."""
-    own = _places(files)
+    own = places(files)
     reference = ctx.observation.channels.get(ctx.observation.reference)
     paths = [] if ctx.is_reference or reference is None else find_files(ctx.observation, reference, ROLE)
     others = [read_facts(path) for path in paths]
-    there = _places(others) if others else np.empty((0, 3))
+    there = places(others) if others else np.empty((0, 3))
     times = np.array([np.nanmax([f.mean, f.begin, f.end]) for f in others])
     known = np.isfinite(there).all(axis=1) & np.isfinite(times)
     if not known.any() or not np.isfinite(own).all(axis=1).any():
