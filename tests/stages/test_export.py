@@ -106,6 +106,7 @@ class Night:
                     "image": np.stack([ORIENTATION.inverse().apply(f) for f in self.oriented]) + 1,
                     "alpha": np.full(frames, 0.1607),
                     "r0": np.full(frames, 0.1607 * 0.762),
+                    "steadied": np.full(frames, 0.0312),
                 },
             ),
             "destretch": (
@@ -279,6 +280,7 @@ def test_every_keyword_is_there(file):
     assert (header["NSUMEXP"], header["EXPFRAME"], header["XPOSURE"]) == (64, 0.01, 0.64)
     assert (header["SCINT"], header["LLVL"], header["RSUN_ARC"]) == (0.483, 3.97, 951.2)
     assert (header["SPKLALPH"], header["ATMOS_R0"]) == (0.1607, pytest.approx(12.245, abs=1e-3))
+    assert header["SPKLFLIK"] == 0.0312
     assert header["POINT_ID"] == "20250903_142152"
     assert header["CADENCE"] == pytest.approx(64 * INTERVAL, abs=1e-4)
     order = [k.name for k in KEYWORDS if k.name in header]

@@ -297,6 +297,112 @@ def test_masking_is_given_what_the_configuration_says(work, raw, monkeypatch):
     assert "burst 3: fit at the edge" in work.notes
 
 
+def flickering(number):
+    """An engine whose images have a contrast of their own each, by the burst's mean; and the factors."""
+    from stillsun.speckle.engine import Reconstruction
+
+    factors = 1 + 0.06 * np.array([0, 1, -1, 0.5, -0.5])
+    calls = []
+
+    def engine(burst, **_):
+        mean = burst.mean(axis=0)
+        calls.append(mean)
+        if len(calls) > number:
+            raise KeyboardInterrupt
+        factor = factors[round(float(mean[0, 0] - 1000) / 100)]
+        return Reconstruction(mean.mean() * (1 + factor * (mean / mean.mean() - 1)), 0.1)
+
+    engine.calls = calls
+    return engine
+
+
+def still_scene():
+    """Raw frames of five bursts of one scene, whose first pixel counts the bursts."""
+    rng = np.random.default_rng(9)
+    scene = 3000 * (1 + 0.1 * scipy.ndimage.gaussian_filter(rng.normal(size=(ROWS, COLUMNS)), 2) * 7)
+    frames = np.repeat(scene[None], BURSTS * FRAMES, axis=0) + 200
+    frames[:, 0, 0] = 1200 + 100 * np.repeat(np.arange(BURSTS), FRAMES)
+    return frames.astype(np.uint16)
+
+
+STEADY = SpeckleConfig(engine=SpeckleEngine.masking, subfield_arcsec=2.0)
+
+
+def test_contrast_is_held_to_its_running_value(tmp_path, monkeypatch):
+    work = Work(tmp_path, still_scene(), monkeypatch)
+    monkeypatch.setattr(stage, "reconstruct", flickering(99))
+    held = work.run(STEADY)
+    plain = work.run(replace(STEADY, series=False), "speckle-2")
+    assert plain["contrast"].std() / plain["contrast"].mean() > 0.035
+    assert held["contrast"].std() / held["contrast"].mean() < 0.004
+    centre = np.s_[:, 15:45, 22:67]
+    own = held["image"][centre]
+    assert held["contrast"] == pytest.approx(own.std(axis=(1, 2)) / own.mean(axis=(1, 2)), rel=0.02)
+    np.testing.assert_allclose(held["image"].mean(axis=(1, 2)), plain["image"].mean(axis=(1, 2)), rtol=1e-5)
+    assert held["steadied"] == pytest.approx([0, 0.06, 0.06, 0.03, 0.03], abs=0.012)
+    assert held["steadying"].shape == (BURSTS, held["steadying"].shape[1], len(held["ring_q"]))
+    assert set(plain) & {"steadied", "steadying", "ring_power", "filter_state"} == set()
+
+
+@pytest.mark.parametrize(
+    ("last", "stops"),
+    [
+        ("exposures", (2, 3)),
+        ("ring_power", (2, 3)),
+        ("image", (2, 6, 3)),
+        ("steadied", (2, 1)),
+        ("contrast", (2, 6, 3)),
+        ("filter_state", (2, 6, 3)),
+    ],
+)
+def test_images_killed_while_they_are_held_have_the_same_bytes(tmp_path, monkeypatch, last, stops):
+    """The run ends at some write, while bursts are made and in the pass that filters, again and again."""
+    monkeypatch.setattr(stage, "reconstruct", flickering(99))
+    whole = Work(tmp_path / "whole", still_scene(), monkeypatch)
+    whole.run(STEADY)
+    work = Work(tmp_path / "killed", still_scene(), monkeypatch)
+    write = stage.StoreWriter.write
+    done = []
+
+    def fragile(store, name, value, row=None):
+        write(store, name, value, row)
+        done.append(name)
+        if name == last and row is not None and done.count(name) == left[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.StoreWriter, "write", fragile)
+    left = list(stops)
+    while left:
+        done.clear()
+        with pytest.raises(KeyboardInterrupt):
+            work.run(STEADY)
+        left.pop(0)
+    monkeypatch.setattr(stage.StoreWriter, "write", write)
+    work.run(STEADY)
+    found, expected = ((w.paths.directory / "speckle.h5").read_bytes() for w in (work, whole))
+    assert found == expected
+
+
+def test_an_image_half_filtered_is_made_again(tmp_path, monkeypatch):
+    engine = flickering(99)
+    monkeypatch.setattr(stage, "reconstruct", engine)
+    work = Work(tmp_path, still_scene(), monkeypatch)
+    write = stage.StoreWriter.write
+
+    def fragile(store, name, value, row=None):
+        write(store, name, value, row)
+        if name == "image" and row == 2 and int(store.read("filter_state", 2)) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.StoreWriter, "write", fragile)
+    with pytest.raises(KeyboardInterrupt):
+        work.run(STEADY)
+    assert len(engine.calls) == BURSTS
+    monkeypatch.setattr(stage.StoreWriter, "write", write)
+    work.run(STEADY)
+    assert len(engine.calls) == BURSTS + 1
+
+
 def test_masking_end_to_end(work, raw):
     work.raw = np.random.default_rng(1).poisson(work.raw).astype(np.uint16)
     product = work.run(SpeckleConfig(engine=SpeckleEngine.masking, subfield_arcsec=2.4, deconvolve=False))

@@ -10,6 +10,8 @@ from stillsun.products.base import UNIX, Column, Stack, StoreProduct, Value
 
 #: Part that frames of an earlier system do not have.
 SUBFIELDS = "subfields"
+#: Part of sequences that are held to their running power.
+SERIES = "series"
 
 
 class Reconstructed(StoreProduct):
@@ -39,6 +41,28 @@ class Reconstructed(StoreProduct):
     sharpness = Column("float64", "1/px", "rms gradient over mean, centre of the field")
     centres_y = Value("float64", "px", "rows of the subfields' centres", ("y",), when=SUBFIELDS)
     centres_x = Value("float64", "px", "columns of the subfields' centres", ("x",), when=SUBFIELDS)
+
+    ring_power = Stack(
+        "float32",
+        "",
+        "logarithm of the power of the contrast in tiles and rings of frequency, before the filter",
+        ("tiles", "rings"),
+        when=SERIES,
+    )
+    steadying = Stack(
+        "float32",
+        "",
+        "filter against flicker: logarithm of the factor on amplitudes, terms over the field by rings",
+        ("terms", "rings"),
+        when=SERIES,
+    )
+    steadied = Column(
+        "float64", "", "rms of what the filter against flicker changed, over the contrast", when=SERIES
+    )
+    filter_state = Column("int64", "", "filter against flicker: 0 to come, 1 begun, 2 done", when=SERIES)
+    ring_q = Value(
+        "float64", "", "frequencies of the rings, of the diffraction limit", ("rings",), when=SERIES
+    )
 
     @property
     def engine(self) -> str:

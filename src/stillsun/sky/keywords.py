@@ -144,6 +144,7 @@ SCINT    | F | arcsec   |   | .6g   | log    | Seeing by the Seykora monitor
 LLVL     | F | V        |   | .6g   | log    | Light level
 SPKLALPH | F |          |   | .8g   | speckle| Fried parameter over telescope diameter
 ATMOS_R0 | F | cm       |   | .5g   | speckle| Fried parameter
+SPKLFLIK | F |          |   | .4g   | speckle| change by the filter against flicker, rms over contrast
 AO_LOCK  | I |          |   |       | log    | Adaptive optics locked
 DATAMIN  | F |          | * | .9g   | array  | Minimum
 DATAMAX  | F |          | * | .9g   | array  | Maximum

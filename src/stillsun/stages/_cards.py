@@ -271,4 +271,6 @@ def _columns(ctx: StageContext) -> dict[str, np.ndarray]:
         "LLVL": bursts.light_level,
         "RSUN_ARC": bursts.solar_radius,
     }
+    if made.steadied is not None:
+        columns["SPKLFLIK"] = made.steadied
     return columns | {"SPKLALPH": made.alpha, "ATMOS_R0": made.r0 * _CM_PER_M}

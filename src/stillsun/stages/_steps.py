@@ -18,7 +18,7 @@ from stillsun.stages.base import StageContext
 _KISIP_FILE = "entry"
 # Options of a stage that belong into PRPARAn.
 _PARAMETERS = {
-    "speckle": ("subfield_arcsec", "phase_limit", "deconvolve"),
+    "speckle": ("subfield_arcsec", "phase_limit", "deconvolve", "series"),
     "pointing": ("search_arcsec", "max_rotation_deg", "min_significance"),
     "destretch": (
         "kernels",

@@ -14,18 +14,20 @@ import numpy as np
 from stillsun.config.schema import SpeckleConfig, SpeckleEngine
 from stillsun.core.backend import to_host
 from stillsun.core.bursts import unix_seconds
-from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.bursts import BurstReader
 from stillsun.io.store import StoreWriter
-from stillsun.products.reconstructed import SUBFIELDS, Reconstructed
+from stillsun.products.reconstructed import SERIES, SUBFIELDS, Reconstructed
 from stillsun.speckle.engine import Engine, Reconstruction
 from stillsun.speckle.masking import reconstruct
+from stillsun.speckle.masking.flicker import Flicker
 from stillsun.speckle.masking.geometry import subfield_lattice, subfield_size
 from stillsun.speckle.masking.noise import FlatFrames
+from stillsun.speckle.masking.series import diffraction_limit, flicker_of
 from stillsun.speckle.stack import tile_aligned_mean, tile_centres
 from stillsun.stages._beside import read_ahead
 from stillsun.stages._burstfiles import BurstFiles
 from stillsun.stages._external import ExternalRun
+from stillsun.stages._steady import SteadyRows, image_quality, sizes
 from stillsun.stages.base import StageContext
 
 # What the reconstruction has in common with the stage's options: a key that both know is handed on.
@@ -38,7 +40,8 @@ def run(ctx: StageContext) -> None:
     Reconstruct every burst.
 
     Rows that an earlier run completed are kept. In-process engines hold two bursts in memory, the one
-    that is reconstructed and the next; the external program finds its bursts on disk.
+    that is reconstructed and the next; the external program finds its bursts on disk. When all images are
+    there, those of the open reconstruction are held to the running power of their neighbours.
 
     Parameters
     ----------
@@ -114,6 +117,16 @@ def _engine(ctx: StageContext, reader: BurstReader) -> tuple[Engine, _Centres]:
     return engine, subfield_lattice(shape, size, config.apodisation / 100).centres
 
 
+def _flicker(ctx: StageContext, reader: BurstReader) -> Flicker | None:
+    """What holds the images to their running power; None where nothing does."""
+    config: SpeckleConfig = ctx.config
+    if config.engine is not SpeckleEngine.masking or not config.series:
+        return None
+    scale_x, scale_y = (float(v) for v in ctx.calibration.plate_scale)
+    limit = diffraction_limit(ctx.observation.telescope.diameter_mm, ctx.settings.wavelength_nm)
+    return flicker_of(reader.shape[1:], (scale_y, scale_x), limit, config.subfield_arcsec)
+
+
 def _store(
     ctx: StageContext,
     reader: BurstReader,
@@ -122,16 +135,29 @@ def _store(
 ) -> None:
     bursts = len(reader)
     frames, rows, columns = reader.shape
+    flicker = _flicker(ctx, reader)
     fields = Reconstructed.fields(
-        SUBFIELDS, frames=frames, rows=rows, columns=columns, y=len(centres[0]), x=len(centres[1])
+        SUBFIELDS,
+        *(() if flicker is None else (SERIES,)),
+        frames=frames,
+        rows=rows,
+        columns=columns,
+        y=len(centres[0]),
+        x=len(centres[1]),
+        **({} if flicker is None else sizes(flicker)),
     )
     with ctx.create(bursts, fields, {"engine": ctx.config.engine.name}) as store:
         for name, values in zip(("centres_y", "centres_x"), centres, strict=True):
             store.write(name, values)
         unix, exposure_s = unix_seconds(reader.source.start_times), reader.source.exposure_s
-        missing = [int(burst) for burst in np.flatnonzero(~store.done())]
+        middles = unix[np.asarray(reader.first) + reader.frames // 2]
+        steady = None if flicker is None else SteadyRows(store, flicker, middles)
+        wanted = ~store.done() if steady is None else ~store.done() | steady.half_filtered()
+        missing = [int(burst) for burst in np.flatnonzero(wanted)]
         ctx.progress(bursts - len(missing), bursts)
         for done, (burst, result) in enumerate(zip(missing, results_of(missing), strict=True), start=1):
+            if steady is not None:
+                steady.begin(burst)
             used = np.arange(reader.frames) if result.used is None else result.used
             begin = unix[int(reader.first[burst]) + used]
             store.write("exposures", len(used), row=burst)
@@ -139,11 +165,16 @@ def _store(
             store.write("time_end", begin[-1] + exposure_s, row=burst)
             store.write("time_avg", begin.mean() + exposure_s / 2, row=burst)
             _write(ctx, store, burst, result)
+            if steady is None:
+                store.mark(burst)
+            else:
+                steady.made(burst, result.image)
             ctx.progress(bursts - len(missing) + done, bursts)
+        if steady is not None:
+            steady.finish(ctx.backend)
 
 
 def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruction) -> None:
-    contrast, sharpness = frame_quality(result.image[None, *centre_of(result.image.shape)], backend="numpy")
     values: dict[str, Any] = {
         "image": result.image,
         "r0": result.r0,
@@ -151,11 +182,9 @@ def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruc
         "r0_map": result.r0_map,
         "shifts": result.shifts,
         "convergence": result.convergence,
-        "contrast": contrast[0],
-        "sharpness": sharpness[0],
+        **image_quality(result.image),
     }
     for name, value in values.items():
         store.write(name, np.nan if value is None else value, row=burst)
-    store.mark(burst)
     for note in result.notes:
         ctx.note(f"burst {burst}: {note}")

@@ -79,6 +79,11 @@ class SpeckleConfig:
         unit="m/s",
         ge=0,
     )
+    series: bool = opt(
+        True,
+        "hold the power of each image to its running value within some minutes, so that the contrast does "
+        "not flicker (masking)",
+    )
     ao_used: bool = opt(False, "adaptive optics corrected the wavefront; false: tip-tilt only or none")
     ao_modes: int = opt(
         24, "Zernike modes after piston that adaptive optics correct (masking)", unit="modes", ge=3, le=66

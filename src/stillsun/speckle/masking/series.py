@@ -86,7 +86,7 @@ def reconstruct_series(
         "subfield_arcsec": subfield_arcsec,
     }
     results = (reconstruct(b, plate_scale, wavelength, diameter, **given, **options) for b in bursts)
-    limit = diameter * 1e-3 / (wavelength * 1e-9) * _ARCSEC
+    limit = diffraction_limit(diameter, wavelength)
     return steady(results, scale, limit, subfield_arcsec, window // 2, backend)
 
 
@@ -173,6 +173,25 @@ def _held(
         steadied=flicker.strength(correction, table[own]),
         steadying=correction,
     )
+
+
+def diffraction_limit(diameter: float, wavelength: float) -> float:
+    """
+    Highest frequency that a telescope passes.
+
+    Parameters
+    ----------
+    diameter : float
+        Of the telescope, millimetres.
+    wavelength : float
+        Nanometres.
+
+    Returns
+    -------
+    float
+        Cycles per arcsec.
+    """
+    return diameter * 1e-3 / (wavelength * 1e-9) * _ARCSEC
 
 
 def flicker_of(
