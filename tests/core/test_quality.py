@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import fourier_shift, gaussian_filter
+from scipy.ndimage import fourier_shift, gaussian_filter, median_filter
 
 from stillsun.core.backend import get_backend
-from stillsun.core.quality import frame_change, frame_quality
+from stillsun.core.quality import frame_change, frame_quality, median_gradient_similarity
 
 
 def test_wave_of_known_contrast_and_gradient():
@@ -74,3 +74,33 @@ def test_change_is_told_as_a_displacement():
     other = gaussian_filter(np.random.default_rng(6).standard_normal((220, 240)), 2.5, mode="wrap")
     assert frame_change(scene, 1000 + 800 * other) > 2
     assert np.isnan(frame_change(scene, np.full_like(scene, 3.0)))
+
+
+def test_median_gradient_similarity_is_its_formula():
+    image = np.random.default_rng(5).normal(size=(23, 31)).astype(np.float32)
+
+    def gradient(values):
+        across = values[2:-2, 3:-1].astype(float) - values[2:-2, 1:-3]
+        along = values[3:-1, 2:-2].astype(float) - values[1:-3, 2:-2]
+        return np.hypot(across, along).sum()
+
+    own, filtered = gradient(image), gradient(median_filter(image, 3))
+    expected = 2 * own * filtered / (own**2 + filtered**2)
+    assert median_gradient_similarity(image) == pytest.approx(expected, rel=1e-6)
+    assert median_gradient_similarity(7 * image + 100) == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(median_gradient_similarity(np.ones((9, 9), np.float32)))
+    # What is missing takes nothing from the rest.
+    wide = np.full((23, 50), np.nan, np.float32)
+    wide[:, :31] = image
+    assert median_gradient_similarity(wide) == pytest.approx(expected, rel=1e-6)
+
+
+def test_median_gradient_similarity_falls_with_the_seeing():
+    rng = np.random.default_rng(6)
+    scene = gaussian_filter(rng.normal(size=(128, 128)), 2)
+    found = []
+    for blur in (0.0, 2.0, 4.0):
+        seen = 1000 + 1000 * gaussian_filter(scene, blur) + 30 * rng.normal(size=scene.shape)
+        found.append(median_gradient_similarity(seen.astype(np.float32)))
+    assert found[0] > found[1] + 0.02
+    assert found[1] > found[2] + 0.1

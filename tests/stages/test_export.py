@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import warnings
 from datetime import datetime
 
 import numpy as np
@@ -15,15 +16,17 @@ import sunpy.map
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
 from sunpy.coordinates import HeliographicStonyhurst, Helioprojective, get_earth, propagate_with_solar_surface
 from tests._channels import context
 
-from stillsun.config.schema import CameraConfig, ChannelConfig, ExportConfig, ObservationConfig, Turn
+from stillsun.config.schema import CameraConfig, ChannelConfig, ExportConfig, Missing, ObservationConfig, Turn
 from stillsun.core.orient import Orientation
 from stillsun.errors import InputError
 from stillsun.io.store import Field, Layout, create_store
+from stillsun.products.flags import Flag
 from stillsun.sky.keywords import KEYWORDS
 from stillsun.sky.pointing import MATCHED
 from stillsun.sky.validate import check_header
@@ -196,7 +199,8 @@ class Night:
             provenance={"program": "stillsun", "version": "0.1.0", "hash": "0123abcd" * 5},
         )
         self.seen = []
-        return run(ctx)
+        *files, self.table = run(ctx)
+        return files
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +225,8 @@ def test_files_and_their_names(night):
         "ROSA_GBAND_gain.fits",
     ]
     on_disk = {p for p in (night.path / "ROSA_GBAND").rglob("*") if p.is_file()}
-    assert on_disk == set(night.files)
+    assert on_disk == {*night.files, night.path / "ROSA_GBAND" / "sequence.ecsv"}
+    assert night.table.name == "sequence.ecsv"
     assert night.seen[-1] == (2 * FRAMES, 2 * FRAMES)
 
 
@@ -244,6 +249,99 @@ def test_one_hdu_with_right_checksums_and_the_right_pixels(night):
                 ("DATARMS", wide.std()),
             ):
                 assert header[key] == pytest.approx(value, rel=1e-7)
+
+
+def test_the_table_has_a_row_for_each_image(night):
+    path = night.path / "ROSA_GBAND" / "sequence.ecsv"
+    table = Table.read(path)
+    assert " ".join(table.colnames) == (
+        "index file date_beg date_avg date_end r0_cm mfgs contrast residual_px scintillation light_level "
+        "crval1 crval2 crota2 pointing_error exposures_used valid_share quality"
+    )
+    assert all(column.description for column in table.columns.values())
+    assert [str(table[n].unit) for n in ("r0_cm", "crval1", "crota2", "scintillation")] == [
+        "cm",
+        "arcsec",
+        "deg",
+        "arcsec",
+    ]
+    assert list(table["index"]) == list(range(FRAMES))
+    for row, file in zip(table, night.files, strict=False):
+        header = fits.getheader(path.parent / row["file"])
+        assert header["FILENAME"] == file.name
+        assert (row["date_avg"], row["crval1"]) == (header["DATE-AVG"], header["CRVAL1"])
+        middle = night.oriented[row["index"]][16:48, 13:39].astype(float)
+        assert row["contrast"] == pytest.approx(middle.std() / middle.mean(), rel=1e-4)
+        # White noise: the median of nine takes most of its gradient.
+        assert 0.5 < row["mfgs"] < 0.8
+    assert set(table["exposures_used"]) == {PER_BURST}
+    np.testing.assert_allclose(table["pointing_error"], 20.0)
+    np.testing.assert_allclose(table["residual_px"], 0.2)
+    np.testing.assert_allclose(table["valid_share"], 1.0)
+    assert set(table["quality"]) == {0}
+    assert table.meta["channel"] == "ROSA_GBAND"
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    night.export(reconstructed=True)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("missing", Missing)
+def test_pixels_from_nowhere(tmp_path, missing):
+    night = Night(tmp_path, frames=3)
+    valid = np.ones((3, *SHAPE), np.uint8)
+    valid[0, :4] = 0
+    valid[1, :20] = 0
+    valid[2] = 0  # destretch did not move this one
+    (tmp_path / "destretch.h5").unlink()
+    night._store("destretch", 3, night.stores["destretch"][1] | {"valid": valid}, "masking")
+    files = night.export(missing=missing, reconstructed=True)
+    total = valid[0].size
+    for row, count in enumerate((4 * SHAPE[1], 20 * SHAPE[1], 0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            data, header = sunpy.map.Map(files[row]).data, fits.getheader(files[row])
+        assert (header["NTOTPIX"], header["NMASKPIX"]) == (total, count)
+        assert header["PCT_MASK"] == pytest.approx(100 * count / total, rel=1e-4)
+        kept = valid[row].astype(bool) if count else np.ones(SHAPE, bool)
+        np.testing.assert_array_equal(data[kept], night.oriented[row][kept])
+        assert np.isnan(data).sum() == (count if missing is Missing.nan else 0)
+        wide = night.oriented[row][kept].astype(float)
+        assert header["DATAMIN"] == pytest.approx(wide.min(), rel=1e-7)
+        assert header["DATAMEAN"] == pytest.approx(wide.mean(), rel=1e-7)
+        assert header["DATARMS"] == pytest.approx(wide.std(), rel=1e-7)
+        assert bool(header["QUALITY"] & Flag.many_missing) == (row == 1)
+        with fits.open(files[row], checksum=True) as hdus:
+            assert hdus[0].verify_checksum() == hdus[0].verify_datasum() == 1
+    np.testing.assert_allclose(Table.read(night.table)["valid_share"], 1 - np.array([4, 20, 0]) / SHAPE[0])
+    assert np.isfinite(fits.getdata(files[3])).all()
+
+
+def test_flags_say_what_is_wrong_with_an_image(tmp_path):
+    night = Night(tmp_path, frames=4, log=False, reference=False, registered=False)
+    more = {
+        "destretch": {
+            "match": np.array([0, 1, 2, 3], np.uint8),
+            "residual_px": np.array([0.1, 0.1, 0.6, 0.1]),
+        },
+        "speckle": {
+            "exposures": np.array([PER_BURST, PER_BURST, 20, PER_BURST]),
+            **{f"time_{k}": night.stores["bursts"][1][f"time_{k}"] for k in ("beg", "avg", "end")},
+        },
+        "bursts": {"light_level": np.array([4.0, 4.0, 4.0, 2.0])},
+    }
+    for name, values in more.items():
+        rows, known = night.stores[name]
+        (tmp_path / f"{name}.h5").unlink()
+        night._store(name, rows, known | values, "masking")
+    headers = [fits.getheader(f) for f in night.export()[:4]]
+    all_of_them = {Flag.not_pointed, Flag.not_registered}
+    found = [{f for f in Flag if h["QUALITY"] & f} - all_of_them for h in headers]
+    assert found == [{Flag.unlike}, {Flag.poor}, {Flag.unsteady, Flag.few_exposures}, {Flag.dim}]
+    assert all(h["QUALITY"] & Flag.not_pointed and h["QUALITY"] & Flag.not_registered for h in headers)
+    assert [h["NEXPLOST"] for h in headers] == [0, 0, PER_BURST - 20, 0]
+    assert [h["DSRESID"] for h in headers] == [0.1, 0.1, 0.6, 0.1]
+    assert [h["IMG_NUM"] for h in headers] == [0, 1, 2, 3]
+    assert headers[0]["CADMIN"] == pytest.approx(headers[0]["CADMAX"], abs=2e-4)
 
 
 def test_reconstructed_frames_are_oriented_and_know_no_destretch(night):

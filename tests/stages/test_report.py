@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 
@@ -88,6 +89,28 @@ def test_what_is_missing_is_said_first(full):
     assert first == f"What to know first {fine} Not on this page {said}"
 
 
+def test_a_program_reads_what_the_page_says(full, tmp_path):
+    _, files, text, _ = full
+    found = json.loads(files[-1].read_text())
+    judged = found["channels"]["A"]["checklist"]
+    assert len(judged) == sum(found["conditions"].values()) > 3
+    assert {c["holds"] for c in judged} <= {True, False, None}
+    for check in judged:
+        assert check["condition"] in text
+    night = Night(8)
+    night.levels[5] = 600.0
+    files, _, _ = _make(
+        tmp_path,
+        {"A": (night, ("destretch",))},
+        told={"A/align": ["no log"], "A/export": []},
+        failed={"A/calibrate": "no flats"},
+    )
+    cloudy = json.loads(files[-1].read_text())
+    assert cloudy["failed"] == {"A/calibrate": "no flats"}
+    assert cloudy["notes"] == {"A/align": ["no log"]}
+    assert any("darker than 70 %" in h["what"] for h in cloudy["channels"]["A"]["headlines"])
+
+
 def test_failures_come_first(tmp_path):
     notes = {
         "A/assemble": ["37 frames left out <at the end>"],
@@ -125,7 +148,7 @@ def test_an_incomplete_channel_says_why(tmp_path):
     assert "No frames to show" in none
     assert "Nothing is drawn against time" in none
     assert not any(a.startswith("NONE") for a in page.alternatives)
-    assert [f.name for f in files] == ["index.html"]
+    assert [f.name for f in files] == ["index.html", "report.json"]
 
 
 def test_clouds_are_found(tmp_path):

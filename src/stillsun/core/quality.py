@@ -72,6 +72,35 @@ def frame_quality(frames: Any, *, backend: Backend | str | None = None) -> tuple
     return np.sqrt(variance) / mean, np.sqrt(gradient) / mean
 
 
+def median_gradient_similarity(image: np.ndarray) -> float:
+    """
+    Median filter-gradient similarity (MFGS) of an image, the field's usual figure for granulation.
+
+    With G the sum of the gradient's length over the image and M that over the image after a median filter of
+    3 x 3 pixels: ``2 G M / (G^2 + M^2)``. The filter takes the noise and leaves structure that is sampled
+    well: where seeing takes structure, noise weighs more, and the figure falls from 1. It compares images of
+    one camera and one kind of target; without noise it says nothing of sharpness.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (rows, columns) float32, at least 5 x 5 pixels; NaN where there is nothing.
+
+    Returns
+    -------
+    float
+        From 0 to 1; NaN for an image without structure.
+
+    Notes
+    -----
+    Deng, H., Zhang, D., Wang, T., et al. (2015), Solar Physics 290, 1479; Denker, C., Dineva, E.,
+    Balthasar, H., et al. (2018), Solar Physics 293, 44.
+    """
+    own, filtered = _gradients(np.ascontiguousarray(image, np.float32))
+    power = own * own + filtered * filtered
+    return float(2 * own * filtered / power) if power > 0 else float("nan")
+
+
 def frame_change(before: np.ndarray, after: np.ndarray) -> float:
     """
     How far two frames of a sequence differ, as the displacement that would make such a difference.
@@ -146,3 +175,56 @@ def _moments(frame: Any, out: Any) -> None:
     out[0] = total
     out[1] = power
     out[2] = gradient
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _median_of_nine(a, b, c, d, e, f, g, h, i):  # type: ignore[no-untyped-def]
+    # Rows sorted; then the largest of the lows, the middle of the middles, the smallest of the highs.
+    a, b, c = min(a, b), max(a, b), c
+    b, c = min(b, c), max(b, c)
+    a, b = min(a, b), max(a, b)
+    d, e = min(d, e), max(d, e)
+    e, f = min(e, f), max(e, f)
+    d, e = min(d, e), max(d, e)
+    g, h = min(g, h), max(g, h)
+    h, i = min(h, i), max(h, i)
+    g, h = min(g, h), max(g, h)
+    low, high = max(a, max(d, g)), min(c, min(f, i))
+    middle = max(min(b, e), min(max(b, e), h))
+    return max(min(low, middle), min(max(low, middle), high))
+
+
+@njit(nogil=True, cache=True)
+def _gradients(image: Any) -> tuple[float, float]:
+    """Sums of the gradient's length, of the image and of its running median, where both are known."""
+    rows, columns = image.shape
+    kept = np.empty((3, columns), np.float32)
+    own = filtered = 0.0
+    for row in range(1, rows - 1):
+        above, line, below = image[row - 1], image[row], image[row + 1]
+        out = kept[row % 3]
+        for x in range(1, columns - 1):
+            out[x] = _median_of_nine(
+                above[x - 1], above[x], above[x + 1],
+                line[x - 1], line[x], line[x + 1],
+                below[x - 1], below[x], below[x + 1],
+            )  # fmt: skip
+            # A median over NaN is none.
+            total = above[x - 1] + above[x] + above[x + 1] + line[x - 1] + line[x] + line[x + 1]
+            if not np.isfinite(total + below[x - 1] + below[x] + below[x + 1]):
+                out[x] = np.nan
+        if row < 3:
+            continue
+        # Central differences at the row before, inside of what is filtered.
+        up, here, down = kept[(row - 2) % 3], kept[(row - 1) % 3], kept[row % 3]
+        for x in range(2, columns - 2):
+            smooth_x = np.float64(here[x + 1] - here[x - 1])
+            smooth_y = np.float64(down[x] - up[x])
+            smooth = smooth_x * smooth_x + smooth_y * smooth_y
+            if not np.isfinite(smooth):
+                continue
+            across = np.float64(above[x + 1] - above[x - 1])
+            along = np.float64(line[x] - image[row - 2, x])
+            filtered += np.sqrt(smooth)
+            own += np.sqrt(across * across + along * along)
+    return own, filtered

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from stillsun.errors import InputError
+from stillsun.io._fitscards import CARD, read_header
 from stillsun.io.atomic import replacing
 
 _BLOCK = 2880
@@ -21,6 +23,8 @@ def write_product(
     image: Any,
     header: fits.Header,
     check: Callable[[fits.Header], Sequence[str]] | None = None,
+    *,
+    missing: bool = False,
 ) -> Path:
     """
     Write a one-HDU FITS file under a temporary name, and rename it when it is right.
@@ -37,6 +41,8 @@ def write_product(
         Cards; the structural ones are set here.
     check : callable, optional
         Takes the complete header and returns findings; see `stillsun.sky.validate.check_header`.
+    missing : bool, optional
+        NaN may stand for pixels that came from nowhere.
 
     Returns
     -------
@@ -50,7 +56,8 @@ def write_product(
     """
     path = Path(path)
     pixels = np.asarray(image, dtype=np.float32)
-    if pixels.ndim != 2 or not np.isfinite(pixels).all():
+    wrong = np.isinf(pixels) if missing else ~np.isfinite(pixels)
+    if pixels.ndim != 2 or wrong.any():
         raise InputError(
             "not an image that can be written", file=path, expected="finite values (y, x)", found=pixels.shape
         )
@@ -65,6 +72,44 @@ def write_product(
         hdu.data.tofile(handle)
         handle.write(b"\0" * (-hdu.data.nbytes % _BLOCK))
     return path
+
+
+def read_cards(path: Path, names: Collection[str]) -> dict[str, Any]:
+    """
+    Read some values of a file's first header, and nothing else of it.
+
+    Parameters
+    ----------
+    path : Path
+        FITS file.
+    names : collection of str
+        Keywords.
+
+    Returns
+    -------
+    dict
+        Value by keyword, as astropy reads it; without those that are not there.
+
+    Raises
+    ------
+    InputError
+        If it is no FITS file.
+    """
+    with Path(path).open("rb", buffering=0) as handle:
+        header = read_header(handle.fileno(), 0, Path(path), "the file")
+    cards = [header[at : at + CARD] for at in range(0, len(header), CARD)]
+    values: dict[str, Any] = {}
+    for number, card in enumerate(cards):
+        name = card[:8].decode("ascii", "replace").rstrip()
+        if name not in names or card[8:9] != b"=":
+            continue
+        # A long text goes on in the cards behind it.
+        last = number + 1
+        while last < len(cards) and cards[last].startswith(b"CONTINUE"):
+            last += 1
+        with suppress(fits.VerifyError, ValueError):
+            values[name] = fits.Card.fromstring(b"".join(cards[number:last])).value
+    return values
 
 
 def is_product(path: Path, digest: str) -> bool:

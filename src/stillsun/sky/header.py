@@ -89,7 +89,7 @@ class HeaderTemplate:
         self._common = {**FIXED, **common}
         self._steps = tuple(steps)
         self._comments = tuple(comments)
-        self._laid_out: dict[tuple[str, ...], fits.Header] = {}
+        self._laid_out: dict[tuple[str, ...], tuple[fits.Header, dict[str, Any]]] = {}
 
     def fill(self, frame: Mapping[str, Any]) -> fits.Header:
         """
@@ -114,10 +114,13 @@ class HeaderTemplate:
         values = {name: value for name, value in values.items() if value is not None}
         names = tuple(values)
         if names not in self._laid_out:
-            self._laid_out[names] = build_header({**self._common, **values}, self._steps, self._comments)
-        header = self._laid_out[names].copy()
+            made = build_header({**self._common, **values}, self._steps, self._comments)
+            self._laid_out[names] = made, values
+        laid_out, there = self._laid_out[names]
+        header = laid_out.copy()
         for name, value in values.items():
-            header[name] = value
+            if value != there[name]:
+                header[name] = value
         return header
 
 

@@ -94,7 +94,16 @@ XPOSURE  | F | s        | * | .6f   | frames | Total exposure of the frames used
 TEXPOSUR | F | s        | * | .6f   | frames | Total accumulation time
 EXPFRAME | F | s        | * | .9g   | config | Exposure of one frame
 NSUMEXP  | I |          | * |       | frames | Frames used
+NEXPLOST | I |          |   |       | frames | Frames of the burst that were left out
 CADENCE  | F | s        |   | .4f   | frames | Median time between images
+CADAVG   | F | s        |   | .4f   | frames | Mean time between images
+CADMIN   | F | s        |   | .4f   | frames | Shortest time between images
+CADMAX   | F | s        |   | .4f   | frames | Longest time between images
+CADVAR   | F | s^2      |   | .6g   | frames | Variance of the time between images
+IMG_NUM  | I |          |   |       | frames | Number of the image in its sequence, from 0
+RAW_BEG  | T |          |   |       | frames | Raw file of the burst's first frame
+RAW_END  | T |          |   |       | frames | Raw file of the burst's last frame
+RAW_NUM  | I |          |   |       | frames | First raw frame, counted over all files
 BTYPE    | T |          | * |       | fixed  | Type of data
 BUNIT    | T |          |   |       | fixed  | Unit of data
 WAVE     | F | nm       | * |       | config | Wavelength
@@ -146,6 +155,14 @@ SPKLALPH | F |          |   | .8g   | speckle| Fried parameter over telescope di
 ATMOS_R0 | F | cm       |   | .5g   | speckle| Fried parameter
 SPKLFLIK | F |          |   | .4g   | speckle| change by the filter against flicker, rms over contrast
 AO_LOCK  | I |          |   |       | log    | Adaptive optics locked
+QUALITY  | I |          |   |       | frames | Sum of flags, see documentation; 0: good
+MFGS     | F |          |   | .5f   | array  | Median filter-gradient similarity, centre
+CONTRAST | F |          |   | .5g   | array  | Rms contrast, centre of the field
+DSRESID  | F | pix      |   | .4g   | frames | Shift left over after destretch, rms
+DSREPAIR | F | %        |   | .4g   | frames | Share of tiles repaired in destretch
+NTOTPIX  | I |          |   |       | array  | Pixels of the image
+NMASKPIX | I |          |   |       | array  | Pixels that came from nowhere
+PCT_MASK | F | %        |   | .5g   | array  | Share of these
 DATAMIN  | F |          | * | .9g   | array  | Minimum
 DATAMAX  | F |          | * | .9g   | array  | Maximum
 DATAMEAN | F |          | * | .9g   | array  | Mean

@@ -17,10 +17,12 @@ from stillsun.sky import times
 from stillsun.sky.observer import Observer
 from stillsun.sky.pointing import Pointing
 from stillsun.sky.wcs import ChannelGeometry, frame_cards, site_cards
+from stillsun.stages._quality import quality_columns
 from stillsun.stages._steps import is_aligned
 from stillsun.stages.base import StageContext
 
 _CM_PER_M = 100.0
+_OF_DESTRETCH = {"DSRESID", "DSREPAIR"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ class FrameCards:
             comments.append("CHANNEL NOT REGISTERED: it is placed as its earlier headers say")
         elif not registered:
             comments.append("CHANNEL NOT REGISTERED: its centre is taken for that of the reference channel")
-        columns = _columns(ctx) | {
+        columns = _columns(ctx)
+        columns |= quality_columns(ctx, np.asarray(columns["NSUMEXP"]), registered=bool(registered))
+        columns |= {
             "DSUN_OBS": observer.distance_m,
             "HGLN_OBS": observer.hgln_deg,
             "HGLT_OBS": observer.hglt_deg,
@@ -177,6 +181,8 @@ class FrameCards:
             # One of two components of the residual's length.
             each = float(self.residual_px[row]) / np.sqrt(2.0)
             own |= {"CRDER1": each * self.geometry.cdelt[0], "CRDER2": each * self.geometry.cdelt[1]}
+        else:
+            own = {name: value for name, value in own.items() if name not in _OF_DESTRETCH}
         cards = frame_cards(self.geometry, self.pointing, row)
         if level != "1.5":
             # Before destretch, the point that the coordinates belong to lies where the frame had it.
@@ -230,7 +236,6 @@ def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dic
     }
     if cards is None:
         return shared
-    times_avg = cards.observer.time
     return {
         **shared,
         "NAXIS1": cards.shape[1],
@@ -238,12 +243,25 @@ def common_cards(ctx: StageContext, cards: FrameCards | None, level: str) -> dic
         "OBJECT": observation.object,
         "OBSERVER": observation.observer,
         "POINT_ID": observation.name,
-        "CADENCE": float(np.median(np.diff(times_avg))) if times_avg.size > 1 else None,
+        **_cadence(cards.observer.time),
         "WAVEMIN": settings.wavelength_nm - half_width,
         "WAVEMAX": settings.wavelength_nm + half_width,
         "WAVEBAND": settings.filter,
         "POINTSRC": cards.pointing.method,
         **site_cards(ctx.site),
+    }
+
+
+def _cadence(moments: np.ndarray) -> dict[str, float]:
+    steps = np.diff(moments)
+    if not steps.size:
+        return {}
+    return {
+        "CADENCE": float(np.median(steps)),
+        "CADAVG": float(np.mean(steps)),
+        "CADMIN": float(np.min(steps)),
+        "CADMAX": float(np.max(steps)),
+        "CADVAR": float(np.var(steps)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Stage export: one FITS file a frame, the calibration images and the measured plate scale."""
+"""Stage export: one FITS file a frame, their table, the calibration images, the measured plate scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from stillsun.core.summary import summarise
-from stillsun.errors import InputError
+from stillsun.config.schema import Missing
 from stillsun.io.atomic import PART, write_whole
-from stillsun.io.fitsfile import is_product, write_product
+from stillsun.io.fitsfile import is_product, read_cards, write_product
 from stillsun.products.base import find
 from stillsun.products.calibration import Calibration
+from stillsun.products.destretched import Destretched
+from stillsun.products.sequence import CARDS, FILE, sequence_table, table_text
 from stillsun.sky.header import HeaderTemplate, build_header
 from stillsun.sky.validate import check_header
 from stillsun.stages._cards import FrameCards, common_cards
+from stillsun.stages._quality import image_cards, pixel_cards
 from stillsun.stages._steps import processing_steps
 from stillsun.stages.base import StageContext
 
@@ -37,6 +38,7 @@ _CALIBRATION = (
     Calibration.linegrid,
 )
 _SCALE = "plate_scale.txt"
+_Read = Callable[[int], tuple[np.ndarray, np.ndarray | None]]
 
 
 def run(ctx: StageContext) -> list[Path]:
@@ -59,15 +61,16 @@ def run(ctx: StageContext) -> list[Path]:
         Every file of the channel.
     """
     cards = FrameCards.read(ctx)
-    sets: list[tuple[Path, str, Callable[[int], Any]]] = [
-        (ctx.paths.destretched, "1.5", ctx.destretched.image)
+    sets: list[tuple[Path, str, _Read]] = [
+        (ctx.paths.destretched, "1.5", partial(_destretched, ctx.destretched))
     ]
     if ctx.config.reconstructed:
-        sets.append((ctx.paths.post_speckle, "1", ctx.image))
+        sets.append((ctx.paths.post_speckle, "1", lambda row: (ctx.image(row), None)))
     total = len(sets) * cards.frames
     files: list[Path] = []
     is_current = _currency(ctx)
-    with _Writer(is_current, ctx.progress, total) as writer:
+    blank = ctx.config.missing is Missing.nan
+    with _Writer(is_current, ctx.progress, total, blank) as writer:
         for directory, level, read in sets:
             template = HeaderTemplate(
                 common_cards(ctx, cards, level), processing_steps(ctx, level), cards.comments
@@ -83,16 +86,32 @@ def run(ctx: StageContext) -> list[Path]:
     calibration = list(_calibration_files(ctx, is_current)) if ctx.config.calibration else []
     stale = rf"{re.escape(ctx.name)}_({'|'.join(d.name for d in _CALIBRATION)})\.fits"
     _remove_stale(ctx, ctx.paths.directory, rf"{stale}|{re.escape(_SCALE)}", calibration)
-    return [*files, *calibration]
+    table = _table_file(ctx.paths.directory / FILE, files[: cards.frames])
+    return [*files, *calibration, table]
+
+
+def _destretched(images: Destretched, row: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """
+    An image and its valid pixels; None: all of them.
+
+    A frame that destretch could not move is as the camera saw it, and `valid` nowhere.
+    """
+    image = images.image(row)
+    valid = images.valid(row).astype(bool) if Destretched.valid in images else None
+    return image, valid if valid is not None and valid.any() and not valid.all() else None
 
 
 class _Writer:
     """Writes files in a thread of its own while the next frames are read."""
 
     def __init__(
-        self, is_current: Callable[[Path], bool], progress: Callable[[int, int], None], total: int
+        self,
+        is_current: Callable[[Path], bool],
+        progress: Callable[[int, int], None],
+        total: int,
+        blank: bool,
     ) -> None:
-        self._is_current, self._progress, self._total = is_current, progress, total
+        self._is_current, self._progress, self._total, self._blank = is_current, progress, total, blank
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="stillsun-export")
         self._pending: list[Future[None]] = []
         self._done = 0
@@ -107,7 +126,11 @@ class _Writer:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(
-        self, path: Path, read: Callable[[], Any], template: HeaderTemplate, values: Mapping[str, Any]
+        self,
+        path: Path,
+        read: Callable[[], tuple[np.ndarray, np.ndarray | None]],
+        template: HeaderTemplate,
+        values: Mapping[str, Any],
     ) -> None:
         """Queue one file, unless it is there already."""
         if self._is_current(path):
@@ -115,7 +138,7 @@ class _Writer:
             return
         while len(self._pending) >= _IN_FLIGHT:
             self._finish_one()
-        self._pending.append(self._pool.submit(_write_frame, path, read(), template, values))
+        self._pending.append(self._pool.submit(_write_frame, path, *read(), template, values, self._blank))
 
     def _finish_one(self) -> None:
         self._pending.pop(0).result()
@@ -142,9 +165,19 @@ def _made(ctx: StageContext) -> int:
     return max(store.path.stat().st_mtime_ns for store in ctx.products.values())
 
 
-def _write_frame(path: Path, image: np.ndarray, template: HeaderTemplate, values: Mapping[str, Any]) -> None:
-    header = template.fill({**values, **_data_cards(image, path), "DATE": _now()})
-    write_product(path, image, header, check_header)
+def _write_frame(
+    path: Path,
+    image: np.ndarray,
+    valid: np.ndarray | None,
+    template: HeaderTemplate,
+    values: Mapping[str, Any],
+    blank: bool,
+) -> None:
+    cards = pixel_cards(image, path, valid) | image_cards(image, valid, int(values["QUALITY"]))
+    header = template.fill({**values, **cards, "DATE": _now()})
+    if blank and valid is not None:
+        image = np.where(valid, image, np.float32(np.nan))
+    write_product(path, image, header, check_header, missing=blank)
 
 
 def _calibration_files(ctx: StageContext, is_current: Callable[[Path], bool]) -> Iterator[Path]:
@@ -166,7 +199,7 @@ def _calibration_files(ctx: StageContext, is_current: Callable[[Path], bool]) ->
                     "DATE": _now(),
                     "BTYPE": name.capitalize(),
                     "BUNIT": None if name == "gain" else "DN",
-                    **_data_cards(image, path),
+                    **pixel_cards(image, path),
                 },
                 comments=[f"In camera orientation; the frames are turned by: {ctx.orientation.text}"],
             )
@@ -184,13 +217,17 @@ def _scale_file(path: Path, scale: np.ndarray) -> Path:
     return path
 
 
-def _data_cards(image: np.ndarray, path: Path) -> dict[str, float]:
-    try:
-        summary = asdict(summarise(image, "numpy"))
-    except InputError as error:
-        raise InputError(error.message, file=path) from error
-    names = {"minimum": "MIN", "maximum": "MAX", "mean": "MEAN", "median": "MEDN", "rms": "RMS"}
-    return {f"DATA{short}": summary[long] for long, short in names.items()}
+def _table_file(path: Path, files: Sequence[Path]) -> Path:
+    """The table of the images, from the headers of their files."""
+    text = table_text(
+        sequence_table(
+            (read_cards(file, CARDS) for file in files),
+            (f.relative_to(path.parent).as_posix() for f in files),
+        )
+    )
+    if not path.is_file() or path.read_text() != text:
+        write_whole(path, text)
+    return path
 
 
 def _now() -> str:

@@ -144,7 +144,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="export",
-        version=3,
+        version=4,
         run=Later("export"),
         reads=(Bursts, Calibration, Reconstructed, Destretched),
         optional=(Registration, SolarPointing),
@@ -162,7 +162,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="report",
-        version=5,
+        version=6,
         run=Later("report"),
         optional=PRODUCTS,
         observation=("name", "telescope", "channels"),

@@ -12,6 +12,7 @@ from stillsun.qa.channel import SUMMARY, channel_report
 from stillsun.qa.checklist import Check, checklist
 from stillsun.qa.page import Page, Section
 from stillsun.qa.products import ChannelReport
+from stillsun.stages._reportfile import report_json
 from stillsun.stages.base import StageContext
 
 _AFTER_FAILURE = "When that is put right, the same command goes on from there; what is finished stays."
@@ -31,7 +32,7 @@ def run(ctx: StageContext) -> list[Path]:
     Returns
     -------
     list of Path
-        The page, then the pictures.
+        The page, the pictures, and checklist and headlines as JSON.
     """
     reports: dict[str, ChannelReport] = {}
     checks: dict[str, list[Check]] = {}
@@ -71,7 +72,7 @@ def run(ctx: StageContext) -> list[Path]:
     written = [write_whole(directory / "index.html", page.html())]
     for report in reports.values():
         written += [write_whole(directory / name, data) for name, data in report.files.items()]
-    return written
+    return [*written, write_whole(directory / "report.json", report_json(ctx, reports, checks))]
 
 
 def _first(

@@ -22,7 +22,7 @@ from stillsun.config.schema.observation import (
     Turn,
 )
 from stillsun.config.schema.option import REQUIRED, opt
-from stillsun.config.schema.output import ExportConfig, MovieConfig, QualityConfig, ReportConfig
+from stillsun.config.schema.output import ExportConfig, Missing, MovieConfig, QualityConfig, ReportConfig
 from stillsun.config.schema.run import LockKind, RunConfig, RunOptions, StageName
 from stillsun.config.schema.speckle import KisipConfig, SpeckleConfig, SpeckleEngine, SpeckleMethod
 
@@ -45,6 +45,7 @@ __all__ = [
     "Interpolation",
     "KisipConfig",
     "LockKind",
+    "Missing",
     "MovieConfig",
     "ObservationConfig",
     "QualityConfig",

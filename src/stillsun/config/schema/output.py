@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from stillsun.config.schema.option import opt
+
+
+class Missing(Enum):
+    """What stands in a file for pixels that came from nowhere."""
+
+    nan = "nan"
+    mean = "mean"
 
 
 @dataclass
 class ExportConfig:
     """One FITS file a frame."""
 
+    missing: Missing = opt(
+        Missing.nan,
+        "what stands in the files for pixels that came from outside the field: NaN, or the mean of the image",
+    )
     reconstructed: bool = opt(False, "also write the frames before destretch")
     calibration: bool = opt(True, "also write dark, flat, gain, target and line grid")
 
