@@ -21,6 +21,7 @@ from stillsun.config.schema import StageName
 from stillsun.core.backend import get_backend
 from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import Field, StoreReader
+from stillsun.pipeline import session
 from stillsun.pipeline.places import Places, Workspace, changed_by
 from stillsun.pipeline.plan import Action, make_plan
 from stillsun.pipeline.record import is_alive, read_record, required_record
@@ -579,6 +580,43 @@ def test_a_run_of_one_channel_keeps_the_record_of_the_other(observation, tmp_pat
     assert tasks["B/export"]["state"] == "done"
     assert tasks["B/export"]["seconds"] > 0
     assert tasks["A/calibrate"]["seconds"] > 0
+
+
+def test_what_is_taken_although_it_is_out_of_date_is_said(observation, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "stillsun")
+    _go(observation)
+    outcome = _go(observation, "stages=[destretch]", "destretch.kernels=[0, 16]")[1]
+    assert sorted(outcome.stale) == ["A/export", "B/export", "report"]
+    assert "A/export: taken as it is, out of date" in caplog.text
+    assert "A/calibrate: taken as it is\n" in caplog.text
+    assert session._ending(outcome) == (
+        "2 tasks done, 0 up to date, 5 taken as they are; out of date until their stages are run: "
+        "A/export, B/export, report"
+    )
+    # The next run goes by the product that is there: nothing else is to be said of it.
+    outcome = _go(observation, "stages=[export]", "destretch.kernels=[0, 16]")[1]
+    assert outcome.stale == ["report"]
+    assert _go(observation, "stages=[report]", "destretch.kernels=[0, 16]")[1].stale == []
+    # Another option than that of the product that is taken.
+    assert "A/destretch" in _go(observation, "stages=[export]")[1].stale
+
+
+def test_the_first_compilation_is_said(observation, caplog):
+    from numba import njit
+
+    def compiling(ctx):
+        assert njit(lambda x: x + 1)(1) == 2
+        assert njit(lambda x: x + 2)(1) == 3
+        _calibrate(ctx)
+
+    caplog.set_level(logging.INFO, "stillsun")
+    stages = {"calibrate": replace(STAGES["calibrate"], run=compiling)}
+    _go(observation, "channels=[A]", stages=stages)
+    assert caplog.text.count("compiling what this machine has not run yet") == 1
+    caplog.clear()
+    njit(lambda x: x + 3)(1)
+    _go(observation, "channels=[A]", "force=[calibrate]")
+    assert "compiling" not in caplog.text
 
 
 def test_the_plan_says_why_a_stage_is_made(observation, tmp_path):

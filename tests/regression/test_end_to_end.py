@@ -19,6 +19,7 @@ import sunpy.map
 from astropy.io import fits
 from tests.regression.conftest import products, reduce
 
+from stillsun.cli import main
 from stillsun.config.compose import load_settings
 from stillsun.io.store import StoreReader, part_progress
 from stillsun.synth.observation import simulate
@@ -197,6 +198,32 @@ def test_a_sweep_runs_all_and_keeps_all(simulated, work):
     assert (work / "multirun" / "comparison.png").stat().st_size > 5000
 
 
+def test_jobs_of_a_sweep_have_no_movie_and_report_but_where_these_are_meant(simulated, work, capsys):
+    kernels = "destretch.kernels=[0,64,32],[0,128,64,32]"
+    for keys, expected in (
+        ((kernels,), 0),
+        ((kernels, "stages=[destretch,report]"), 2),
+        (("report.picture_size=160,200",), 2),
+    ):
+        assert reduce(simulated, work, "plan=true", "-m", *keys) == 0
+        made = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+        assert made.count(["movie", "make"]) + made.count(["report", "make"]) == expected
+
+
+def test_what_is_left_out_of_date_is_said_by_the_run_and_by_the_status(simulated, work, capsys):
+    assert reduce(simulated, work, "stages=[align]", "align=none", "channels=[ROSA_GBAND]") == 0
+    end = capsys.readouterr().err.splitlines()[-1]
+    assert end.startswith(
+        "1 tasks done, 0 up to date, 8 taken as they are; out of date until their stages are"
+    )
+    assert end.partition("; log")[0].endswith(" run: ROSA_GBAND/export, movie, report")
+    assert "; report: " not in end
+    assert main(["status", str(work)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^movie +stale$", told, re.MULTILINE)
+    assert re.search(r"^report +stale$", told, re.MULTILINE)
+
+
 def test_the_ready_made_sweep_compares_kernels(simulated, work, capsys):
     stages = "stages=[calibrate,assemble,speckle,destretch]"
     assert reduce(simulated, work, stages, "channels=[HARDCAM]", "-m", "experiment=kernel_sweep") == 0
@@ -353,8 +380,10 @@ def test_a_damaged_raw_file_is_named_and_nothing_half_written_looks_finished(sim
     raw = f"observation.raw_dir={damaged / 'level0'}"
     assert reduce(simulated, tmp_path / "work", raw, TO_EXPORT) == 1
     text = capsys.readouterr().err
-    assert file.name in text
-    assert "ROSA_GBAND/assemble" in text
+    assert text.count(file.name) == text.count("truncated") == 1
+    assert "ROSA_GBAND/assemble failed" in text
+    log = (tmp_path / "work" / "stillsun.log").read_text()
+    assert f"ROSA_GBAND/assemble failed: {file}" in log
     assert not list((tmp_path / "work" / "ROSA_GBAND").rglob("*destretch*"))
     # The other channel is finished.
     assert len(list((tmp_path / "work" / "HARDCAM" / "splineDestretch").glob("*.fits"))) == BURSTS

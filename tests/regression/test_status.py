@@ -258,3 +258,19 @@ def test_a_run_that_goes_on_and_one_that_was_killed(simulated, tmp_path, status,
     assert "stopped 2/5" in text
     assert "stopped: a run ended in the midst of it; the next one goes on there" in text
     assert text.splitlines()[-1] == f"next: {said['next']}"
+
+
+def test_watching_where_a_run_has_ended_waits_for_the_next_one(work, monkeypatch, capsys):
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            (work / ".stillsun" / "manifest.json").touch()
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["status", str(work), "--watch"]) == 0
+    said = capsys.readouterr()
+    assert len(looks) == 3
+    assert said.out.count("done, started") == 2
+    assert "waiting 10 s for one" in said.err

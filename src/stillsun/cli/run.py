@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ from stillsun.errors import ConfigError, StillsunError
 
 if TYPE_CHECKING:
     from stillsun.pipeline.session import Prepared
+
+# What a sweep makes once at the end of the search, if at all.
+_OF_THE_WHOLE = (StageName.movie, StageName.report)
 
 
 def run_words(arguments: list[str]) -> int:
@@ -161,8 +165,22 @@ def _plan(checked: list[Settings], jobs: list[list[str]], words: list[str], conf
         told = hydra_settings([*job, *own], config_dir)
         swept = _swept(job, fixed)
         print(f"{' '.join(swept) or 'job'}:")
+        settings = _of_a_job(settings, swept, words)
         print(prepare(settings, Path(told.sweep.dir).resolve() / told.sweep.subdir, swept)[0].table())
     return 0
+
+
+def _of_a_job(settings: Settings, swept: list[str], words: list[str]) -> Settings:
+    """A sweep's job without movie and report: the comparison stands for them, unless they are asked for."""
+    if _chooses_stages(words):
+        return settings
+    told = {word.partition(".")[0] for word in swept}
+    kept = [s for s in settings.run.stages if s not in _OF_THE_WHOLE or s.name in told]
+    return replace(settings, run=replace(settings.run, stages=kept))
+
+
+def _chooses_stages(words: list[str]) -> bool:
+    return any(word.lstrip("+").startswith("stages=") for word in words)
 
 
 def _fixed(words: list[str]) -> set[str]:
@@ -203,6 +221,8 @@ def _hand_over(
         try:
             swept = _swept(here.overrides.task, fixed) if sweep else []
             settings = settings_from(composed)
+            if sweep:
+                settings = _of_a_job(settings, swept, words)
             planned = ready[1] if ready is not None and ready[0] == settings else None
             score = reduce(settings, job, swept, command=command, prepared=planned)
             if job is not None and score is not None:
@@ -226,6 +246,8 @@ def _hand_over(
 
         if table := compare_jobs(directory, jobs):
             print(table)
+            if not _chooses_stages(words):
+                print("Jobs have no movie and no report; they are made where stages=[...] names them")
     if failures:
         raise failures[0] if len(failures) == 1 else StillsunError("\n".join(str(f) for f in failures))
     return 0

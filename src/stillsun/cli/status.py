@@ -35,6 +35,8 @@ _MEANS = {
 _INTERVAL = 5.0
 # How long --watch waits for a run to begin, and how often it looks, seconds.
 _PATIENCE, _LOOK = 30.0, 0.5
+# The same where a run has ended before: then there may be no other.
+_SHORT_PATIENCE = 10.0
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -53,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     work, here = options.work.resolve(), Path.cwd()
     if options.watch:
         _wait_for_a_run(work)
+    waited = False
     while True:
         with where_it_ran(record_of(work)):
             status = look(work, settings_from_record, here)
@@ -60,9 +63,15 @@ def run(options: argparse.Namespace) -> int:
         if options.watch and sys.stdout.isatty():
             sys.stdout.write(_CLEAR)
         print(text, flush=True)
-        if not options.watch or status.state != "running":
+        if not options.watch:
             return 0
-        time.sleep(_INTERVAL)
+        if status.state == "running":
+            waited = True
+            time.sleep(_INTERVAL)
+        elif waited or not _wait_for_another(work):
+            return 0
+        else:
+            waited = True
 
 
 def _wait_for_a_run(work: Path) -> None:
@@ -77,6 +86,20 @@ def _wait_for_a_run(work: Path) -> None:
         if manifest.exists():
             return
         time.sleep(_LOOK)
+
+
+def _wait_for_another(work: Path) -> bool:
+    """Wait a while for a run where there was one before; says whether it has begun."""
+    from stillsun.pipeline.places import Places
+
+    manifest = Places(work).manifest
+    before = manifest.stat().st_mtime_ns
+    print(f"no run goes on in {work}; waiting {_SHORT_PATIENCE:g} s for one", file=sys.stderr, flush=True)
+    for _ in range(round(_SHORT_PATIENCE / _LOOK)):
+        time.sleep(_LOOK)
+        if manifest.exists() and manifest.stat().st_mtime_ns != before:
+            return True
+    return False
 
 
 def status_text(status: Status, width: int | None = None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import reduce
 from operator import attrgetter
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stillsun.config.settings import Settings
-from stillsun.errors import ConfigError
+from stillsun.errors import ConfigError, StillsunError
 from stillsun.io import inventory
 from stillsun.pipeline.decision import Inputs, changed_options, decide, stored_frames
 from stillsun.pipeline.digests import file_digest, files_digest, plain
@@ -51,6 +52,8 @@ class Task:
         What it is made from, but for products.
     taken : bool
         Its stage is not chosen: whatever is there is taken.
+    is_stale : bool
+        It is taken although a run with its stage would make it again, as far as that can be told.
     remake : bool
         It is to be made whatever is there: it was forced, or a run that did not end was to make it again.
     is_new : bool
@@ -72,6 +75,7 @@ class Task:
     product: Product
     ingredients: Mapping[str, Any] = field(default_factory=dict, repr=False)
     taken: bool = False
+    is_stale: bool = False
     remake: bool = False
     is_new: bool = False
     is_open: bool = False
@@ -142,10 +146,18 @@ class Plan:
         """Decide about a task again, now that all it reads is there, or could not be made."""
         keys = _input_keys(settings, task.stage, task.channel)
         inputs = Inputs()
-        for key, source in self.inputs(settings, task.stage, task.channel).items():
+        sources = self.inputs(settings, task.stage, task.channel)
+        for key, source in sources.items():
             if source is not None:
                 inputs.add(key, task.stage, keys[key][1], source, settled=True)
-        decide(task, inputs, settled=True)
+        if not task.taken:
+            decide(task, inputs, settled=True)
+            return
+        task.is_stale = bool(inputs.remade) or any(s is not None and s.is_stale for s in sources.values())
+        if task.ingredients and not task.is_stale:
+            asked = replace(task, taken=False)
+            decide(asked, inputs, settled=True)
+            task.is_stale = asked.is_new
 
     def table(self) -> str:
         """The plan as text, one line a task."""
@@ -203,7 +215,12 @@ class _Planner:
         found = product.digest
         if found is not None:
             frames = stored_frames(stage, product) or found
-            self.plan.tasks.append(Task(stage, channel, found, frames, product, taken=True))
+            task = Task(stage, channel, found, frames, product, taken=True)
+            # Whether it is out of date is told where no raw files need be there for it.
+            if not stage.raw and (not channel or channel in self._settings.channels):
+                with suppress(StillsunError):
+                    task.ingredients = self._ingredients(stage, channel)
+            self.plan.tasks.append(task)
 
     def add(self, stage: Stage, channel: str) -> None:
         """Add the task of a stage for a channel, or say why it cannot be done."""

@@ -14,7 +14,7 @@ from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
 from stillsun.errors import StillsunError
 from stillsun.pipeline.bars import Board
-from stillsun.pipeline.console import CONSOLE_ONLY, ESSENTIAL
+from stillsun.pipeline.console import CONSOLE_ONLY, ESSENTIAL, FILE_ONLY
 from stillsun.pipeline.executors import open_executor
 from stillsun.pipeline.places import Places, Workspace
 from stillsun.pipeline.plan import Action, Plan, Task
@@ -37,6 +37,8 @@ class Outcome:
     ----------
     made, reused : list of str
         Tasks.
+    taken, stale : list of str
+        Those of the reused ones whose stages were not chosen, and of these the ones that are out of date.
     empty : list of str
         Tasks whose stage ended without a result; they are tried again by the next run.
     failed : dict
@@ -53,6 +55,8 @@ class Outcome:
 
     made: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     failed: dict[str, BaseException] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
@@ -130,8 +134,7 @@ def execute(
                     break
                 pending.remove(task)
                 was_planned = task.is_new
-                if not task.taken:
-                    plan.settle(settings, task)
+                plan.settle(settings, task)
                 if _settled(task, plan, settings, outcome, earlier):
                     if task.name in outcome.skipped:
                         record.task(task.name, state="skipped")
@@ -199,7 +202,12 @@ def _settled(
     known = earlier.get(task.name, {})
     if known.get("digest") == task.digest and known.get("seconds") is not None:
         outcome.seconds[task.name] = known["seconds"]
-    _LOG.info("%s: %s", task.name, "up to date" if task.action is Action.reuse else "taken as it is")
+    if task.taken:
+        outcome.taken.append(task.name)
+    if task.is_stale:
+        outcome.stale.append(task.name)
+    taken = f"taken as it is{', out of date' if task.is_stale else ''}"
+    _LOG.info("%s: %s", task.name, taken if task.taken else "up to date")
     return True
 
 
@@ -233,6 +241,9 @@ def _collect(
         _LOG.info("%s: %s after %.1f s", task.name, words, result.seconds, extra=ESSENTIAL)
         return
     _LOG.debug("traceback of %s", task.name, exc_info=error)
-    _LOG.error("%s failed: %s", task.name, error if isinstance(error, StillsunError) else repr(error))
+    said = error if isinstance(error, StillsunError) else repr(error)
+    _LOG.error("%s failed: %s", task.name, said, extra=FILE_ONLY)
+    # On the console the end of the run says why, once.
+    _LOG.error("%s failed: the log says why, and so does the end of the run", task.name, extra=CONSOLE_ONLY)
     outcome.failed[task.name] = error
     record.task(task.name, state="failed", error=str(error) or repr(error))

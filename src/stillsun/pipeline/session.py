@@ -17,7 +17,7 @@ from stillsun.pipeline.executors import check_executor
 from stillsun.pipeline.places import Places, Workspace, changed_by, check_files
 from stillsun.pipeline.plan import Plan, make_plan
 from stillsun.pipeline.provenance import PROVENANCE, versions
-from stillsun.pipeline.run import execute
+from stillsun.pipeline.run import Outcome, execute
 from stillsun.pipeline.sweep import figures, record_job, score
 from stillsun.stages.registry import all_stages
 
@@ -153,17 +153,7 @@ def reduce(
                 extra=FILE_ONLY,
             )
         outcome = execute(plan, settings, space, backend, bars=bars, command=command)
-        page = Places(space.directory).report
-        shown = "report" in (*outcome.made, *outcome.reused) and page.is_file()
-        _LOG.info(
-            "%d tasks done, %d up to date%s; log: %s%s",
-            len(outcome.made),
-            len(outcome.reused),
-            f", {len(outcome.failed)} failed, {len(outcome.skipped)} left out" if outcome.failed else "",
-            log,
-            f"; report: {page}" if shown else "",
-            extra=ESSENTIAL,
-        )
+        _LOG.info("%s; log: %s%s", _ending(outcome), log, _report(outcome, space), extra=ESSENTIAL)
         if outcome.failed:
             _LOG.error(
                 "put right what made these fail: %s; then the same command goes on from there: %s",
@@ -180,6 +170,23 @@ def reduce(
     if job is not None:
         record_job(job, overrides or [], found)
     return score(found)
+
+
+def _ending(outcome: Outcome) -> str:
+    """How many tasks were done, or not."""
+    said = [f"{len(outcome.made)} tasks done, {len(outcome.reused) - len(outcome.taken)} up to date"]
+    said += [f"{len(outcome.taken)} taken as they are"] if outcome.taken else []
+    if outcome.failed:
+        said += [f"{len(outcome.failed)} failed, {len(outcome.skipped)} left out"]
+    stale = f"; out of date until their stages are run: {', '.join(outcome.stale)}" if outcome.stale else ""
+    return f"{', '.join(said)}{stale}"
+
+
+def _report(outcome: Outcome, space: Workspace) -> str:
+    """Where the report is, if it is of this run."""
+    page, name = Places(space.directory).report, "report"
+    there = name in (*outcome.made, *outcome.reused) and name not in outcome.stale and page.is_file()
+    return f"; report: {page}" if there else ""
 
 
 def _once(failed: Mapping[str, BaseException]) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 from stillsun.config.schema import ChannelConfig
 from stillsun.config.settings import Settings
 from stillsun.core.backend import Backend
+from stillsun.core.compiling import hearing_compilation
 from stillsun.errors import InputError
 from stillsun.io.store import Field, StoreWriter
-from stillsun.pipeline.console import Progress, logging_to
+from stillsun.pipeline.console import ESSENTIAL, Progress, logging_to
 from stillsun.pipeline.digests import digest, plain
 from stillsun.pipeline.locks import locked
 from stillsun.pipeline.os_errors import told_in_words
@@ -110,7 +111,8 @@ def run_task(
         progress = stack.enter_context(Progress(task.name, bars=bars, file=places.progress(task.channel)))
         _LOG.debug("%s: starts (%s)", task.name, task.digest)
         context = stage_context(task, plan, settings, backend, so_far, progress, stack)
-        files = task.stage.run(context)
+        with hearing_compilation(_say_compiling):
+            files = task.stage.run(context)
         state, notes = "made", context.notes
         if not isinstance(product, FilesProduct):
             notes = product.notes
@@ -122,6 +124,11 @@ def run_task(
             product.write(task.digest, list(files), notes, told)
         mark.unlink(missing_ok=True)
     return TaskResult(state, notes, time.monotonic() - start)
+
+
+def _say_compiling() -> None:
+    said = "compiling what this machine has not run yet: it takes up to some minutes, once"
+    _LOG.info(said, extra=ESSENTIAL)
 
 
 def stage_context(
