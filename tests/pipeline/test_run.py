@@ -21,7 +21,7 @@ from stillsun.config.schema import StageName
 from stillsun.core.backend import get_backend
 from stillsun.errors import InputError, StillsunError
 from stillsun.io.store import Field, StoreReader
-from stillsun.pipeline import session
+from stillsun.pipeline import session, work
 from stillsun.pipeline.places import Places, Workspace, changed_by
 from stillsun.pipeline.plan import Action, make_plan
 from stillsun.pipeline.record import is_alive, read_record, required_record
@@ -610,10 +610,12 @@ def test_the_first_compilation_is_said(observation, caplog):
         _calibrate(ctx)
 
     caplog.set_level(logging.INFO, "stillsun")
+    work._say_compiling.cache_clear()
     stages = {"calibrate": replace(STAGES["calibrate"], run=compiling)}
     _go(observation, "channels=[A]", stages=stages)
     assert caplog.text.count("compiling what this machine has not run yet") == 1
     caplog.clear()
+    work._say_compiling.cache_clear()
     njit(lambda x: x + 3)(1)
     _go(observation, "channels=[A]", "force=[calibrate]")
     assert "compiling" not in caplog.text

@@ -65,7 +65,7 @@ def run_words(arguments: list[str]) -> int:
     checked, prepared = _check(jobs, options.config_dir)
     if checked[0].run.plan:
         if not options.multirun:
-            print(prepared[0][0].table())
+            _tell_plan(checked[0], prepared[0])
             return 0
         return _plan(checked, jobs, words, options.config_dir)
     _check_questions(checked)
@@ -153,6 +153,19 @@ def _check(jobs: list[list[str]], config_dir: str | None) -> tuple[list[Settings
     if findings:
         raise ConfigError(findings=list(findings))
     return checked, prepared
+
+
+def _tell_plan(settings: Settings, prepared: Prepared) -> None:
+    """Print the plan, and what it will take; what is wrong with the first raw files is an error."""
+    from stillsun.pipeline.forecast import forecast
+
+    plan = prepared[0]
+    print(plan.table())
+    if any(task.is_new for task in plan.tasks):
+        found = forecast(plan, settings, *prepared[1:])
+        print(f"\n{found.text()}")
+        if found.faults:
+            raise StillsunError("\n".join(found.faults))
 
 
 def _plan(checked: list[Settings], jobs: list[list[str]], words: list[str], config_dir: str | None) -> int:

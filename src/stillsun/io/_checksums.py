@@ -7,10 +7,11 @@ is verified without its data: its words and ``DATASUM`` add up to minus zero.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 from stillsun.errors import InputError
 from stillsun.io._fitscards import CARD, card_place, card_text
@@ -20,17 +21,21 @@ NAMES = ("CHECKSUM", "DATASUM")
 _ONES = 0xFFFFFFFF
 
 
-@njit(nogil=True, cache=True)
-def _total(words):  # type: ignore[no-untyped-def]
-    total = np.uint64(0)
-    for word in words:
-        total += np.uint64(
-            (word >> np.uint32(24))
-            | ((word >> np.uint32(8)) & np.uint32(0xFF00))
-            | ((word & np.uint32(0xFF00)) << np.uint32(8))
-            | ((word & np.uint32(0xFF)) << np.uint32(24))
-        )
-    return total
+# Few words, as those of headers, are summed by NumPy: to look at a file needs no compiled kernel.
+_FEW_WORDS = 2**14
+
+
+@cache
+def _kernel() -> Any:
+    from stillsun.io._sumkernel import big_endian_total
+
+    return big_endian_total
+
+
+def _total(words: np.ndarray) -> int:
+    if words.size <= _FEW_WORDS:
+        return int(words.byteswap().sum(dtype=np.uint64))
+    return int(_kernel()(words))
 
 
 def ones_sum(data: np.ndarray) -> int:
@@ -49,7 +54,7 @@ def ones_sum(data: np.ndarray) -> int:
     """
     whole = data.size // 4 * 4
     words = np.frombuffer(data[:whole], dtype="<u4").astype("=u4", copy=False)
-    return add(int(_total(words)), int.from_bytes(bytes(data[whole:]).ljust(4, b"\0"), "big"))
+    return add(_total(words), int.from_bytes(bytes(data[whole:]).ljust(4, b"\0"), "big"))
 
 
 def add(first: int, second: int) -> int:

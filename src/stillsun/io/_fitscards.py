@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
-
-from astropy.io import fits
+from typing import Any
 
 from stillsun.errors import InputError
 from stillsun.io.foreign import REMEDY
@@ -18,6 +19,11 @@ _MOST_BLOCKS = 256
 _END = b"END".ljust(CARD)
 _FIRST = (b"SIMPLE", b"XTENSION")
 _TEXT = bytes(range(32, 127))
+# Text without quotes, whole numbers and T in the usual form; all else is left to astropy.
+_PLAIN = re.compile(
+    rb"[A-Z0-9_-]{1,8} *= (?:'(?P<text>[ -&(-~]{1,68})'|(?P<word> *(?:T|(?P<digits>[+-]?[0-9]{1,18}))))"
+    rb" *(?:/[ -~]*)?"
+)
 _GZIP = b"\x1f\x8b"
 
 
@@ -116,11 +122,49 @@ def card_text(header: bytes, name: str) -> str:
     place = card_place(header, name)
     if place is None:
         return ""
-    try:
-        value = fits.Card.fromstring(header[place : place + CARD]).value
-    except (fits.VerifyError, ValueError):
-        return ""
+    plain = plain_values(header, [name])
+    if plain is None:
+        from astropy.io import fits
+
+        try:
+            value = fits.Card.fromstring(header[place : place + CARD]).value
+        except (fits.VerifyError, ValueError):
+            return ""
+    else:
+        value = plain[name]
     return "T" if value is True else str(value).strip()
+
+
+def plain_values(header: bytes, names: Iterable[str]) -> dict[str, Any] | None:
+    """
+    Read values without a library, as astropy would read them.
+
+    Parameters
+    ----------
+    header : bytes
+        Header blocks.
+    names : iterable of str
+        Keywords.
+
+    Returns
+    -------
+    dict or None
+        Those that are there: text without quotes, whole numbers, T in the usual form; None where one is
+        written otherwise.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        place = card_place(header, name)
+        if place is None:
+            continue
+        plain = _PLAIN.fullmatch(header[place : place + CARD])
+        if plain is None:
+            return None
+        if plain["digits"]:
+            found[name] = int(plain["digits"])
+        else:
+            found[name] = plain["text"].decode().rstrip() if plain["text"] else True
+    return found
 
 
 def card_number(header: bytes, name: str, default: int = 0) -> int:

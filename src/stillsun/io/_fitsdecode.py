@@ -9,6 +9,8 @@ damaged files make its library abort.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,6 @@ import numpy as np
 from stillsun.core._threads import over_blocks
 from stillsun.core.backend import get_backend
 from stillsun.core.batch import SIGN_BIT
-from stillsun.core.rice import decode_rice
 from stillsun.errors import InputError
 from stillsun.io._checksums import ones_sum, same_sum
 from stillsun.io._fitspacked import Packing
@@ -76,6 +77,14 @@ def read_packed(
     return frames
 
 
+@cache
+def _decoder() -> Callable[..., int]:
+    """Loaded when it is first needed: it is compiled."""
+    from stillsun.core.rice import decode_rice
+
+    return decode_rice
+
+
 def _decode(data: np.ndarray, packing: Packing, out: np.ndarray) -> bool:
     rows = packing.shape[0]
     tiles = -(-rows // packing.tile_rows)
@@ -90,7 +99,7 @@ def _decode(data: np.ndarray, packing: Packing, out: np.ndarray) -> bool:
     for chosen, height in parts:
         count = chosen.stop - chosen.start
         pixels = out[first : first + count * height].reshape(count, -1) if count else out[:0]
-        if count and decode_rice(data, starts[chosen], ends[chosen], packing.block, pixels) >= 0:
+        if count and _decoder()(data, starts[chosen], ends[chosen], packing.block, pixels) >= 0:
             return False
         first += count * height
     return True

@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from astropy.io import fits
 
 from stillsun.core.batch import SIGN_BIT
 from stillsun.errors import InputError
@@ -27,6 +27,7 @@ from stillsun.io._fitscards import (
     exposure_seconds,
     only_zeros,
     padded,
+    plain_values,
     read_header,
 )
 from stillsun.io.foreign import REMEDY, chip_size, open_regular, reading
@@ -40,6 +41,7 @@ _STRUCTURE = (
 # Of these the name and the opening quote, so that a value in free format is left to astropy.
 _QUOTED = CARD - 69
 _WANTED = {"XTENSION": "IMAGE", "BITPIX": 16, "NAXIS": 2, "BZERO": SIGN_BIT}
+_READ = (*_WANTED, "BSCALE", "NAXIS1", "NAXIS2", "PCOUNT", "EXPOSURE", "DATE")
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,11 @@ def _meaning(text: bytes, path: Path, number: int) -> tuple[tuple[int, int], flo
         reading(path, f"the header of extension {number} is damaged"),
         warnings.catch_warnings(action="ignore"),
     ):
-        header = fits.Header.fromstring(text)
+        header: Any = plain_values(text, _READ)
+        if header is None:
+            from astropy.io import fits
+
+            header = fits.Header.fromstring(text)
         found = {name: header.get(name) for name in _WANTED}
         scale = header.get("BSCALE", 1)
         rows, columns = header.get("NAXIS2"), header.get("NAXIS1")

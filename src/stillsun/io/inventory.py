@@ -215,7 +215,9 @@ def start_of(settings: ChannelConfig) -> np.datetime64 | None:
     return time
 
 
-def open_source(observation: ObservationConfig, settings: ChannelConfig, role: str) -> FrameSource:
+def open_source(
+    observation: ObservationConfig, settings: ChannelConfig, role: str, *, first: bool = False
+) -> FrameSource:
     """
     Open the frames of a role.
 
@@ -227,6 +229,8 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
         The channel.
     role : {"data", "dark", "flat", "target", "linegrid"}
         Role of the frames.
+    first : bool, optional
+        Only those of the first file.
 
     Returns
     -------
@@ -240,7 +244,7 @@ def open_source(observation: ObservationConfig, settings: ChannelConfig, role: s
     ConfigError
         If frames without time stamps need a start and none is given.
     """
-    files = find_files(observation, settings, role)
+    files = find_files(observation, settings, role)[: 1 if first else None]
     if not files:
         raise InputError(
             f"no {role} files",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,9 @@ def run_task(
     return TaskResult(state, notes, time.monotonic() - start)
 
 
+@cache
 def _say_compiling() -> None:
+    """Once a process."""
     said = "compiling what this machine has not run yet: it takes up to some minutes, once"
     _LOG.info(said, extra=ESSENTIAL)
 
