@@ -25,6 +25,10 @@ TIERS: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "core", "io", "sky", "config.schema", "config.settings", "products"},
         CORE | {"astropy"},
     ),
+    "sequence": (
+        {"errors", "core", "io", "sky", "products", "sequence"},
+        {"numpy", "scipy", "astropy", "sunpy", "dask", "ndcube"},
+    ),
     "qa": (
         {"errors", "core", "io", "products", "config.schema", "qa"},
         CORE | {"matplotlib", "av", "PIL"},

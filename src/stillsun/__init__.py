@@ -18,12 +18,14 @@ _PUBLIC = {
     "destretch": "stillsun.core.destretch",
     "destretch_series": "stillsun.core.series",
     "get_backend": "stillsun.core.backend",
+    "open": "stillsun.sequence.opened",
     "open_work": "stillsun.work",
     "reconstruct": "stillsun.speckle.masking",
     "reconstruct_series": "stillsun.speckle.masking",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+# `from stillsun import *` leaves Python's own `open` alone.
+__all__ = ["__version__", *sorted(_PUBLIC.keys() - {"open"})]
 
 
 def __getattr__(name: str) -> Any:

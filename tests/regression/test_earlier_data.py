@@ -134,7 +134,9 @@ def test_what_was_done_already_is_not_done_again(simulated, reduced, tmp_path, c
     for channel in CHANNELS:
         for new, before in zip(finals(work, channel), finals(reduced, channel), strict=True):
             header = fits.getheader(new)
-            np.testing.assert_array_equal(fits.getdata(new), fits.getdata(before))
+            known = np.isfinite(fits.getdata(before))
+            assert known.mean() > 0.9
+            np.testing.assert_array_equal(fits.getdata(new)[known], fits.getdata(before)[known])
             # Coordinates are made anew; the steps of the pixels stay as they were written.
             assert kinds(header) == [k for k, _ in (FIRST + LATER)[:4]]
             assert header["PRPROC4"] == "pyDestretch"
@@ -232,7 +234,7 @@ def test_real_frames_of_2021(real_frame_path, tmp_path):
             # Of the first frame of the burst, in UTC for both computers.
             assert header["DATE-BEG"].startswith("2021-10-22T15:18:46")
             assert header["NSUMEXP"] == 64
-            assert 0.1 < image.std() / image.mean() < 0.2
+            assert 0.1 < np.nanstd(image) / np.nanmean(image) < 0.2
         step = fits.getval(second, "MJD-AVG") - fits.getval(first, "MJD-AVG")
         assert step * 86400 == pytest.approx(64 * interval / 1000, abs=0.01)
         assert kinds(header)[0] == "DARK-SUBTRACTION,FLATFIELDING"
