@@ -173,14 +173,21 @@ class Mirror:
         Number of modes, and how their correction falls with the order.
     pupil : numpy.ndarray
         Places (x, y), metres, (points, 2).
+
+    Attributes
+    ----------
+    modes : numpy.ndarray
+        The modes over the pupil, radians, (modes, points).
+    gain : numpy.ndarray
+        Share of each that is taken off, (modes,).
     """
 
     def __init__(self, case: Case, pupil: np.ndarray) -> None:
         radius = DIAMETER / 2
-        self._modes = zernike_basis(pupil[:, 0] / radius, pupil[:, 1] / radius, case.modes + 1)[1:]
+        self.modes = zernike_basis(pupil[:, 0] / radius, pupil[:, 1] / radius, case.modes + 1)[1:]
         order = np.array([n for n, _ in noll_indices(case.modes + 1)[1:]])
         # Not the law that the package's own simulator has.
-        self._gain = 0.95 * 0.5 ** (((order - 1) / (case.half - 1)) ** 2)
+        self.gain = 0.95 * 0.5 ** (((order - 1) / (case.half - 1)) ** 2)
         # A slope is fitted to the phase in each subaperture that lies in the pupil by half at least.
         cell = np.floor((pupil / DIAMETER + 0.5) * SUBAPERTURES).clip(0, SUBAPERTURES - 1).astype(int)
         number = cell[:, 1] * SUBAPERTURES + cell[:, 0]
@@ -193,7 +200,7 @@ class Mirror:
                 rows.append(np.zeros(len(pupil)))
                 rows[-1][inside] = row
         self._slopes = np.array(rows)
-        self._solver = np.linalg.pinv(self._slopes @ self._modes.T)
+        self._solver = np.linalg.pinv(self._slopes @ self.modes.T)
         steps = SENSOR_FIELD * ((np.arange(DIRECTIONS) + 0.5) / DIRECTIONS - 0.5)
         self.directions = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
 
@@ -215,7 +222,7 @@ class Mirror:
         """
         slopes = self._slopes @ seen.mean(axis=0)
         slopes += SLOPE_NOISE * rng.standard_normal(len(slopes))
-        return np.asarray((self._gain * (self._solver @ slopes)) @ self._modes)
+        return np.asarray((self.gain * (self._solver @ slopes)) @ self.modes)
 
 
 class Camera:
@@ -286,7 +293,7 @@ class Camera:
         return canvas[CELL:-CELL, CELL:-CELL]
 
 
-def observe(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def observe(case: Case, seed: int, rate: float = EXPOSURES_PER_SECOND) -> tuple[np.ndarray, np.ndarray]:
     """
     A burst, and the diffraction-limited truth.
 
@@ -296,6 +303,8 @@ def observe(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray]:
         What it is taken through.
     seed : int
         Seed of everything random.
+    rate : float, optional
+        Exposures per second.
 
     Returns
     -------
@@ -312,7 +321,7 @@ def observe(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray]:
     mirror = Mirror(case, camera.pupil) if case.modes else None
     burst = np.empty((FRAMES, SIDE, SIDE), dtype=np.float32)
     for k in range(FRAMES):
-        seconds = k / EXPOSURES_PER_SECOND
+        seconds = k / rate
         phases = air.phase(camera.pupil, camera.directions, seconds)
         if mirror is not None:
             phases -= mirror.figure(air.phase(camera.pupil, mirror.directions, seconds - LAG), rng)
@@ -331,6 +340,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="first seed")
     parser.add_argument("--told", action="store_true", help="tell the reconstruction the number of modes too")
     parser.add_argument("--unused", action="store_true", help="reconstruct as without adaptive optics too")
+    parser.add_argument("--rate", type=float, default=EXPOSURES_PER_SECOND, help="exposures per second")
     parser.add_argument("--keep", type=Path, help="directory in which bursts are kept for the next time")
     options = parser.parse_args()
     unknown = set(options.cases) - set(CASES)
@@ -350,7 +360,7 @@ def main() -> None:
         if options.unused:
             ways["unused"] = {"ao_used": False}
         for seed in range(options.first, options.first + options.seeds):
-            burst, truth = kept(name, seed, options.keep)
+            burst, truth = kept(name, seed, options.keep, options.rate)
             mean = figures(tile_aligned_mean(burst).image, truth)["distance"]
             for way, given in ways.items():
                 start = time.process_time()
@@ -368,7 +378,7 @@ def main() -> None:
                     print("   ", "; ".join(result.notes), flush=True)
 
 
-def kept(name: str, seed: int, directory: Path | None) -> tuple[np.ndarray, np.ndarray]:
+def kept(name: str, seed: int, directory: Path | None, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """
     A burst, from the directory where it is there already.
 
@@ -380,6 +390,8 @@ def kept(name: str, seed: int, directory: Path | None) -> tuple[np.ndarray, np.n
         Seed.
     directory : pathlib.Path or None
         Where bursts are kept.
+    rate : float
+        Exposures per second.
 
     Returns
     -------
@@ -387,11 +399,11 @@ def kept(name: str, seed: int, directory: Path | None) -> tuple[np.ndarray, np.n
         As from `observe`.
     """
     if directory is None:
-        return observe(CASES[name], seed)
-    file = directory / f"{name}-{seed}.npz"
+        return observe(CASES[name], seed, rate)
+    file = directory / f"{name}-{seed}-{rate:g}.npz"
     if not file.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        burst, truth = observe(CASES[name], seed)
+        burst, truth = observe(CASES[name], seed, rate)
         np.savez(file, burst=burst, truth=truth)
     with np.load(file) as data:
         return data["burst"], data["truth"]
