@@ -117,6 +117,26 @@ def test_a_sample_of_the_middle_burst_is_kept(result):
     np.testing.assert_allclose(bursts.read("sample_mean"), frames.mean(axis=0), rtol=1e-5)
 
 
+def test_the_sample_is_the_mean_of_what_counts(tmp_path):
+    known = _level0.truth()
+    data = _level0._digitise(known.scene * known.response, known.dark, np.random.default_rng(3))
+    # In the middle burst one exposure without light.
+    data[2 * BURST + 3] = 0
+    observation, _, _ = _level0.make_channel(tmp_path / "raw", data=data)
+    calibration, _ = _level0.run_stage(observation, tmp_path, STAGES["calibrate"], CalibrateConfig())
+    bursts, _ = _level0.run_stage(
+        observation,
+        tmp_path,
+        STAGES["assemble"],
+        AssembleConfig(frames_per_burst=BURST),
+        inputs={"calibration": calibration},
+    )
+    frames = _level0.open_bursts(observation, calibration, bursts).read(2)
+    counted = np.delete(frames, 3, axis=0)
+    np.testing.assert_allclose(bursts.read("sample_mean"), counted.mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(bursts.read("sample_frame"), frames[bursts.read("best_frame", 2)])
+
+
 def test_burst_files_hold_the_same_pixels(result, tmp_path):
     observation, _, _, calibration, bursts, _ = result
     reader = _level0.open_bursts(observation, calibration, bursts)

@@ -569,3 +569,46 @@ def test_values_that_are_no_numbers_are_filled_and_said(kisip, work, raw):
 def test_deconvolution_that_cannot_be_undone_is_said(kisip, work):
     work.run(replace(kisip(), deconvolve=False))
     assert "deconvolve" in work.notes[0]
+
+
+def with_empty_exposures(raw):
+    """Raw frames of which the second of burst 1 has no light, and the last two of burst 3 are one value."""
+    frames = raw[0].copy()
+    frames[FRAMES + 1] = 0
+    frames[4 * FRAMES - 2 : 4 * FRAMES] = 4000
+    return frames
+
+
+def test_the_external_program_is_given_no_empty_exposures(kisip, raw, tmp_path, monkeypatch):
+    work = Work(tmp_path, with_empty_exposures(raw), monkeypatch)
+    config = replace(kisip(), keep_bursts=True)
+    product = work.run(config)
+    # The program's stand-in averages what it is given.
+    np.testing.assert_allclose(product["image"], raw[1], rtol=1e-6)
+    content = (work.paths.speckle_bursts / f"{NAME}.raw.batch.00.003").read_bytes()
+    assert content == np.repeat(raw[1][3:4], FRAMES, axis=0).astype("=f4").tobytes()
+    assert product["exposures"].tolist() == [FRAMES, FRAMES - 1, FRAMES, FRAMES - 2, FRAMES][:BURSTS]
+    left = [note for note in work.notes if "left out" in note]
+    assert left == [
+        "burst 1: 1 exposures left out, the nearest ones stand for them: 1 (no light)",
+        f"burst 3: 2 exposures left out, the nearest ones stand for them: {FRAMES - 2} (constant), "
+        f"{FRAMES - 1} (constant)",
+    ]
+    assert not list(work.paths.directory.rglob(".left_out.json"))
+
+
+def test_what_was_left_out_is_known_after_an_interruption(kisip, raw, tmp_path, monkeypatch):
+    work = Work(tmp_path, with_empty_exposures(raw), monkeypatch)
+    with pytest.raises(ReconstructionError):
+        work.run(kisip(kind="exit", status=1, burst=4))
+    product = work.run(kisip())
+    assert product["exposures"][1] == FRAMES - 1
+    np.testing.assert_allclose(product["image"], raw[1], rtol=1e-6)
+    assert sum("left out" in note for note in work.notes) == 2
+
+
+def test_kept_bursts_hold_no_empty_exposures(raw, tmp_path, monkeypatch):
+    work = Work(tmp_path, with_empty_exposures(raw), monkeypatch)
+    work.run(SpeckleConfig(engine=SpeckleEngine.none, keep_bursts=True))
+    content = (work.paths.speckle_bursts / f"{NAME}.raw.batch.00.001").read_bytes()
+    assert content == np.repeat(raw[1][1:2], FRAMES, axis=0).astype("=f4").tobytes()

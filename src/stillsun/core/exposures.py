@@ -34,6 +34,22 @@ class Judgement:
     used: np.ndarray
     reasons: dict[int, str]
 
+    def nearest(self, number: int) -> int:
+        """
+        Choose what stands for an exposure that is none.
+
+        Parameters
+        ----------
+        number : int
+            Exposure.
+
+        Returns
+        -------
+        int
+            The nearest one that counts.
+        """
+        return int(self.used[np.argmin(np.abs(self.used - number))])
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out and why, as one note or none."""
@@ -41,6 +57,31 @@ class Judgement:
             return ()
         which = ", ".join(f"{number} ({reason})" for number, reason in self.reasons.items())
         return (f"{len(self.reasons)} exposures left out: {which}",)
+
+
+def survey_exposures(frames: Any, backend: Backend) -> np.ndarray:
+    """
+    Look at exposures; those of a burst may come in parts.
+
+    Parameters
+    ----------
+    frames : array
+        Calibrated exposures, (n, rows, columns) float32.
+    backend : Backend
+        Where they are.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, n) float64: mean and contrast of what is finite, and the share of what is not.
+    """
+    means, contrasts, bad = found = np.empty((3, len(frames)))
+    if backend.is_gpu:
+        for k, frame in enumerate(frames):
+            means[k], contrasts[k], bad[k] = _survey_arrays(frame, backend.xp)
+    else:
+        _survey(frames, means, contrasts, bad)
+    return found
 
 
 def judge_exposures(frames: Any, backend: Backend) -> Judgement:
@@ -60,12 +101,24 @@ def judge_exposures(frames: Any, backend: Backend) -> Judgement:
         An exposure counts where nearly all of it is finite, it has light and structure, and its mean and
         contrast are like the burst's median: within factors of 2 and 4.
     """
-    means, contrasts, bad = np.empty((3, len(frames)))
-    if backend.is_gpu:
-        for k, frame in enumerate(frames):
-            means[k], contrasts[k], bad[k] = _survey_arrays(frame, backend.xp)
-    else:
-        _survey(frames, means, contrasts, bad)
+    return judge_surveyed(survey_exposures(frames, backend))
+
+
+def judge_surveyed(survey: np.ndarray) -> Judgement:
+    """
+    Tell which exposures of a burst count as such, by what was seen of them.
+
+    Parameters
+    ----------
+    survey : numpy.ndarray
+        What `survey_exposures` gives for the whole burst, (3, n) float64.
+
+    Returns
+    -------
+    Judgement
+        As of `judge_exposures`.
+    """
+    means, contrasts, bad = survey
     faults = {
         NOT_FINITE: bad > _MOST_BAD,
         "no light": ~(means > 0),
@@ -81,10 +134,10 @@ def judge_exposures(frames: Any, backend: Backend) -> Judgement:
         )
     reasons = {
         k: next(reason for reason, wrong in faults.items() if wrong[k])
-        for k in range(len(frames))
+        for k in range(len(means))
         if any(wrong[k] for wrong in faults.values())
     }
-    used = np.array([k for k in range(len(frames)) if k not in reasons], dtype=np.int64)
+    used = np.array([k for k in range(len(means)) if k not in reasons], dtype=np.int64)
     return Judgement(used, reasons)
 
 

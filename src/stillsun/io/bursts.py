@@ -98,7 +98,7 @@ class BurstReader:
             following = int(self.first[burst + 1])
             self.source.read_ahead(following, following + self.frames)
         blocks = self.source.blocks(start, start + self.frames)
-        return _corrected(blocks, self.correction.at(self.middle(burst)), out)
+        return corrected(blocks, self.correction.at(self.middle(burst)), out)
 
     def middle(self, burst: int) -> float:
         """
@@ -171,14 +171,28 @@ class WindowReader:
         start = int(self._reader.first[burst])
         blocks = self._reader.source.blocks(start, start + self._reader.frames)
         correction = self._correction.at(self._reader.middle(burst))
-        return _corrected((block.window(self._rows, self._columns) for block in blocks), correction, out)
+        return corrected((block.window(self._rows, self._columns) for block in blocks), correction, out)
 
 
-def _corrected(blocks: Iterator[RawBlock], correction: Correction, out: Any) -> Any:
+def corrected(blocks: Iterator[RawBlock], correction: Correction, out: Any) -> Any:
     """
-    Calibrated frames, in which a raw frame that is one value throughout stays so.
+    Calibrate frames; a raw frame that is one value throughout stays so.
 
     Dark and gain would give it structure, and it would pass for an exposure (`stillsun.core.exposures`).
+
+    Parameters
+    ----------
+    blocks : iterator of RawBlock
+        Raw frames.
+    correction : Correction
+        What calibrates them.
+    out : array
+        (n, rows, columns) float32, written; None for a new one.
+
+    Returns
+    -------
+    array
+        Calibrated frames.
     """
     constant: list[int] = []
 

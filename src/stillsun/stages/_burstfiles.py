@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -11,7 +12,10 @@ from datetime import UTC, datetime
 import numpy as np
 
 from stillsun.config.schema import SpeckleConfig, SpeckleEngine
+from stillsun.core.backend import get_backend
+from stillsun.core.exposures import judge_exposures
 from stillsun.errors import InputError, ReconstructionError
+from stillsun.io.atomic import write_whole
 from stillsun.io.bursts import BurstReader
 from stillsun.io.burstwriter import write_bursts
 from stillsun.speckle.kisip.burstfile import FileForm, burst_bytes, write_burst
@@ -21,6 +25,7 @@ from stillsun.stages.base import StageContext
 
 _OWN_FILES = re.compile(r"\.batch\.\d\d\.\d\d\d(\.|$)")
 _STAMP = ".made_from"
+_LEFT_OUT = ".left_out.json"
 
 
 class BurstFiles:
@@ -45,6 +50,7 @@ class BurstFiles:
         self._reader = reader
         self.job = _make_job(ctx, reader)
         self._stamp = self.job.outputs / _STAMP
+        self._record = self.job.outputs / _LEFT_OUT
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -78,11 +84,13 @@ class BurstFiles:
                 if _OWN_FILES.search(file.name):
                     file.unlink()
         job.noise.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
         self._stamp.write_text(made_from)
 
     def finish(self) -> None:
         """Forget what is needed only to go on with an unfinished run."""
         self._stamp.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
         config: SpeckleConfig = self._ctx.config
         if not config.keep_bursts:
             self.job.noise.unlink(missing_ok=True)
@@ -165,7 +173,34 @@ class BurstFiles:
             Numbers of the bursts.
         """
         needed = {burst: self.job.burst_path(burst) for burst in bursts if not self._there(burst)}
-        write_bursts(self._reader, needed, offset=self.job.props.header_offset)
+        replaced = write_bursts(self._reader, needed, offset=self.job.props.header_offset)
+        if replaced:
+            # The results are read when these files are gone, maybe by another run.
+            told = {str(burst): judged.reasons for burst, judged in replaced.items()}
+            write_whole(self._record, json.dumps({**self._told(), **told}))
+
+    def left_out(self, burst: int) -> dict[int, str]:
+        """
+        Exposures that are none, for which the nearest ones stand in a burst's file.
+
+        Parameters
+        ----------
+        burst : int
+            Number of the burst.
+
+        Returns
+        -------
+        dict
+            Number of each in the burst, and why.
+        """
+        return {int(number): str(why) for number, why in self._told().get(str(burst), {}).items()}
+
+    def _told(self) -> dict[str, dict[str, str]]:
+        try:
+            told: dict[str, dict[str, str]] = json.loads(self._record.read_text())
+        except (OSError, ValueError):
+            return {}
+        return told
 
     def keep(self, burst: int, frames: np.ndarray) -> None:
         """
@@ -179,6 +214,10 @@ class BurstFiles:
             (frames, rows, columns) float32.
         """
         if not self._there(burst):
+            judged = judge_exposures(frames, get_backend("numpy"))
+            if judged.reasons and len(judged.used):
+                # The file is for the external program, which takes all that is in it.
+                frames = frames[[judged.nearest(k) for k in range(len(frames))]]
             write_burst(self.job.burst_path(burst), frames, self.job.props.header_offset)
 
     def _there(self, burst: int) -> bool:

@@ -172,12 +172,18 @@ class ExternalRun:
         except InputError as error:
             log.debug("no shifts: %s", error)
             shifts = None
+        left_out, used = self._files.left_out(burst), None
+        if left_out:
+            which = ", ".join(f"{number} ({why})" for number, why in left_out.items())
+            notes.append(f"{len(left_out)} exposures left out, the nearest ones stand for them: {which}")
+            used = np.array([k for k in range(props.frames) if k not in left_out], dtype=np.int64)
         return Reconstruction(
             image=image,
             r0=float(alpha[0, 0, 0]) * diameter,
             r0_map=alpha[1].T * np.float32(diameter),
             shifts=shifts,
             notes=tuple(notes),
+            used=used,
         )
 
     def finish(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from stillsun.config.schema import AssembleConfig
 from stillsun.core.backend import to_host
 from stillsun.core.bursts import BurstIndex, burst_times, find_bursts
+from stillsun.core.exposures import judge_surveyed, survey_exposures
 from stillsun.core.quality import centre_of, frame_quality
 from stillsun.io.bursts import BurstReader
 from stillsun.io.inventory import open_source
@@ -82,13 +83,16 @@ def _write_sample(store: StoreWriter, reader: BurstReader, burst: int, best: int
     """What the camera saw, to be shown beside what is made of it; one frame is held at a time."""
     numbers = int(reader.first[burst]) + np.arange(reader.frames)
     frames = BurstReader(reader.source, reader.correction.at(reader.middle(burst)), numbers, 1)
+    backend = reader.correction.backend
+    judged = judge_surveyed(
+        np.concatenate([survey_exposures(frames.read(k), backend) for k in range(reader.frames)], axis=1)
+    )
+    counted = judged.used if len(judged.used) else np.arange(reader.frames)
     total = np.zeros(reader.shape[1:])
-    for number in range(reader.frames):
-        frame = to_host(frames.read(number)[0])
-        total += frame
-        if number == best:
-            store.write("sample_frame", frame)
-    store.write("sample_mean", total / reader.frames)
+    for number in map(int, counted):
+        total += to_host(frames.read(number)[0])
+    store.write("sample_frame", to_host(frames.read(best)[0]))
+    store.write("sample_mean", total / len(counted))
     store.write("sample_burst", burst)
 
 
