@@ -120,6 +120,8 @@ def test_filter_on_a_device(still):
     there, here = (flicker.apply(still, correction, b) for b in ("numpy", device()))
     assert np.abs(there - still).max() > 0.01
     np.testing.assert_allclose(here, there, atol=1e-5)
+    there, here = (flicker.measure(still, b) for b in ("numpy", device()))
+    np.testing.assert_allclose(here, there, atol=1e-3)
 
 
 def test_an_image_under_a_cloud_does_not_move_the_others(still):

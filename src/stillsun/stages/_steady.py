@@ -37,10 +37,12 @@ class SteadyRows:
         Measures and filters.
     times : numpy.ndarray
         Of the bursts, seconds.
+    backend : Backend
+        Where to compute.
     """
 
-    def __init__(self, store: StoreWriter, flicker: Flicker, times: np.ndarray) -> None:
-        self._store, self._flicker, self._times = store, flicker, times
+    def __init__(self, store: StoreWriter, flicker: Flicker, times: np.ndarray, backend: Backend) -> None:
+        self._store, self._flicker, self._times, self._backend = store, flicker, times, backend
         store.write("ring_q", flicker.q)
 
     def half_filtered(self) -> np.ndarray:
@@ -54,11 +56,11 @@ class SteadyRows:
 
     def made(self, row: int, image: np.ndarray) -> None:
         """A row is complete but for the filter."""
-        self._store.write("ring_power", self._flicker.measure(image), row=row)
+        self._store.write("ring_power", self._flicker.measure(image, self._backend), row=row)
         self._store.mark(row)
         self._set(row, _TO_COME)
 
-    def finish(self, backend: Backend) -> None:
+    def finish(self) -> None:
         """Filter all images that are to be, when all are there."""
         store, flicker = self._store, self._flicker
         powers: dict[int, np.ndarray] = {}
@@ -68,7 +70,7 @@ class SteadyRows:
             table = np.stack(list(powers.values()))
             weight = running_weight(self._times[near] - self._times[row], REACH_S)
             correction = flicker.correction(table, int(np.searchsorted(near, row)), weight)
-            image = flicker.apply(store.read("image", row), correction, backend)
+            image = flicker.apply(store.read("image", row), correction, self._backend)
             self._set(row, _BEGUN)
             store.write("image", image, row=row)
             store.write("steadying", correction, row=row)

@@ -151,7 +151,7 @@ def _store(
             store.write(name, values)
         unix, exposure_s = unix_seconds(reader.source.start_times), reader.source.exposure_s
         middles = unix[np.asarray(reader.first) + reader.frames // 2]
-        steady = None if flicker is None else SteadyRows(store, flicker, middles)
+        steady = None if flicker is None else SteadyRows(store, flicker, middles, ctx.backend)
         wanted = ~store.done() if steady is None else ~store.done() | steady.half_filtered()
         missing = [int(burst) for burst in np.flatnonzero(wanted)]
         ctx.progress(bursts - len(missing), bursts)
@@ -171,7 +171,7 @@ def _store(
                 steady.made(burst, result.image)
             ctx.progress(bursts - len(missing) + done, bursts)
         if steady is not None:
-            steady.finish(ctx.backend)
+            steady.finish()
 
 
 def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruction) -> None:

@@ -62,8 +62,8 @@ class Flicker:
     def __init__(self, shape: tuple[int, int], limits: tuple[float, float], size: int) -> None:
         self.shape, self._limits = shape, limits
         self.size = min(size, *shape)
-        starts = [self._starts(length) for length in shape]
-        self._corners = [(int(y), int(x)) for y in starts[0] for x in starts[1]]
+        self._starts = [self._lay(length) for length in shape]
+        self._corners = [(y, x) for y in self._starts[0] for x in self._starts[1]]
         self.terms = 4 if len(self._corners) >= _LEAST_TILES else 1
         middles = np.array(self._corners) + (self.size - 1) / 2
         self._tile_terms = self._field(*middles.T)
@@ -79,45 +79,51 @@ class Flicker:
             edges.append(max(edges[-1] * step, edges[-1] + least))
         ring = np.digitize(radius, edges) - 1
         ring[ring == len(edges) - 1] = -1
-        # Each frequency of the half plane stands for two, but for those on its edge.
-        self._chosen = ring >= 0
-        self._ring = ring[self._chosen]
-        self._ring_size = np.maximum(np.bincount(self._ring, minlength=len(edges) - 1), 1)
-        self.q = np.bincount(self._ring, radius[self._chosen], len(edges) - 1) / self._ring_size
-        self.q = np.where(self.q > 0, self.q, edges[1:])
+        members = ring == np.arange(len(edges) - 1)[:, None]
+        self._ring_size = np.maximum(members.sum(axis=1), 1)
+        self._rings = (members / self._ring_size[:, None]).T
+        self.q = np.where(members.any(axis=1), radius @ self._rings, edges[1:])
 
     @property
     def tiles(self) -> int:
         """Number of tiles in which the power is measured."""
         return len(self._corners)
 
-    def measure(self, image: np.ndarray) -> np.ndarray:
+    def measure(self, image: Any, backend: Backend | str | None = None) -> np.ndarray:
         """
         Power of an image in rings of frequency.
 
         Parameters
         ----------
-        image : numpy.ndarray
+        image : array
             (rows, columns).
+        backend : Backend or str, optional
+            Where to compute.
 
         Returns
         -------
         numpy.ndarray
             Logarithm of the power of the contrast, (tiles, rings) float32; NaN in the sky.
         """
-        image = to_host(image)
-        table = np.full((self.tiles, len(self.q)), np.nan)
-        levels = np.empty(self.tiles)
-        total = self._window.sum()
-        for number, (y, x) in enumerate(self._corners):
-            tile = np.asarray(image[y : y + self.size, x : x + self.size], np.float64)
-            level = levels[number] = (tile * self._window).sum() / total
-            power = np.abs(scipy.fft.rfft2((tile - level) * self._window)).ravel()[self._chosen] ** 2
-            means = np.bincount(self._ring, power, len(self.q)) / self._ring_size
-            with np.errstate(divide="ignore", invalid="ignore"):
-                table[number] = np.log(means / level**2)
-        table[levels <= _SKY * max(levels.max(), 0.0)] = np.nan
-        return np.where(np.isfinite(table), table, np.nan).astype(np.float32)
+        backend = get_backend(backend)
+        backend.use()
+        xp, size = backend.xp, self.size
+        image = backend.asarray(image, np.float32)
+        window = backend.asarray(self._window, np.float32)
+        rings = backend.asarray(self._rings, np.float32)
+        found: list[list[np.ndarray]] = [[], []]
+        for y in self._starts[0]:
+            tiles = xp.stack([image[y : y + size, x : x + size] for x in self._starts[1]])
+            level = (tiles * window).sum(axis=(1, 2), dtype=np.float64) / float(self._window.sum())
+            spectra = backend.fft.rfft2((tiles - level.astype(np.float32)[:, None, None]) * window)
+            power = (spectra.real**2 + spectra.imag**2).reshape(len(tiles), -1)
+            found[0].append(to_host(level))
+            found[1].append(to_host(power @ rings))
+        levels, means = (np.concatenate(part).astype(np.float64) for part in found)
+        lit = (levels > _SKY * max(levels.max(), 0.0)) & (means > 0).all(axis=1)
+        table = np.full(means.shape, np.nan, dtype=np.float32)
+        table[lit] = np.log(means[lit] / levels[lit, None] ** 2)
+        return table
 
     def correction(self, powers: np.ndarray, own: int, weight: np.ndarray) -> np.ndarray:
         """
@@ -230,9 +236,9 @@ class Flicker:
         power = np.where(np.isfinite(powers), np.exp(np.float64(powers)), 0.0) * self._ring_size
         return float(np.sqrt((power * change**2).sum() / max(power.sum(), 1e-300)))
 
-    def _starts(self, length: int) -> np.ndarray:
+    def _lay(self, length: int) -> list[int]:
         count = max(1, int(np.ceil((length - self.size) / (0.5 * self.size))) + 1)
-        return np.rint(np.linspace(0, length - self.size, count)).astype(np.int64)
+        return [int(start) for start in np.rint(np.linspace(0, length - self.size, count))]
 
     def _padded(self, length: int) -> int:
         return int(scipy.fft.next_fast_len(length + 2 * min(_MARGIN, length), real=True))

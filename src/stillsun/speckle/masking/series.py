@@ -140,7 +140,7 @@ def steady(
         if shape != flicker.shape:
             raise InputError("bursts of different shapes", expected=flicker.shape, found=shape)
         waiting.append(result)
-        powers.append(flicker.measure(result.image))
+        powers.append(flicker.measure(result.image, backend))
         if len(waiting) > half:
             yield _held(flicker, waiting.popleft(), powers, behind, half, backend)
             behind = _move_on(powers, behind, half)
