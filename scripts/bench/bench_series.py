@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--side", type=int, default=192, help="px")
     parser.add_argument("--cadence", type=float, default=2.1, help="seconds from burst to burst")
-    parser.add_argument("--reach", type=float, default=150.0, help="seconds of the window on either side")
+    parser.add_argument("--reach", type=float, default=300.0, help="seconds of the window on either side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--modes", type=int, default=TILT, help="Zernike modes that the mirror corrects")
     parser.add_argument("--still", action="store_true", help="only the scene that stands still")

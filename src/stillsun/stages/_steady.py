@@ -10,7 +10,7 @@ from stillsun.io.store import StoreWriter
 from stillsun.speckle.masking.flicker import Flicker, running_weight
 
 # Neighbours within this time, seconds, go into the running value.
-REACH_S = 150.0
+REACH_S = 300.0
 # States of a row's filter.
 _TO_COME, _BEGUN, _DONE = range(3)
 

@@ -31,7 +31,7 @@ def reconstruct_series(
     backend: Backend | str | None = None,
     *,
     subfield_arcsec: float = 7.0,
-    window: int = 61,
+    window: int = 121,
     **options: Any,
 ) -> Iterator[Reconstruction]:
     """
@@ -44,8 +44,9 @@ def reconstruct_series(
     plate_scale, wavelength, diameter, noise, deconvolve, backend, subfield_arcsec
         As for `reconstruct`.
     window : int, optional
-        Images whose power an image's is held to, itself in the middle: as many as there are in some five
-        minutes, or in the time in which the Sun's own structure as a whole stays the same. 1: no filter.
+        Images whose power an image's is held to, itself in the middle: as many as there are in some ten
+        minutes, those in the middle half count most. Errors that go with the seeing are taken out where it
+        comes and goes within that time. 1: no filter.
     **options
         More arguments of `reconstruct`.
 
