@@ -27,7 +27,7 @@ TIMES = 1756909313.6 + 30.0 * np.arange(5)
 LATITUDE, LONGITUDE = np.full(5, -23.16), np.full(5, 51.4)
 
 
-def align(path, latitude, longitude, guider, pointing=None, sign=1):
+def align(path, latitude, longitude, guider, pointing=None, sign=1, offset=None):
     """Run the stage; returns its stored values and notes."""
     columns = {"time_avg": TIMES, "latitude": latitude, "longitude": longitude, "guider_angle": guider}
     with create_store(path / "bursts.h5", Layout(5, dict.fromkeys(columns, Field())), "x") as store:
@@ -39,7 +39,7 @@ def align(path, latitude, longitude, guider, pointing=None, sign=1):
         "R",
         path,
         {"bursts": path / "bursts.h5"},
-        config=AlignConfig(engine=AlignEngine.none, pointing=pointing),
+        config=AlignConfig(engine=AlignEngine.none, pointing=pointing, offset=offset),
         observation=ObservationConfig(telescope=TelescopeConfig(guider_sign=sign), reference_channel="R"),
         writes=product,
     )
@@ -74,6 +74,24 @@ def test_pointing_by_hand(tmp_path):
     np.testing.assert_allclose(values["crval"], rotate_with_sun((120.0, -50.0), TIMES[0], TIMES, Site()))
     assert values["method"] == "given by hand"
     assert notes == []
+
+
+@pytest.mark.parametrize("pointing", [None, [120.0, -50.0]])
+def test_a_pointing_that_is_moved_by_hand_says_so(tmp_path, pointing):
+    log = LATITUDE, LONGITUDE, np.full(5, 13.3)
+    (tmp_path / "as_is").mkdir()
+    before, _ = align(tmp_path / "as_is", *log, pointing=pointing)
+    values, notes = align(tmp_path, *log, pointing=pointing, offset=[2.5, -1.5])
+    np.testing.assert_allclose(values["crval"] - before["crval"], np.tile([2.5, -1.5], (5, 1)), atol=0.02)
+    assert values["method"] == f"{before['method']}, moved by hand by (2.5, -1.5) arcsec"
+    assert notes == ["the pointing was moved by hand by (2.5, -1.5) arcsec"]
+
+
+def test_nothing_is_moved_that_is_unknown(tmp_path):
+    nan = np.full(5, np.nan)
+    values, _ = align(tmp_path, nan, nan, nan, offset=[2.5, -1.5])
+    np.testing.assert_array_equal(values["crval"], 0.0)
+    assert values["method"] == "unknown"
 
 
 def test_no_log(tmp_path):

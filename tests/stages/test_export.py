@@ -486,6 +486,28 @@ def test_registered_channel(tmp_path):
     assert "PRSTEP6" not in header
 
 
+def test_a_registration_by_hand_is_a_step_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(OPTIONS, "registration", {"offset": [1.0, 2.0]})
+    header = fits.getheader(Night(tmp_path, reference=False, frames=1).export()[0])
+    assert (header["PRSTEP5"], header["PRMODE5"]) == ("CHANNEL-REG", "given by hand")
+
+
+def test_the_target_is_also_there_as_the_frames_are_turned(tmp_path):
+    night = Night(tmp_path, frames=1)
+    rows, values = night.stores["calibration"]
+    target = np.random.default_rng(3).normal(900, 50, CAMERA).astype(np.float32)
+    (tmp_path / "calibration.h5").unlink()
+    night._store("calibration", rows, values | {"target": target}, "masking")
+    night.export()
+    found = tmp_path / "ROSA_GBAND" / "ROSA_GBAND_orientation_target.fits"
+    np.testing.assert_array_equal(fits.getdata(found), ORIENTATION.apply(target))
+    np.testing.assert_array_equal(fits.getdata(found.with_name("ROSA_GBAND_target.fits")), target)
+    assert ORIENTATION.text in str(fits.getheader(found)["COMMENT"])
+    night.export(calibration=False, digest="f" * 32)
+    Night(tmp_path, frames=1).export(calibration=False, digest="f" * 32)
+    assert not found.exists()
+
+
 def test_astropy_and_sunpy_agree_silently(night, file):
     header = fits.getheader(file)
     wcs = WCS(header)

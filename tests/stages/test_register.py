@@ -62,7 +62,7 @@ def write_calibration(path, name, target):
             store.write("target", target)
 
 
-def register(path, name, reference=None):
+def register(path, name, reference=None, **options):
     """Run the stage on one channel; returns its stored values and notes."""
     product = path / f"{name}.registration.h5"
 
@@ -74,7 +74,7 @@ def register(path, name, reference=None):
         name,
         path,
         {"calibration": path / f"{name}.calibration.h5"},
-        config=RegisterConfig(),
+        config=RegisterConfig(**options),
         settings=ChannelConfig(orientation=TURNS[name]),
         observation=ObservationConfig(reference_channel="R"),
         reference=other,
@@ -139,3 +139,36 @@ def test_missing_target_is_noted(tmp_path, reference):
 def test_declaration():
     assert STAGES["register"].writes is Registration
     assert "orientation" in STAGES["register"].settings
+
+
+def test_a_place_given_by_hand_is_taken_and_said(tmp_path, reference):
+    write_calibration(tmp_path, "S", None)
+    values, notes = register(tmp_path, "S", "R", offset=list(TRANSLATION), rotation=ROTATION)
+    assert notes == [
+        "the offset (3.2, -2.1) arcsec and the rotation 0.8 deg to the reference channel given by hand"
+    ]
+    assert (values["accepted"], values["rotation_deg"]) == (1, ROTATION)
+    assert 0 < values["uncertainty"] < 5
+    a = np.radians(ROTATION)
+    turn = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
+    # The pixel that sees the reference's centre.
+    centre = (np.array(values["shape"])[::-1] + 1) / 2
+    np.testing.assert_allclose(
+        values["crpix"], centre - turn @ TRANSLATION / values["plate_scale"], atol=1e-6
+    )
+
+
+def test_an_offset_by_hand_leaves_the_rotation_to_the_targets(tmp_path, reference):
+    write_calibration(tmp_path, "S", camera_target("S"))
+    values, notes = register(tmp_path, "S", "R", offset=[1.0, 2.0])
+    np.testing.assert_array_equal(values["translation"], [1.0, 2.0])
+    assert values["rotation_deg"] == pytest.approx(ROTATION, abs=0.02)
+    assert any("given by hand" in note for note in notes)
+    assert (tmp_path / "register.png").is_file()
+
+
+def test_a_rotation_by_hand_registers_nothing_alone(tmp_path, reference):
+    write_calibration(tmp_path, "S", None)
+    values, notes = register(tmp_path, "S", "R", rotation=0.3)
+    assert (values["accepted"], values["rotation_deg"]) == (0, 0.3)
+    assert any(note.startswith("not registered") for note in notes)

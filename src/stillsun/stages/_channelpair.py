@@ -86,7 +86,11 @@ def match_targets(ctx: StageContext, reference: Channel, max_rotation_deg: float
 
 
 def draw_pair(
-    ctx: StageContext, reference: Channel, targets: Targets | None, drift: Drift | None = None
+    ctx: StageContext,
+    reference: Channel,
+    targets: Targets | None,
+    drift: Drift | None = None,
+    by_hand: _Place | None = None,
 ) -> None:
     """
     Draw the reference channel with contours of a channel, in ``register.png``.
@@ -104,6 +108,8 @@ def draw_pair(
         Target images, if both channels have one.
     drift : Drift, optional
         Drift that the coordinates follow.
+    by_hand : tuple, optional
+        Translation (x, y), arcsec, and rotation, degrees, that a person gave.
     """
 
     def panel(title: str, fixed: np.ndarray, moving: np.ndarray, place: _Place, target: bool) -> Overlay:
@@ -124,6 +130,13 @@ def draw_pair(
         heading = _heading(ctx.name, match)
         for title, where in (("centre on centre", _CENTRED), ("as matched", found)):
             panels.append(panel(title, targets.fixed, targets.moving, where, True))
+    if by_hand is not None:
+        x, y = (float(value) for value in by_hand[0])
+        place = (x, y), by_hand[1]
+        heading = (
+            f"{ctx.name} on the reference channel: offset ({x:g}, {y:g}) arcsec, rotation {place[1]:g} deg"
+        )
+        heading += ", given by hand"
     frames = middle_pair(ctx)
     if frames is not None:
         words = "centre on centre" if place is _CENTRED else "as registered"

@@ -75,6 +75,7 @@ def processing_steps(ctx: StageContext, level: str) -> list[ProcessingStep]:
             _step(
                 registration,
                 "CHANNEL-REG",
+                mode="given by hand" if registration.options.get("offset") else "",
                 reference=ctx.observation.reference,
                 vocabulary="SPATIAL-COORDINATE-CORRECTION",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,9 @@ def run(ctx: StageContext) -> None:
         if ctx.config.engine is AlignEngine.hmi:
             found, attempts = solve_on_sun(ctx, _pointing(ctx, solution), starts)
             solution, aligned = found or solution, int(found is not None)
+        if solution is not None and ctx.config.offset is not None:
+            moved = solution.point + np.asarray(ctx.config.offset)
+            solution = replace(solution, point=moved, method=_moved(ctx, solution.method))
     elif ctx.reference is not None and ctx.reference.has(SolarPointing):
         solution = ctx.reference.pointing.solution
         aligned = int(ctx.reference.pointing.aligned) if solution else 0
@@ -98,6 +101,14 @@ def _segments(ctx: StageContext, rows: int) -> list[int]:
     return [0, *[row for row in jumps if 0 < row < rows]]
 
 
+def _moved(ctx: StageContext, method: str) -> str:
+    """What a pointing is called that was moved by hand."""
+    x, y = ctx.config.offset
+    text = f"moved by hand by ({x:g}, {y:g}) arcsec"
+    ctx.note(f"the pointing was {text}")
+    return f"{method}, {text}"
+
+
 def _pointing(ctx: StageContext, solution: Solution | None, *, report: bool = False) -> Pointing:
     bursts, telescope = ctx.bursts, ctx.observation.telescope
     guider, zero = bursts.guider_angle, telescope.guider_zero_deg
@@ -107,6 +118,9 @@ def _pointing(ctx: StageContext, solution: Solution | None, *, report: bool = Fa
         return pointing_from_solution(solution, guider, ctx.observer, ctx.site, guider_zero_deg=zero)
     latitude, longitude = bursts.latitude, bursts.longitude
     pointing = ctx.logged_pointing()
+    if report and ctx.config.offset is not None and pointing.method != "unknown":
+        moved = pointing.crval + np.asarray(ctx.config.offset)
+        pointing = replace(pointing, crval=moved, method=_moved(ctx, pointing.method))
     unknown = int(np.sum(~np.isfinite(latitude) | ~np.isfinite(longitude)))
     if report and pointing.method == "unknown":
         ctx.note(

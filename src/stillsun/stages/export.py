@@ -37,6 +37,8 @@ _CALIBRATION = (
     Calibration.target,
     Calibration.linegrid,
 )
+# The target, turned: the spectrograph's software looks for it.
+_ORIENTED = "orientation_target"
 _SCALE = "plate_scale.txt"
 _Read = Callable[[int], tuple[np.ndarray, np.ndarray | None]]
 
@@ -84,7 +86,8 @@ def run(ctx: StageContext) -> list[Path]:
     for directory in (ctx.paths.destretched, ctx.paths.post_speckle):
         _remove_stale(ctx, directory, cards.name_pattern, files)
     calibration = list(_calibration_files(ctx, is_current)) if ctx.config.calibration else []
-    stale = rf"{re.escape(ctx.name)}_({'|'.join(d.name for d in _CALIBRATION)})\.fits"
+    names = "|".join((_ORIENTED, *(d.name for d in _CALIBRATION)))
+    stale = rf"{re.escape(ctx.name)}_({names})\.fits"
     _remove_stale(ctx, ctx.paths.directory, rf"{stale}|{re.escape(_SCALE)}", calibration)
     table = _table_file(ctx.paths.directory / FILE, files[: cards.frames])
     return [*files, *calibration, table]
@@ -182,13 +185,18 @@ def _write_frame(
 
 def _calibration_files(ctx: StageContext, is_current: Callable[[Path], bool]) -> Iterator[Path]:
     calibration = ctx.calibration
-    for dataset in _CALIBRATION:
+    wanted = [(dataset.name, dataset) for dataset in _CALIBRATION]
+    for name, dataset in (*wanted, (_ORIENTED, Calibration.target)):
         if dataset not in calibration:
             continue
-        name = dataset.name
         path = ctx.paths.directory / f"{ctx.name}_{name}.fits"
         if not is_current(path):
-            image = getattr(calibration, name)
+            image, said = dataset.read(calibration.store), "In camera orientation; the frames are turned by"
+            if name == _ORIENTED:
+                image, said = (
+                    np.ascontiguousarray(ctx.orientation.apply(image)),
+                    "Turned as the frames are, by",
+                )
             shared = common_cards(ctx, None, "0.5")
             header = build_header(
                 {
@@ -197,11 +205,11 @@ def _calibration_files(ctx: StageContext, is_current: Callable[[Path], bool]) ->
                     "NAXIS2": image.shape[0],
                     "FILENAME": path.name,
                     "DATE": _now(),
-                    "BTYPE": name.capitalize(),
+                    "BTYPE": dataset.name.capitalize(),
                     "BUNIT": None if name == "gain" else "DN",
                     **pixel_cards(image, path),
                 },
-                comments=[f"In camera orientation; the frames are turned by: {ctx.orientation.text}"],
+                comments=[f"{said}: {ctx.orientation.text}"],
             )
             write_product(path, image, header, partial(check_header, frame=False))
         yield path

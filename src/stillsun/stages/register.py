@@ -19,6 +19,8 @@ _NOTED_PX, _NOTED_SIGMA = 0.5, 4.0
 # Offset that is possible between two channels that were not matched, arcsec.
 _UNREGISTERED_ERROR = 5.0
 _HEADER_ERROR = 1.0
+# What a person finds by eye.
+_HAND_ERROR = 0.5
 
 
 def run(ctx: StageContext) -> None:
@@ -50,7 +52,8 @@ def run(ctx: StageContext) -> None:
     }
     parts = []
     if not ctx.is_reference:
-        targets = _targets(ctx)
+        given = ctx.config.offset is not None and ctx.config.rotation is not None
+        targets = None if given else _targets(ctx)
         match = None if targets is None else targets.match
         values.update(_values(match, scale))
         by_headers = ctx.bursts.header_place if ctx.has(Bursts) else None
@@ -60,6 +63,7 @@ def run(ctx: StageContext) -> None:
             ctx.note("the earlier headers place it on the reference channel")
         if match is not None and not match.accepted:
             ctx.note(f"not registered, the match of the targets fails: {'; '.join(match.faults)}")
+        by_hand = _by_hand(ctx, values)
         held, drift = _held(ctx, values), _wandering(ctx, values)
         if held is not None:
             parts.append(HELD)
@@ -68,12 +72,28 @@ def run(ctx: StageContext) -> None:
             parts.append(DRIFT)
             values |= drift.values(ctx.config.track_drift)
         if ctx.reference is not None and ctx.reference.has(Registration):
-            draw_pair(ctx, ctx.reference, targets, drift if ctx.config.track_drift else None)
+            place = (values["translation"], values["rotation_deg"]) if by_hand else None
+            draw_pair(ctx, ctx.reference, targets, drift if ctx.config.track_drift else None, place)
     with ctx.create(0, Registration.fields(*parts)) as store:
         geometry = register_channel(shape, scale, values["translation"], values["rotation_deg"])
         values["crpix"] = geometry.crpix
         for name, value in values.items():
             store.write(name, value)
+
+
+def _by_hand(ctx: StageContext, values: dict[str, Any]) -> bool:
+    """Take over what a person gave; whether there is anything."""
+    offset, rotation = ctx.config.offset, ctx.config.rotation
+    words = []
+    if offset is not None:
+        values |= {"translation": tuple(offset), "accepted": 1, "uncertainty": _HAND_ERROR}
+        words.append(f"the offset ({offset[0]:g}, {offset[1]:g}) arcsec")
+    if rotation is not None:
+        values |= {"rotation_deg": rotation, "rotation_error_deg": np.nan}
+        words.append(f"the rotation {rotation:g} deg")
+    if words:
+        ctx.note(f"{' and '.join(words)} to the reference channel given by hand")
+    return bool(words)
 
 
 def _targets(ctx: StageContext) -> Targets | None:

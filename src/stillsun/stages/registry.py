@@ -144,7 +144,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="export",
-        version=4,
+        version=5,
         run=Later("export"),
         reads=(Bursts, Calibration, Reconstructed, Destretched),
         optional=(Registration, SolarPointing),

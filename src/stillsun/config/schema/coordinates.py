@@ -13,6 +13,21 @@ class RegisterConfig:
     """Channels onto the reference channel."""
 
     max_rotation_deg: float = opt(2.0, "largest rotation looked for", unit="deg", gt=0)
+    offset: list[float] | None = opt(
+        None,
+        "where the channel's centre lies on the reference channel, (x, y) from its centre, given by hand "
+        "instead of found by the targets; of one channel: observation.channels.NAME.register.offset",
+        unit="arcsec",
+        length=2,
+    )
+    rotation: float | None = opt(
+        None,
+        "the channel's +y points so far counter-clockwise of the reference channel's, by hand; 0 if only the "
+        "offset is given and the targets do not match",
+        unit="deg",
+        ge=-180,
+        le=180,
+    )
     track_drift: bool = opt(
         False, "let the coordinates follow the drift against the reference channel that science images show"
     )
@@ -43,6 +58,13 @@ class AlignConfig:
         None,
         "helioprojective (x, y) of the reference channel's centre at its first frame, instead of the log's; "
         "with align=hmi the place where the search begins",
+        unit="arcsec",
+        length=2,
+    )
+    offset: list[float] | None = opt(
+        None,
+        "added by hand to the pointing, (x, y), wherever it comes from; where that is unknown, give "
+        "align.pointing",
         unit="arcsec",
         length=2,
     )
