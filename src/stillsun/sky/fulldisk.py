@@ -168,9 +168,13 @@ def read_fulldisk(path: Path) -> FullDisk:
             # What other observatories' headers lack is no concern of the reader of ours.
             warnings.simplefilter("ignore")
             from sunpy.map import Map
+            from sunpy.time import parse_time
 
             maps = Map(path)
             disk = maps[0] if isinstance(maps, list) else maps
+            if "t_obs" in disk.meta:
+                # The middle of HMI's exposure, of which sunpy 6.0 takes the beginning.
+                disk.meta["date-obs"] = parse_time(disk.meta["t_obs"]).utc.isot
             wcs, scale = disk.wcs, float(abs(disk.scale[0].to_value(u.arcsec / u.pix)))
             radius = float(disk.rsun_obs.to_value(u.arcsec))
             observer = disk.observer_coordinate
