@@ -90,14 +90,17 @@ STAGES = _by_name(
     ),
     Stage(
         name="speckle",
-        version=9,
+        version=10,
         run=Later("speckle"),
         reads=(Calibration, Bursts),
         parts={Calibration: (*CORRECTION, "noise", "plate_scale")},
         writes=Reconstructed,
         settings=("wavelength_nm", "exposure_ms", "camera", "data"),
         uses_frames_only=(Bursts,),
-        observation=("telescope.diameter_mm",),
+        observation=(
+            "telescope.diameter_mm",
+            *(f"telescope.ao_{key}" for key in ("field_arcsec", "order", "lag_ms")),
+        ),
         ignores=(
             "processes",
             "timeout",

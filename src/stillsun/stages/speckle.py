@@ -32,6 +32,7 @@ from stillsun.stages.base import StageContext
 
 # What the reconstruction has in common with the stage's options: a key that both know is handed on.
 _OPTIONS = tuple(f.name for f in fields(SpeckleConfig) if f.name in signature(reconstruct).parameters)
+_OF_TELESCOPE = ("ao_field_arcsec", "ao_order", "ao_lag_ms")
 _Centres = tuple[np.ndarray, np.ndarray]
 
 
@@ -111,6 +112,7 @@ def _engine(ctx: StageContext, reader: BurstReader) -> tuple[Engine, _Centres]:
         noise=FlatFrames(ctx.calibration.noise),
         backend=ctx.backend,
         exposure_ms=ctx.settings.exposure_ms,
+        **{name: getattr(ctx.observation.telescope, name) for name in _OF_TELESCOPE},
         **{**{name: getattr(config, name) for name in _OPTIONS}, "method": config.method.value},
     )
     size = subfield_size(config.subfield_arcsec, (scale_y, scale_x), shape)

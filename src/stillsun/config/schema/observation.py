@@ -151,6 +151,17 @@ class TelescopeConfig:
         ge=-1,
         le=1,
     )
+    ao_field_arcsec: float = opt(
+        8.0, "side of the field that the wavefront sensor looks at (assumed)", unit="arcsec", ge=0
+    )
+    ao_order: float = opt(
+        8.0,
+        "radial order of the modes of which adaptive optics correct half as much as of tip and tilt "
+        "(assumed): where the search for it in each burst begins",
+        unit="1",
+        gt=1,
+    )
+    ao_lag_ms: float = opt(2.0, "time by which the mirror is behind its sensor (assumed)", unit="ms", ge=0)
 
 
 @dataclass

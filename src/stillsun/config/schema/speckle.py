@@ -84,9 +84,17 @@ class SpeckleConfig:
         "hold the power of each image to its running value within some minutes, so that the contrast does "
         "not flicker (masking)",
     )
-    ao_used: bool = opt(False, "adaptive optics corrected the wavefront; false: tip-tilt only or none")
+    ao_used: bool = opt(
+        True,
+        "adaptive optics corrected the wavefront; bursts in which no correction is seen are reconstructed as "
+        "without (masking). false: tip-tilt only or none",
+    )
     ao_modes: int = opt(
-        24, "Zernike modes after piston that adaptive optics correct (masking)", unit="modes", ge=3, le=66
+        65,
+        "Zernike modes after piston that adaptive optics correct, at most (masking)",
+        unit="modes",
+        ge=3,
+        le=66,
     )
     ao_lock_x: int = opt(
         -1,

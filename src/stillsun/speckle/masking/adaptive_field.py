@@ -20,12 +20,16 @@ from stillsun.speckle.masking.transfer import telescope_transfer
 
 # Points across a subfield at which transfer functions are taken.
 _SAMPLES = 10
+# Subfields at a time, so that temporary arrays stay in the cache.
+_CHUNK = 16
 # Steps of the ladder of distances between which values are interpolated.
 _LADDER = 160
 _KNOTS = 49
 _LAST = 0.98
 # Which distance of the wavefront tells what the tracker takes for tilt: well off the lock point.
 _TYPICAL = 3
+#: How steeply the efficiency falls with the radial order.
+ROLL_OFF = 2
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,32 @@ class Turbulence:
     height : float
         Height of that layer, metres.
     efficiency : float
-        Share of each corrected mode that is taken off at the lock point.
+        Share of tip and tilt that is taken off at the lock point.
+    order : float
+        Radial order of the modes of which half as much is taken off.
     """
 
     strength: float
     share: float
     height: float
     efficiency: float
+    order: float = np.inf
+
+    def shares(self, orders: np.ndarray) -> np.ndarray:
+        """
+        Share of each mode that is taken off at the lock point.
+
+        Parameters
+        ----------
+        orders : numpy.ndarray
+            Radial orders of modes, 1 or more, (modes,).
+
+        Returns
+        -------
+        numpy.ndarray
+            (modes,) float64.
+        """
+        return np.asarray(self.efficiency / (1 + ((orders - 1) / (self.order - 1)) ** ROLL_OFF))
 
     def scaled(self, factor: float) -> Turbulence:
         """
@@ -81,11 +104,15 @@ class Field:
     lock : tuple of float
         Row and column of the lock point, pixels.
     modes : int
-        Zernike modes after piston that are corrected.
+        Zernike modes after piston that are corrected, at most.
     diameter : float
         Of the telescope, metres.
     apodised : float
         Share of the subfield's side on which its window falls.
+    sensor : float
+        Side of the wavefront sensor's field, arcsec.
+    late : float
+        Way of the air while the mirror is behind the sensor, metres.
     """
 
     lattice: Lattice
@@ -94,6 +121,8 @@ class Field:
     modes: int
     diameter: float
     apodised: float
+    sensor: float = 0.0
+    late: float = 0.0
 
     def angles(self, number: int) -> np.ndarray:
         """
@@ -117,6 +146,23 @@ class Field:
             for start, lock, scale in zip(starts, self.lock, self.scale, strict=True)
         )
         return np.hypot(y[:, None], x)
+
+    def distances(self) -> np.ndarray:
+        """
+        Distance of the middle of each subfield from the lock point.
+
+        Returns
+        -------
+        numpy.ndarray
+            (subfields,) float64, radians.
+        """
+        y, x = (
+            np.radians((starts + (self.lattice.size - 1) / 2 - lock) * scale / 3600)
+            for starts, lock, scale in zip(
+                (self.lattice.rows, self.lattice.columns), self.lock, self.scale, strict=True
+            )
+        )
+        return np.hypot(y[:, None], x).ravel()
 
     def samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
@@ -186,6 +232,7 @@ class FieldCurves:
     def __init__(self, wavefront: ResidualWavefront, field: Field) -> None:
         self._wavefront = wavefront
         self._diameter = field.diameter
+        self._sensor, self._late = np.radians(field.sensor / 3600), field.late
         self._angles, self._apart, self._weight = field.samples()
         # What the tracker goes by: power of the object's image gradient, as it falls over frequency.
         telescope = telescope_transfer(self.q) ** 2
@@ -201,7 +248,7 @@ class FieldCurves:
         turbulence : Turbulence
             The seeing and its correction.
         chosen : numpy.ndarray, optional
-            Which subfields, (subfields,) bool; all by default.
+            Which subfields, (subfields,) bool or numbers; all by default.
 
         Returns
         -------
@@ -223,13 +270,14 @@ class FieldCurves:
         sharp = coherent @ self._tracked
         weight = self._weight * ((1 - part) * sharp[low] + part * sharp[low + 1])
         variance = self._motion(turbulence, tracker, weight / weight.sum(axis=1, keepdims=True))
-        square = self.q**2
-        power, mean = np.zeros((2, len(angles), len(self.q)))
-        for point, share in enumerate(self._weight):
-            a, b = low[:, point], (share * part[:, point])[:, None]
-            power += (share - b) * speckle[a] + b * speckle[a + 1]
-            moved = np.exp(-np.multiply.outer(variance[:, point], square))
-            mean += ((share - b) * coherent[a] + b * coherent[a + 1]) * moved
+        power, mean = np.empty((2, len(angles), len(self.q)))
+        for start in range(0, len(angles), _CHUNK):
+            some = slice(start, start + _CHUNK)
+            steps = np.diff(speckle, axis=0), np.diff(coherent, axis=0)
+            a, b = low[some], part[some, :, None]
+            moved = np.exp(-variance[some, :, None] * self.q**2)
+            power[some] = self._weight @ (speckle[a] + b * steps[0][a])
+            mean[some] = self._weight @ ((coherent[a] + b * steps[1][a]) * moved)
         return Curves(power, mean)
 
     def speckle(self, turbulence: Turbulence, angles: np.ndarray) -> np.ndarray:
@@ -262,9 +310,7 @@ class FieldCurves:
 
     def _ladder(self, turbulence: Turbulence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Speckle and coherent transfer function on the ladder, (ladder + 1, knots), and the tracker."""
-        speckle, linear, gain, high, tracker = self._tables(
-            turbulence.strength, turbulence.share, turbulence.efficiency
-        )
+        speckle, linear, gain, high, tracker = self._tables(turbulence)
         # Odd and orthogonal to what is linear, it is of third order: its correlation is the phase's cubed.
         first, second, third = self._unlikeness(turbulence.height)
         common = 1 - 3 * high * first + 3 * high**2 * second - high**3 * third
@@ -283,27 +329,30 @@ class FieldCurves:
         return tuple(float(self._weight @ (1 - alike) ** k @ self._weight) for k in (1, 2, 3))
 
     def _make_tables(
-        self, strength: float, share: float, efficiency: float
+        self, turbulence: Turbulence
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """
-        All that does not depend on the height, on the ladder.
+        Values on the ladder.
 
         Speckle transfer function, coherent one of a linear tracker, what the true one gains, (ladder + 1,
         knots); share of the high layer in what is left without tilt, (ladder + 1,); the tracker.
         """
+        strength, share = turbulence.strength, turbulence.share
         count = len(self._wavefront.distances)
-        nodes = [
-            residual_transfer(self._wavefront, n, self.q, strength, share, efficiency) for n in range(count)
-        ]
+        corrected = self._wavefront.corrected(
+            turbulence.shares(self._wavefront.orders),
+            self._sensor * turbulence.height / self._diameter,
+            self._late / self._diameter,
+        )
+        nodes = residual_transfer(corrected, range(count), self.q, strength, share)
         known = np.sqrt(self._wavefront.distances / self._wavefront.distances[-1])
         ladder = np.linspace(0.0, 1.0, _LADDER + 1)
-        speckle = np.maximum([n.speckle for n in nodes], 1e-9)
-        linear = np.maximum([n.coherent for n in nodes], 1e-9)
+        speckle, linear = np.maximum(nodes.speckle, 1e-9), np.maximum(nodes.coherent, 1e-9)
         gain = [tracking_table().correct(self.q, r) / r for r in linear / speckle]
         curves = (np.exp(CubicSpline(known, np.log(v))(ladder)) for v in (speckle, linear, gain))
-        ground, high = self._wavefront.shape_variance(efficiency)
+        ground, high = corrected.shape_variance()
         part = share * high / (share * high + (1 - share) * ground)
-        return (*curves, PchipInterpolator(known, part)(ladder), nodes[_TYPICAL].tracker)
+        return (*curves, PchipInterpolator(known, part)(ladder), nodes.tracker[_TYPICAL])
 
     def _motion(self, turbulence: Turbulence, tracker: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Variance of each point's motion against its subfield's, (n, points); weight: (n, points), sum 1."""

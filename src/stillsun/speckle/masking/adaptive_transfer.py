@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -12,7 +13,7 @@ import numpy as np
 from numba import njit
 from scipy.interpolate import PchipInterpolator
 
-from stillsun.speckle.masking.adaptive_wavefront import ResidualWavefront
+from stillsun.speckle.masking.adaptive_wavefront import CorrectedWavefront, ResidualWavefront
 from stillsun.speckle.masking.transfer import GRANULATION_SLOPE
 
 TABLE = "adaptive.npz"
@@ -35,12 +36,12 @@ class ResidualTransfer:
     Attributes
     ----------
     speckle : numpy.ndarray
-        ``<|S|^2> / T^2``, (n,) float64; T is the telescope's own.
+        ``<|S|^2> / T^2``, (distances, n) float64; T is the telescope's own.
     coherent : numpy.ndarray
-        ``|<S>|^2 / T^2`` of tracked exposures, (n,) float64.
+        ``|<S>|^2 / T^2`` of tracked exposures, (distances, n) float64.
     tracker : numpy.ndarray
-        What the tracker takes for tilt, as weights of the phases over the pupil, (2, p) float64, order x, y:
-        radians per diameter.
+        What the tracker takes for tilt, as weights of the phases over the pupil, (distances, 2, p) float64,
+        order x, y: radians per diameter.
     """
 
     speckle: np.ndarray
@@ -151,26 +152,21 @@ def tracking_table() -> TrackingTable:
 
 
 def residual_transfer(
-    wavefront: ResidualWavefront,
-    number: int,
-    q: np.ndarray,
-    strength: float,
-    share: float,
-    efficiency: float,
+    corrected: CorrectedWavefront, numbers: Sequence[int], q: np.ndarray, strength: float, share: float
 ) -> ResidualTransfer:
     """
-    Speckle and coherent transfer function at one distance from the lock point, for a linear tracker.
+    Speckle and coherent transfer function at distances from the lock point, for a linear tracker.
 
     Parameters
     ----------
-    wavefront : ResidualWavefront
+    corrected : CorrectedWavefront
         Knows the covariances.
-    number : int
-        Which of its distances.
+    numbers : sequence of int
+        Which of the wavefront's distances.
     q : numpy.ndarray
         Frequencies in units of the diffraction limit, ascending, (n,).
-    strength, share, efficiency : float
-        As for `ResidualWavefront.covariance`.
+    strength, share : float
+        As for `CorrectedWavefront.covariance`.
 
     Returns
     -------
@@ -189,56 +185,45 @@ def residual_transfer(
     The tracker's shift is linearised: the tilt that maximises the correlation with the mean, as seen
     through the object's power, is a weighted sum of phase differences, and is taken off the covariance.
     """
-    free = wavefront.covariance(number, strength, share, efficiency)
-    tracker = _tracker(wavefront, free)
-    covariance = _without_tilt(wavefront, free, tracker).astype(np.float32)
-    found: list[list[tuple[float, float, float]]] = [[], [], []]
-    for direction, vector, first, second in wavefront.shifts:
-        if direction < len(found):
-            pair = transfer_sums(covariance, first, second)
-            found[direction].append((float(np.hypot(*vector)), *pair))
-    speckle, coherent = np.zeros((2, len(q)))
-    for weight, rows in zip(_WEIGHTS, found, strict=True):
-        at, power, mean = np.array(rows).T
+    pairs = corrected.wavefront.pairs
+    trackers = []
+    sums = np.empty((len(numbers), len(pairs.length), 2))
+    for row, number in zip(sums, numbers, strict=True):
+        free = corrected.covariance(number, strength, share)
+        trackers.append(_tracker(corrected.wavefront, free))
+        covariance = _without_tilt(corrected.wavefront, free, trackers[-1]).astype(np.float32)
+        row[:] = transfer_rows(covariance, pairs.first, pairs.second, pairs.start)
+    speckle, coherent = np.zeros((2, len(numbers), len(q)))
+    for direction, weight in enumerate(_WEIGHTS):
+        inside = pairs.direction == direction
+        at, power, mean = pairs.length[inside], sums[:, inside, 0], sums[:, inside, 1]
         one = np.exp(_curve(at, np.log(power), q, 1.0))
         ratio = np.log(np.clip(mean**2 / power, _FAINT, 1.0))
         # The variance of the phase grows as the 5/3 power of the distance.
         speckle += weight * one
         coherent += weight * one * np.exp(_curve(at, ratio, q, 5 / 3))
-    return ResidualTransfer(speckle, coherent, tracker)
+    return ResidualTransfer(speckle, coherent, np.stack(trackers))
 
 
 def _curve(at: np.ndarray, values: np.ndarray, q: np.ndarray, power: float) -> np.ndarray:
-    """Smooth curve through values that vanish at 0 like a power of q; constant beyond the last."""
-    slope = values / at**power
+    """Smooth curves through values (k, n) that vanish at 0 like a power of q; constant beyond the last."""
     known = np.concatenate([[0.0], at])
     inside = np.minimum(q, at[-1])
     if power > 1:
-        return np.asarray(
-            PchipInterpolator(known, np.concatenate([slope[:1], slope]))(inside) * inside**power
-        )
-    return np.asarray(PchipInterpolator(known, np.concatenate([[0.0], values]))(inside))
+        slope = values / at**power
+        curve = PchipInterpolator(known, np.concatenate([slope[:, :1], slope], axis=1), axis=1)
+        return np.asarray(curve(inside) * inside**power)
+    return np.asarray(PchipInterpolator(known, np.pad(values, ((0, 0), (1, 0))), axis=1)(inside))
 
 
 def _tracker(wavefront: ResidualWavefront, free: np.ndarray) -> np.ndarray:
     """Weights of the phases in the tracker's tilt, (2, p), order x, y."""
-    points = wavefront.points[:, ::-1]
-    tracker = np.asarray(np.linalg.pinv(points), dtype=np.float64)
-    count = len(points)
+    pairs = wavefront.pairs
+    tracker = wavefront.tilt
+    seen = np.where(pairs.length <= TRACK_LIMIT, object_power(pairs.length) * pairs.length, 0.0)
     for _ in range(_TRACK_ROUNDS):
         covariance = _without_tilt(wavefront, free, tracker)
-        variance = np.diag(covariance)
-        weights, normal = np.zeros((2, count)), np.zeros((2, 2))
-        for _direction, vector, first, second in wavefront.shifts:
-            q = float(np.hypot(*vector))
-            if q > TRACK_LIMIT:
-                continue
-            damped = np.exp(-0.5 * (variance[first] + variance[second] - 2 * covariance[first, second]))
-            transfer = damped.sum()
-            seen = object_power(q) * q * transfer
-            difference = np.bincount(second, damped, count) - np.bincount(first, damped, count)
-            weights += seen * np.outer(vector, difference)
-            normal += seen * transfer * np.outer(vector, vector)
+        normal, weights = tracked_tilt(covariance, pairs.first, pairs.second, pairs.start, pairs.vector, seen)
         tracker = np.asarray(np.linalg.solve(normal, weights), dtype=np.float64)
     return tracker
 
@@ -247,8 +232,74 @@ def _without_tilt(wavefront: ResidualWavefront, free: np.ndarray, tracker: np.nd
     """Covariance of the phase less the tilt that the tracker sees."""
     points = wavefront.points[:, ::-1]
     cross = free @ tracker.T
-    part = cross @ points.T
-    return np.asarray(free - part - part.T + points @ (tracker @ cross) @ points.T)
+    half = (cross - 0.5 * points @ (tracker @ cross)) @ points.T
+    return np.asarray(free - half - half.T)
+
+
+@njit(cache=True, nogil=True)
+def tracked_tilt(covariance, first, second, start, vector, seen):  # type: ignore[no-untyped-def]
+    """
+    Normal equations of the tilt that a tracker finds.
+
+    Parameters
+    ----------
+    covariance : numpy.ndarray
+        Of the phase, (p, p) float64, radians squared.
+    first, second, start, vector
+        As of `stillsun.speckle.masking.adaptive_wavefront.Pairs`.
+    seen : numpy.ndarray
+        Say of each vector; 0: none.
+
+    Returns
+    -------
+    normal, weights : numpy.ndarray
+        (2, 2) and (2, p) float64.
+    """
+    points = covariance.shape[0]
+    normal, weights = np.zeros((2, 2)), np.zeros((2, points))
+    difference = np.empty(points)
+    for k in range(len(seen)):
+        if seen[k] == 0.0:
+            continue
+        difference[:] = 0.0
+        transfer = 0.0
+        for i in range(start[k], start[k + 1]):
+            a, b = first[i], second[i]
+            damped = np.exp(-0.5 * (covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]))
+            transfer += damped
+            difference[b] += damped
+            difference[a] -= damped
+        say = seen[k] * transfer
+        for x in range(2):
+            for p in range(points):
+                weights[x, p] += say * vector[k, x] * difference[p]
+            for y in range(2):
+                normal[x, y] += say * transfer * vector[k, x] * vector[k, y]
+    return normal, weights
+
+
+@njit(cache=True, nogil=True)
+def transfer_rows(covariance, first, second, start):  # type: ignore[no-untyped-def]
+    """
+    Mean square and mean of the transfer function at many vectors of the aperture plane.
+
+    Parameters
+    ----------
+    covariance : numpy.ndarray
+        Of the phase, (p, p) float32, radians squared.
+    first, second, start
+        As of `stillsun.speckle.masking.adaptive_wavefront.Pairs`.
+
+    Returns
+    -------
+    numpy.ndarray
+        As from `transfer_sums`, (vectors, 2) float64.
+    """
+    out = np.empty((len(start) - 1, 2))
+    for k in range(len(start) - 1):
+        here = slice(start[k], start[k + 1])
+        out[k] = transfer_sums(covariance, first[here], second[here])
+    return out
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp", "afn"})

@@ -55,6 +55,8 @@ class SeeingFit:
         Effective speckle transfer function, windowed like the data, (m,) float64.
     telescope : numpy.ndarray
         The telescope's own transfer function squared, windowed likewise, (m,) float64.
+    curve : numpy.ndarray or None
+        Spectral ratio of the model, (rings,) float64; None where it changes over the field.
     """
 
     strength: float
@@ -63,6 +65,7 @@ class SeeingFit:
     at_edge: bool
     speckle: np.ndarray
     telescope: np.ndarray
+    curve: np.ndarray | None = None
 
 
 class SeeingModel:
@@ -217,6 +220,7 @@ class SeeingModel:
             best in (0, len(fine) - 1),
             self._pick(self._smear(scene * self._speckle_at(strength)) / smooth),
             self._pick(self._smear(scene * self._telescope) / smooth),
+            models[best] ** 2,
         )
 
     def _start(self) -> np.ndarray:

@@ -59,9 +59,12 @@ def reconstruct(
     apodisation: float = 30.0,
     noise_filter: bool = True,
     ao_used: bool = False,
-    ao_modes: int = 24,
+    ao_modes: int = 65,
     ao_lock_x: float = -1,
     ao_lock_y: float = -1,
+    ao_field_arcsec: float = 8.0,
+    ao_order: float = 8.0,
+    ao_lag_ms: float = 2.0,
     exposure_ms: float = 0.0,
     wind: float = 10.0,
     pixel_mtf: bool = False,
@@ -112,11 +115,20 @@ def reconstruct(
         Damp frequencies where noise prevails.
     ao_used : bool, optional
         Adaptive optics corrected the wavefront: transfer functions are those of a partly corrected one, which
-        change over the field. If not, the seeing is taken as uncorrected but for image motion (tip-tilt).
+        change over the field. A burst in which no correction is seen is taken as uncorrected, with a note.
+        If not, the seeing is taken as uncorrected but for image motion (tip-tilt).
     ao_modes : int, optional
-        Zernike modes after piston, in Noll's order, that were corrected, 3 to 66.
+        Zernike modes after piston, in Noll's order, that were corrected, 3 to 66: at most, for how far the
+        correction reaches is found from the burst.
     ao_lock_x, ao_lock_y : float, optional
         Column and row of the lock point, pixels, zero-based; the middle of the frame where negative.
+    ao_field_arcsec : float, optional
+        Side of the field that the wavefront sensor looks at.
+    ao_order : float, optional
+        Radial order of the modes of which half as much is corrected as of tip and tilt, above 1: the search
+        for it begins there, and goes no farther from it than the burst asks for.
+    ao_lag_ms : float, optional
+        Time by which the mirror is behind, milliseconds; the air moves with `wind`.
     exposure_ms : float, optional
         Length of an exposure, milliseconds, in which air that moves washes out speckles; 0: an instant.
     wind : float, optional
@@ -168,6 +180,9 @@ def reconstruct(
         weight_exponent=(weight_exponent + 1, 0, np.inf),
         apodisation=(apodisation + 1, 0, 101),
         ao_modes=(ao_modes, 2, 66),
+        ao_field_arcsec=(ao_field_arcsec + 1, 0, np.inf),
+        ao_order=(ao_order, 1, np.inf),
+        ao_lag_ms=(ao_lag_ms + 1, 0, np.inf),
         exposure_ms=(exposure_ms + 1, 0, np.inf),
         wind=(wind + 1, 0, np.inf),
     )
@@ -224,8 +239,21 @@ def reconstruct(
     adaptive = None
     if ao_used:
         lock = _lock((ao_lock_y, ao_lock_x), shape)
-        field = Field(lattice, (scale_y, scale_x), lock, ao_modes, diameter * 1e-3, geometry.apodised)
-        adaptive = _fit_field(powers, geometry, field)
+        late = wind * ao_lag_ms * 1e-3
+        field = Field(
+            lattice,
+            (scale_y, scale_x),
+            lock,
+            ao_modes,
+            diameter * 1e-3,
+            geometry.apodised,
+            ao_field_arcsec,
+            late,
+        )
+        adaptive = _fit_field(powers, geometry, field, ao_order)
+        if adaptive is None:
+            notes.append("no correction by adaptive optics is seen in the burst: reconstructed as without")
+    if adaptive is not None:
         fit = adaptive.seeing
         log.info("speckle: %s", adaptive.turbulence)
     else:
@@ -248,7 +276,7 @@ def reconstruct(
         return object_spectrum(
             results[index],
             noise_power[index],
-            transfer[index] if ao_used else transfer,
+            transfer if adaptive is None else transfer[index],
             fit.ratio[index],
             len(prepared.frames),
             model,
@@ -305,9 +333,9 @@ def _fit(powers: BurstPowers, geometry: Geometry, moved: float, count: int) -> S
     return _model(geometry, moved).fit(powers, count)
 
 
-def _fit_field(powers: BurstPowers, geometry: Geometry, field: Field) -> AdaptiveFit:
+def _fit_field(powers: BurstPowers, geometry: Geometry, field: Field, order: float) -> AdaptiveFit | None:
     model = adaptive_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
-    return model.fit_field(powers.power, powers.noise, powers.coherent, powers.trusted, field)
+    return model.fit_field(powers, field, order)
 
 
 def _lock(place: tuple[float, float], shape: tuple[int, ...]) -> tuple[float, float]:
