@@ -132,6 +132,7 @@ def test_view_agrees_with_reproject(path, disk):
     reproject = pytest.importorskip("reproject")
     from astropy import units as u
     from astropy.coordinates import SkyCoord
+    from astropy.time import Time
     from sunpy.coordinates import propagate_with_solar_surface
     from sunpy.map import Map
     from sunpy.map.header_helper import make_fitswcs_header
@@ -147,6 +148,8 @@ def test_view_agrees_with_reproject(path, disk):
         )
         target = Map(np.zeros(grid.shape, np.float32), header)
         source = Map(path)
+        # sunpy 6.0 would take the beginning of the exposure.
+        source.meta["date-obs"] = Time(disk.time, format="unix").utc.isot
         with propagate_with_solar_surface():
             expected, _ = reproject.reproject_interp(
                 (np.nan_to_num(source.data), source.wcs), target.wcs, shape_out=grid.shape, order="bicubic"
