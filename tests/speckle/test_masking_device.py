@@ -297,7 +297,8 @@ def test_reconstruction_agrees_with_the_cpu(burst, gpu, options):
     assert progress[-1] == (expected.r0_map.size, expected.r0_map.size)
     np.testing.assert_allclose(found.r0_map, expected.r0_map, rtol=1e-3)
     np.testing.assert_array_equal(found.shifts, expected.shifts)
-    np.testing.assert_allclose(found.convergence, expected.convergence, rtol=1e-2)
+    # Differences of float32 phases, radians, which the fit does not enter: sums in another order leave 1e-5.
+    np.testing.assert_allclose(found.convergence, expected.convergence, rtol=1e-2, atol=2e-5)
     scale = np.abs(expected.subfields.images).max()
     np.testing.assert_allclose(found.subfields.images, expected.subfields.images, atol=1e-3 * scale)
 
