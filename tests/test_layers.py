@@ -13,7 +13,13 @@ import pytest
 import stillsun
 
 ROOT = Path(stillsun.__file__).parent
-CORE = {"numpy", "scipy", "numba", "llvmlite"}  # the last is the compiler that comes with Numba
+CORE = {
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "threadpoolctl",
+}  # the last is the compiler that comes with Numba
 # Room -> rooms of the package it may import, libraries it may import.
 TIERS: dict[str, tuple[set[str], set[str]]] = {
     "core": ({"errors", "core"}, CORE | {"cupy", "cupyx"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from stillsun import reconstruct
 from stillsun.errors import ConfigError
@@ -277,3 +278,17 @@ def test_wrong_lock_point_shows(corrected, found):
 def test_modes_out_of_range_are_refused(modes):
     with pytest.raises(ConfigError, match="ao_modes"):
         reconstruct(np.ones((4, 200, 200)), 0.05, 430.5, ao_used=True, ao_modes=modes)
+
+
+def test_the_fit_does_not_depend_on_threads(corrected):
+    """One more thread of the matrix library, and sums are taken in another order."""
+    burst, _, (x, y) = corrected
+    part = burst[:12, :200, :200]
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(
+                reconstruct(part, SCALE, WAVELENGTH, ao_used=True, ao_lock_x=x, ao_lock_y=y, **OPTIONS)
+            )
+    np.testing.assert_array_equal(found[0].image, found[1].image)
+    assert found[0].r0 == found[1].r0

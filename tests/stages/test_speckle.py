@@ -429,7 +429,7 @@ def test_external_program_end_to_end(fakes, kisip, work, raw):
     assert call["base"] == str(work.paths.directory / "preSpeckle" / f"{NAME}.raw.batch.00")
     assert call["output"] == str(work.paths.directory / "speckle" / f"{NAME}.speckle.batch.00")
     assert call["method"] == ["1", "5", "95", "10", "10", "10", "80", "1.2", "30", "1"]
-    assert call["props"] == ["90", "60", "3", "0", "0.06", "0.0602", "762", "430.5", "-1", "-1", "0"]
+    assert call["props"] == ["90", "60", "3", "0", "0.06", "0.0602", "762", "430.5", "-1", "-1", "1"]
     assert f"{NAME}.speckle.batch.00.004.final" in files(work.paths.speckle_output)
     assert not work.paths.speckle_bursts.exists()
     assert work.notes == []

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stillsun.core.backend import Backend, get_backend, to_host
 from stillsun.errors import ConfigError
@@ -334,8 +335,10 @@ def _fit(powers: BurstPowers, geometry: Geometry, moved: float, count: int) -> S
 
 
 def _fit_field(powers: BurstPowers, geometry: Geometry, field: Field, order: float) -> AdaptiveFit | None:
-    model = adaptive_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
-    return model.fit_field(powers, field, order)
+    # Sums of matrix products depend on the number of threads, and a search makes much of little.
+    with threadpool_limits(1, "blas"):
+        model = adaptive_model(geometry.size, *geometry.limits, geometry.phase_limit, geometry.apodised)
+        return model.fit_field(powers, field, order)
 
 
 def _lock(place: tuple[float, float], shape: tuple[int, ...]) -> tuple[float, float]:
