@@ -132,6 +132,7 @@ class StoreWriter(StoreReader):
         text = "\n".join(kept).encode()[:NOTES_LENGTH]
         # A letter of several bytes may have been cut too.
         value = np.array(text.decode(errors="ignore").encode(), dtype=self._file[NOTES].dtype)
+        self._file[f"{GROUP}/{NOTES}"][()] = UNKNOWN
         self._file[NOTES][()] = value
         self._file[f"{GROUP}/{NOTES}"][()] = sums_of(value, 1)[0]
 

@@ -90,7 +90,7 @@ STAGES = _by_name(
     ),
     Stage(
         name="speckle",
-        version=10,
+        version=11,
         run=Later("speckle"),
         reads=(Calibration, Bursts),
         parts={Calibration: (*CORRECTION, "noise", "plate_scale")},

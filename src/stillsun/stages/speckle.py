@@ -190,3 +190,6 @@ def _write(ctx: StageContext, store: StoreWriter, burst: int, result: Reconstruc
         store.write(name, np.nan if value is None else value, row=burst)
     for note in result.notes:
         ctx.note(f"burst {burst}: {note}")
+    if result.notes:
+        # Before the row is marked: a run that goes on after a kill does not make it again.
+        store.write_notes(ctx.notes)

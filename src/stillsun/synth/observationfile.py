@@ -136,6 +136,8 @@ def _channel(settings: SimulationSettings, setup: ChannelSetup, fulldisk: Path) 
         if settings.hardcam_groups is not None:
             frames, interval = settings.hardcam_groups
             channel |= {"group_frames": int(frames), "group_interval_s": float(interval)}
+    if not settings.ao_modes:
+        channel["speckle"] = {"ao_used": False}
     if setup.clock_offset_hours:
         channel["clock_offset_h"] = setup.clock_offset_hours
     for role in ROLES:
